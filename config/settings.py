@@ -1,0 +1,181 @@
+"""Every setting of Voicemill, typed and explained: one environment variable each, named like the field in capitals."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from config import environment
+
+Device = Literal["auto", "cuda", "cpu"]
+Seconds = Annotated[float, Field(gt=0)]
+Bytes = Annotated[int, Field(gt=0)]
+
+
+class SettingsError(Exception):
+    """One or more settings are wrong; the message names each variable, what it got and what it takes."""
+
+
+class _Environment(EnvSettingsSource):
+    """The variables that `config.environment` found, in place of pydantic's own reading of `os.environ`."""
+
+    def _load_env_vars(self) -> dict[str, str | None]:
+        return {name.lower(): value for name, value in environment.values().items()}
+
+
+class Settings(BaseSettings):
+    """The effective settings. Field descriptions are the reference: `.env.example` and the README are made of them."""
+
+    model_config = SettingsConfigDict(case_sensitive=False, extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    # Redis
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"), description="Redis of queues, handoff and jobs; rediss:// for TLS"
+    )
+    redis_username: str | None = Field(None, description="ACL user, where the URL names none")
+    redis_password: SecretStr | None = Field(None, description="Password, where the URL holds none")
+    redis_ca_certs: str | None = Field(None, description="File of the authority that signed a rediss:// certificate")
+    redis_start_timeout: Seconds = Field(60, description="How long a starting worker waits for Redis (seconds)")
+    result_ttl: Seconds = Field(7 * 86400, description="How long a job's record is kept (seconds)")
+    handoff_ttl: Seconds = Field(86400, description="How long audio waits for its turn, and an upload lives (seconds)")
+    shutdown_timeout: Seconds = Field(
+        30, description="How long running work may take to end when a worker is told to stop (seconds)"
+    )
+
+    # Decode
+    media_root: str | None = Field(
+        None, description="Folder that paths and file:// sources must lie in; unset: paths are refused"
+    )
+    max_source_bytes: Bytes = Field(512 * 1024**2, description="Largest source (bytes)")
+    max_duration: Seconds = Field(4 * 3600, description="Longest message, counted on the decoded audio (seconds)")
+    min_duration: float = Field(0.05, ge=0, description="Shortest message (seconds)")
+    decode_timeout: Seconds = Field(300, description="Time limit of one FFmpeg run (seconds)")
+
+    # Transcribe
+    whisper_model: str = Field(
+        "small",
+        min_length=1,
+        description="A folder, a name from the model hub (`small`, `owner/name`), `bundled:tiny.en` or `bundled:base`",
+    )
+    whisper_model_dir: str | None = Field(
+        None,
+        description="Where hub models are kept; unset: /workspace/models if /workspace exists, else the hub's cache",
+    )
+    whisper_device: Device = Field(
+        "auto", description="auto: a fit GPU, else CPU with a warning; cuda: a fit GPU or exit 1; cpu: no GPU checks"
+    )
+    whisper_compute_type: str = Field(
+        "auto", description="auto (float16 on a GPU, int8 on a CPU), or float16, int8_float16, int8, bfloat16, float32"
+    )
+    whisper_beam_size: int = Field(5, ge=1, le=16, description="Beam size of the decoder")
+    whisper_gpus: str = Field("all", description="Which visible GPUs to use: all, or indices such as 0,1")
+    whisper_cpu_replicas: int = Field(0, ge=0, description="Model processes on a CPU; 0: chosen from the cores")
+    transcribe_timeout: Seconds = Field(
+        120, description="Time limit of a window's work, to which four times its audio's length is added (seconds)"
+    )
+
+    # Enrich
+    gemini_api_key: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("gemini_api_key", "google_api_key"),
+        description="Key of the Gemini API (GOOGLE_API_KEY is taken too); unset: jobs end without a summary",
+    )
+    gemini_model: str = Field(
+        "gemini-flash-lite-latest", min_length=1, description="Gemini model that writes summaries"
+    )
+    gemini_endpoint: str | None = Field(None, description="Other address of the Gemini API, such as a proxy's")
+    gemini_timeout: Seconds = Field(60, description="Time limit of one request to Gemini (seconds)")
+    enrich_prompt: str | None = Field(None, description="File with the prompt; unset: config/prompts/summary.txt")
+    enrich_deadline: Seconds = Field(
+        3600, description="After this long a job ends without its summary rather than wait for Gemini (seconds)"
+    )
+
+    # Logs
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe line that is logged"
+    )
+    log_format: Literal["auto", "console", "json"] = Field(
+        "auto", description="auto: console with colours on a terminal, JSON lines otherwise"
+    )
+
+    @field_validator("log_level", "log_format", "whisper_device", mode="before")
+    @classmethod
+    def _lower(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("whisper_compute_type")
+    @classmethod
+    def _known_compute_type(cls, value: str) -> str:
+        known = ("auto", "float16", "int8_float16", "int8", "int8_float32", "int8_bfloat16", "bfloat16", "float32")
+        if value not in known:
+            raise ValueError(f"takes one of {', '.join(known)}")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take values from the caller, then from `config.environment`, and from nowhere else."""
+        return init_settings, _Environment(settings_cls)
+
+
+def variable(field: str) -> str:
+    """Return the environment variable that sets `field`."""
+    return field.upper()
+
+
+@cache
+def get() -> Settings:
+    """Return the effective settings, read once a process.
+
+    Raises:
+        SettingsError: a variable holds what it does not take.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        values = {name.lower(): value for name, value in environment.values().items()}
+        secret = {name for name, field in Settings.model_fields.items() if "Secret" in str(field.annotation)}
+        lines = []
+        for problem in error.errors():
+            name = str(problem["loc"][0])
+            got = "a value that is not shown" if name in secret else repr(values.get(name.lower(), ""))
+            lines.append(f"{variable(name)} is {got}: {problem['msg'].removeprefix('Value error, ')}")
+        raise SettingsError("\n".join(lines)) from None
+
+
+def effective(settings: Settings) -> dict[str, str]:
+    """Return every variable with its effective value, secrets masked: what `python -m pipeline settings` prints."""
+    shown = {}
+    for field in Settings.model_fields:
+        value = getattr(settings, field)
+        if isinstance(value, SecretStr):
+            value = mask_url(value.get_secret_value()) if field.endswith("_url") else "********"
+        shown[variable(field)] = "" if value is None else str(value)
+    return shown
+
+
+def mask_url(url: str) -> str:
+    """Return `url` without its password and its query, fit to be shown."""
+    head, _, _query = url.partition("?")
+    scheme, separator, rest = head.partition("://")
+    credentials, at, place = rest.rpartition("@")
+    user, colon, _password = credentials.partition(":")
+    return f"{scheme}{separator}{user}{colon and ':********'}{at}{place}" if at else head
+
+
+def example() -> str:
+    """Return the text of `.env.example`: every variable with its meaning and default, commented out."""
+    lines = [
+        "# Every setting of Voicemill with its default. Copy this file to .env beside the Procfile and set what",
+        "# differs; the environment of the process overrules it. Generated by `python -m pipeline settings --example`.",
+    ]
+    for name, field in Settings.model_fields.items():
+        default = field.default
+        if isinstance(default, SecretStr):
+            default = default.get_secret_value()
+        lines += ["", f"# {field.description}", f"#{variable(name)}={'' if default is None else default}"]
+    return "\n".join(lines) + "\n"

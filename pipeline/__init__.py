@@ -1,0 +1,1 @@
+"""The work itself: from a voice message to its transcript and summary. No Dramatiq in here."""

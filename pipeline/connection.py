@@ -1,0 +1,62 @@
+"""The one way to Redis: every part of Voicemill, a backend's process included, reaches it through `client()`.
+
+Part of the backend's path: the standard library and redis, nothing else. Configured by `REDIS_URL` (`rediss://` for
+TLS), `REDIS_USERNAME`, `REDIS_PASSWORD` and `REDIS_CA_CERTS` in the process's environment.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.retry import Retry
+
+DEFAULT_URL = "redis://127.0.0.1:6379/0"
+NAMESPACE = "{voicemill}"  # prefix of every key; the braces put them all into one slot of a cluster
+SOCKET_TIMEOUT = 5.0  # seconds; whatever blocks in Redis blocks for less
+RETRIES = 3  # of one command over a lost connection, within about two seconds
+
+_clients: dict[int, redis.Redis] = {}  # by process id: a connection does not survive a fork
+_lock = threading.Lock()
+
+
+def parameters() -> tuple[str, dict[str, Any]]:
+    """Return the URL and the keyword arguments that a client, synchronous or not, is made of."""
+    url = os.environ.get("REDIS_URL") or DEFAULT_URL
+    options: dict[str, Any] = {
+        "socket_timeout": SOCKET_TIMEOUT,
+        "socket_connect_timeout": SOCKET_TIMEOUT,
+        "socket_keepalive": True,
+        "health_check_interval": 30,
+        "client_name": os.environ.get("VOICEMILL_CLIENT_NAME") or "voicemill",
+    }
+    for option, variable in (("username", "REDIS_USERNAME"), ("password", "REDIS_PASSWORD")):
+        if os.environ.get(variable):
+            options[option] = os.environ[variable]
+    if url.startswith("rediss://") and os.environ.get("REDIS_CA_CERTS"):
+        options["ssl_ca_certs"] = os.environ["REDIS_CA_CERTS"]
+    return url, options
+
+
+def connect() -> redis.Redis:
+    """Return a new client that retries a command over a lost connection, with jitter.
+
+    Raises:
+        ValueError: `REDIS_URL` is not an address of Redis.
+    """
+    url, options = parameters()
+    retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), RETRIES)
+    return redis.Redis.from_url(url, retry=retry, **options)
+
+
+def client() -> redis.Redis:
+    """Return this process's client; it is made at the first call and is safe to use from any thread."""
+    with _lock:
+        pid = os.getpid()
+        if pid not in _clients:
+            _clients.clear()
+            _clients[pid] = connect()
+        return _clients[pid]

@@ -1,0 +1,85 @@
+"""Why a job can fail: one table of codes, and the one exception that carries them through every stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """One row of the table: whether the same work may succeed later, and what the sender or the operator can do."""
+
+    retryable: bool
+    remedy: str
+
+
+CODES: dict[str, Code] = {
+    # The request
+    "invalid_options": Code(False, "Correct the option named in the message and send again."),
+    "unsupported_schema": Code(False, "The message was written by a newer Voicemill: upgrade the workers."),
+    # The source
+    "source_not_found": Code(False, "Check the path or address, and that the decode workers see the same MEDIA_ROOT."),
+    "source_forbidden": Code(False, "Place the file under MEDIA_ROOT, or upload its bytes."),
+    "source_unsupported": Code(False, "Send a path under MEDIA_ROOT, a file:// address, or an upload."),
+    "source_too_large": Code(False, "Send a smaller file or raise MAX_SOURCE_BYTES."),
+    "source_unreadable": Code(True, "Check the file's permissions and the disk of the decode workers."),
+    # The sound
+    "empty_source": Code(False, "The file has no bytes: send it again."),
+    "no_audio_stream": Code(False, "The file holds no sound: send one that does."),
+    "undecodable": Code(False, "FFmpeg cannot read the file: send it in another format."),
+    "too_long": Code(False, "Split the recording or raise MAX_DURATION."),
+    "too_short": Code(False, "Send a longer recording or lower MIN_DURATION."),
+    "decode_timeout": Code(True, "Raise DECODE_TIMEOUT or send a shorter recording."),
+    "decode_crashed": Code(True, "FFmpeg was killed: check the memory of the decode workers."),
+    "disk_full": Code(True, "Free space in the temporary folder of the decode workers."),
+    # The handoff store
+    "handoff_expired": Code(False, "The audio expired before its turn: raise HANDOFF_TTL or add transcribe workers."),
+    "handoff_full": Code(True, "The handoff store is full: add transcribe workers or raise MAX_HANDOFF_BYTES."),
+    # The model
+    "gpu_unfit": Code(True, "Run `python -m pipeline doctor --device cuda` on the worker's machine."),
+    "transcribe_crashed": Code(False, "The message killed the model's process twice: keep it and report it."),
+    "transcribe_timeout": Code(True, "Raise TRANSCRIBE_TIMEOUT, or give the worker a faster device."),
+    "out_of_memory": Code(True, "Use a smaller model or compute type."),
+    # The queue
+    "lost": Code(True, "The job's message vanished from Redis: check its maxmemory-policy, then send again."),
+    "worker_killed": Code(False, "The message killed its worker again and again: keep it and report it."),
+    "system_full": Code(True, "Too many jobs wait: add workers or raise MAX_QUEUED, and send again later."),
+    "internal": Code(True, "A fault of Voicemill: report it with the worker's log."),
+    # Enrichment: these end up in `enrichment_error`, never in `error`
+    "enrich_invalid_key": Code(False, "Check GEMINI_API_KEY."),
+    "enrich_forbidden": Code(False, "The key may not use this model: check its project and region."),
+    "enrich_unknown_model": Code(False, "Set GEMINI_MODEL to a model that the key may use."),
+    "enrich_invalid_request": Code(False, "Gemini refused the request: report it with the worker's log."),
+    "enrich_rate_limited": Code(True, "Lower GEMINI_REQUESTS_PER_MINUTE or ask Google for a higher limit."),
+    "enrich_quota_exhausted": Code(False, "The day's quota is used up: wait, or move to a paid plan."),
+    "enrich_unavailable": Code(True, "Gemini is overloaded or out of reach: it is tried again by itself."),
+    "enrich_timeout": Code(True, "Raise GEMINI_TIMEOUT."),
+    "enrich_blocked": Code(False, "Gemini's safety filter refused the transcript."),
+    "enrich_truncated": Code(False, "Raise GEMINI_MAX_OUTPUT_TOKENS."),
+    "enrich_empty": Code(True, "Gemini answered with nothing."),
+    "enrich_invalid_answer": Code(True, "Gemini's answer did not fit the schema, also after one repair."),
+    "enrich_deadline": Code(False, "Enrichment took longer than ENRICH_DEADLINE; ask again with the `enrich` command."),
+    "enrich_internal": Code(True, "A fault of Voicemill: report it with the worker's log."),
+}
+
+
+class JobError(Exception):
+    """A job cannot go on. `message` says what happened to this job; the table says what to do about its kind.
+
+    `retry_after` is the delay that the other side asked for, in seconds, where it named one.
+    """
+
+    def __init__(self, code: str, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.retry_after = retry_after
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same work may succeed later."""
+        return CODES[self.code].retryable
+
+    def __reduce__(self) -> tuple[Any, ...]:  # it crosses the border of the model's process
+        return type(self), (self.code, self.message), {"retry_after": self.retry_after}
