@@ -1,0 +1,388 @@
+"""What became of a message: the job record that every stage writes and the backend reads, and its events, live.
+
+A job's id is the Dramatiq message id that `decode.send()` returns. Part of the backend's path: the standard library and
+redis, nothing else. `RESULT_TTL` in the environment sets how long a record is kept after its last change (seconds).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlsplit, urlunsplit
+
+from pipeline import connection
+from pipeline.errors import CODES, JobError
+from pipeline.options import Options
+
+STAGES = ("decode", "transcribe", "enrich")
+WORKING = {"decode": "decoding", "transcribe": "transcribing", "enrich": "enriching"}
+FINISHED = {"decode": "decoded", "transcribe": "transcribed", "enrich": "done"}
+PROGRESS = ("queued", "decoding", "decoded", "transcribing", "transcribed", "enriching")  # in their order
+ENDED = ("done", "failed", "cancelled")
+DELETED = "deleted"  # all that is left of a job whose message may still lie in a queue
+
+DEFAULT_RESULT_TTL = 7 * 86400  # seconds
+BLOCK = 2000  # milliseconds that a reader waits in Redis for the next event; less than connection.SOCKET_TIMEOUT
+UNFINISHED_KEY = f"{connection.NAMESPACE}:jobs:unfinished"
+
+_ADVANCE = (Path(__file__).parent / "advance.lua").read_text(encoding="utf-8")
+_scripts: dict[int, Any] = {}  # by client: a script remembers the client that it was registered with
+
+
+class UnknownJob(LookupError):  # noqa: N818 - reads as a sentence where it is caught
+    """No job has this id: it was never sent to this Redis, or its record has expired or was deleted."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"no job {job_id!r} in this Redis: never sent, expired or deleted")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """When a stage received, began and ended a job (Unix seconds), how often it began, and which process did it."""
+
+    queued_at: float | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+    attempts: int = 0
+    worker: str | None = None  # host:pid
+    next_retry_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job record, as it was when it was read."""
+
+    id: str
+    status: str  # one of PROGRESS or ENDED
+    created_at: float  # Unix seconds
+    finished_at: float | None
+    source: str  # credentials and query taken out
+    options: dict[str, Any]
+    stages: dict[str, Stage]
+    metadata: Any = None  # the sender's own
+    audio: dict[str, Any] | None = None
+    transcript: dict[str, Any] | None = None
+    enrichment: dict[str, Any] | None = None
+    enrichment_skipped: str | None = None  # why no summary was asked for
+    enrichment_error: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    redecodes: int = 0  # how often the audio expired before its turn and was decoded again
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job is done, failed or cancelled."""
+        return self.status in ENDED
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record as JSON has it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a job: it entered a status, or a stage got on with it."""
+
+    at: float  # Unix seconds
+    status: str
+    detail: dict[str, Any] = field(default_factory=dict)  # such as {"progress": {"done": 3, "total": 12}}
+
+
+# What a backend calls
+
+
+def get(job_id: str) -> Job:
+    """Return the job's record.
+
+    Raises:
+        UnknownJob: there is no such job.
+    """
+    return parse(job_id, cast("dict[bytes, bytes]", connection.client().hgetall(record_key(job_id))))
+
+
+def wait(job_id: str, timeout: float | None = None, until: str = "done") -> Job:
+    """Wait for a job to end, or with `until="transcribed"` for its transcript, and return its record.
+
+    Raises:
+        UnknownJob: there is no such job.
+        TimeoutError: it has not come so far within `timeout` seconds.
+    """
+    client = connection.client()
+    deadline = None if timeout is None else time.monotonic() + timeout
+    last = b"0-0"
+    while True:
+        status = client.hget(record_key(job_id), "status")
+        if reached(_text(status), until):
+            return get(job_id)
+        if status is None or _text(status) == DELETED:
+            raise UnknownJob(job_id)
+        left = BLOCK if deadline is None else int((deadline - time.monotonic()) * 1000)
+        if left <= 0:
+            raise TimeoutError(f"job {job_id} is still {_text(status)} after {timeout:g} s")
+        entries = client.xread({events_key(job_id): last}, block=min(left, BLOCK))
+        if entries:
+            last = cast("Any", entries)[0][1][-1][0]
+
+
+def events(job_id: str) -> Iterator[Event]:
+    """Yield all that happened to a job and go on, live, until it has ended.
+
+    Raises:
+        UnknownJob: there is no such job, or it was deleted meanwhile.
+    """
+    client = connection.client()
+    last = b"0-0"
+    while True:
+        entries = cast("Any", client.xread({events_key(job_id): last}, block=BLOCK))
+        for last, fields in entries[0][1] if entries else ():  # noqa: B007 - read on from the last one seen
+            event = Event(**json.loads(fields[b"event"]))
+            yield event
+            if event.status in ENDED and not event.detail:
+                return
+        if not entries and get(job_id).ended:
+            return
+
+
+def cancel(job_id: str) -> bool:
+    """End a job as `cancelled`; work that is running goes to its end and is thrown away. False: it had ended already.
+
+    Raises:
+        UnknownJob: there is no such job.
+    """
+    done = _advance(job_id, "cancelled", PROGRESS)
+    if done is None:
+        raise UnknownJob(job_id)
+    if done:
+        _delete_audio(job_id)
+    return done
+
+
+def delete(job_id: str) -> None:
+    """Remove every trace of a job: its record, results, events and audio; a message still queued is dropped unread.
+
+    Raises:
+        UnknownJob: there is no such job.
+    """
+    client = connection.client()
+    if parse_status(client.hget(record_key(job_id), "status")) is None:
+        raise UnknownJob(job_id)
+    with client.pipeline(transaction=True) as pipe:
+        pipe.delete(record_key(job_id), events_key(job_id))
+        pipe.hset(record_key(job_id), "status", DELETED)
+        pipe.pexpire(record_key(job_id), _ttl_ms())
+        pipe.zrem(UNFINISHED_KEY, job_id)
+        pipe.execute()
+    _delete_audio(job_id)
+
+
+# What the stages call: each returns False where the job has ended meanwhile, so that the caller drops its work
+
+
+def create(job_id: str, source: str, options: Options, *, created_at: float | None = None) -> bool:
+    """Write the record of a new job, `queued` for decode. False: it has one already."""
+    now = created_at or time.time()
+    fields = {"source": source, "options": json.dumps(asdict(options)), "created_at": now, "decode.queued_at": now}
+    return _advance(job_id, "queued", ("new",), fields) is True
+
+
+def begin(job_id: str, stage: str, worker: str) -> bool:
+    """Note that `worker` begins the job's work in `stage`."""
+    fields = {f"{stage}.started_at": time.time(), f"{stage}.worker": worker, f"{stage}.next_retry_at": None}
+    return bool(_advance(job_id, WORKING[stage], _until(WORKING[stage]), fields, count=f"{stage}.attempts"))
+
+
+def finish(job_id: str, stage: str, results: dict[str, Any], *, last: bool = False) -> bool:
+    """Store what a stage made; the job is then queued for the next stage, or done after the `last` one.
+
+    `results` are fields of the record: `audio`, `transcript`, `enrichment`, `enrichment_error`, `enrichment_skipped`.
+    """
+    now = time.time()
+    fields = {name: json.dumps(value) for name, value in results.items()} | {f"{stage}.finished_at": now}
+    if last or stage == STAGES[-1]:
+        return bool(_advance(job_id, "done", PROGRESS, fields))
+    fields[f"{STAGES[STAGES.index(stage) + 1]}.queued_at"] = now
+    return bool(_advance(job_id, FINISHED[stage], _until(FINISHED[stage]), fields))
+
+
+def progress(job_id: str, stage: str, done: int, total: int) -> None:
+    """Tell those who listen how many of a stage's pieces are done."""
+    detail = {"progress": {"done": done, "total": total}}
+    _advance(job_id, None, (WORKING[stage],), detail=detail, status_of_event=WORKING[stage])
+
+
+def retrying(job_id: str, stage: str, error: JobError, at: float) -> bool:
+    """Note that a stage failed for now and is tried again `at` Unix seconds."""
+    detail = {"retry": {"code": error.code, "message": error.message, "at": at}}
+    fields = {f"{stage}.next_retry_at": at}
+    return bool(_advance(job_id, None, PROGRESS, fields, detail=detail, status_of_event=WORKING[stage]))
+
+
+def fail(job_id: str, stage: str, error: JobError) -> bool:
+    """End a job as `failed`."""
+    described = describe(error) | {"stage": stage}
+    return bool(_advance(job_id, "failed", ("new", *PROGRESS), {"error": json.dumps(described)}))
+
+
+def restart(job_id: str, stage: str, *, expired: bool = False) -> bool:
+    """Send a job back to the queue of `stage`: it failed and is tried again, or its audio has `expired`."""
+    status = PROGRESS[2 * STAGES.index(stage)]
+    fields: dict[str, Any] = {"error": None, f"{stage}.queued_at": time.time()}
+    for later in STAGES[STAGES.index(stage) :]:
+        fields |= {f"{later}.{name}": None for name in ("started_at", "finished_at", "next_retry_at")}
+    count = "redecodes" if expired else ""
+    return bool(_advance(job_id, status, ("failed", *PROGRESS), fields, count=count))
+
+
+def raw_source(job_id: str) -> str:
+    """Return the source as it was sent, secrets included: for the decode stage alone.
+
+    Raises:
+        UnknownJob: there is no such job.
+    """
+    source = connection.client().hget(record_key(job_id), "source")
+    if source is None:
+        raise UnknownJob(job_id)
+    return _text(source)
+
+
+# How a record lies in Redis
+
+
+def record_key(job_id: str) -> str:
+    """Return the key of the job's record, a hash."""
+    return f"{connection.NAMESPACE}:job:{job_id}"
+
+
+def events_key(job_id: str) -> str:
+    """Return the key of the job's events, a stream."""
+    return f"{connection.NAMESPACE}:job:{job_id}:events"
+
+
+def parse(job_id: str, fields: dict[bytes, bytes]) -> Job:
+    """Read a record from its hash.
+
+    Raises:
+        UnknownJob: the hash is empty, or what `delete` left.
+    """
+    values = {name.decode(): value.decode() for name, value in fields.items()}
+    if parse_status(fields.get(b"status")) is None:
+        raise UnknownJob(job_id)
+
+    def number(name: str) -> float | None:
+        return float(values[name]) if name in values else None
+
+    def document(name: str) -> Any:
+        return json.loads(values[name]) if name in values else None
+
+    stages = {
+        stage: Stage(
+            queued_at=number(f"{stage}.queued_at"),
+            started_at=number(f"{stage}.started_at"),
+            finished_at=number(f"{stage}.finished_at"),
+            attempts=int(values.get(f"{stage}.attempts", 0)),
+            worker=values.get(f"{stage}.worker"),
+            next_retry_at=number(f"{stage}.next_retry_at"),
+        )
+        for stage in STAGES
+    }
+    options = document("options") or {}
+    return Job(
+        id=job_id,
+        status=values["status"],
+        created_at=number("created_at") or 0.0,
+        finished_at=number("finished_at"),
+        source=masked(values.get("source", "")),
+        metadata=options.pop("metadata", None),
+        options=options,
+        stages=stages,
+        audio=document("audio"),
+        transcript=document("transcript"),
+        enrichment=document("enrichment"),
+        enrichment_skipped=document("enrichment_skipped"),
+        enrichment_error=document("enrichment_error"),
+        error=document("error"),
+        redecodes=int(values.get("redecodes", 0)),
+    )
+
+
+def parse_status(value: bytes | str | None) -> str | None:
+    """Return a status read from Redis; None for a job that does not exist any more."""
+    status = _text(value)
+    return status if status not in ("", DELETED) else None
+
+
+def reached(status: str, until: str) -> bool:
+    """Tell whether a job in `status` has come as far as `until`: "transcribed", or "done" for any end."""
+    return status in ENDED or (until == "transcribed" and status in ("transcribed", "enriching"))
+
+
+def masked(source: str) -> str:
+    """Return a source fit to be shown: no user, password, query or fragment, and no bytes of a data: address."""
+    scheme, colon, _rest = source.partition(":")
+    if colon and scheme.lower() == "data":
+        return "data:…"
+    if "://" not in source:
+        return source
+    try:
+        address = urlsplit(source)
+        return urlunsplit((address.scheme, address.netloc.rpartition("@")[2], address.path, "", ""))
+    except ValueError:
+        return f"{scheme}://…"
+
+
+def describe(error: JobError) -> dict[str, Any]:
+    """Return an error as the record keeps it."""
+    code = CODES[error.code]
+    return {"code": error.code, "message": error.message, "retryable": code.retryable, "remedy": code.remedy}
+
+
+def _advance(
+    job_id: str,
+    status: str | None,
+    allowed: tuple[str, ...],
+    fields: dict[str, Any] | None = None,
+    *,
+    count: str = "",
+    detail: dict[str, Any] | None = None,
+    status_of_event: str | None = None,
+) -> bool | None:
+    """Run advance.lua: True done, False the job's status forbids it, None there is no such job."""
+    now = time.time()
+    event = {"at": now, "status": status or status_of_event, "detail": detail or {}}
+    pairs = [text for name, value in (fields or {}).items() for text in (name, "" if value is None else str(value))]
+    answer = _script()(
+        keys=[record_key(job_id), events_key(job_id), UNFINISHED_KEY],
+        args=[job_id, now, _ttl_ms(), status or "", f",{','.join(allowed)},", count, json.dumps(event), *pairs],
+    )
+    return {1: True, 0: False, -1: None}[int(answer)]
+
+
+def _script() -> Callable[..., Any]:
+    client = connection.client()
+    if id(client) not in _scripts:
+        _scripts.clear()
+        _scripts[id(client)] = client.register_script(_ADVANCE)
+    return cast("Callable[..., Any]", _scripts[id(client)])
+
+
+def _until(status: str) -> tuple[str, ...]:
+    """Return the statuses up to this one: a late twin of a message never takes a job back."""
+    return PROGRESS[: PROGRESS.index(status) + 1]
+
+
+def _delete_audio(job_id: str) -> None:
+    from pipeline import handoff  # noqa: PLC0415 - handoff is needed by senders that cancel, not by all
+
+    handoff.delete(job_id)
+
+
+def _ttl_ms() -> int:
+    return int(float(os.environ.get("RESULT_TTL") or DEFAULT_RESULT_TTL) * 1000)
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value or "")
