@@ -43,6 +43,8 @@ CODES: dict[str, Code] = {
     "out_of_memory": Code(True, "Use a smaller model or compute type."),
     # The queue
     "lost": Code(True, "The job's message vanished from Redis: check its maxmemory-policy, then send again."),
+    "redis_unavailable": Code(True, "Check REDIS_URL and that Redis runs, then send again."),
+    "worker_stopped": Code(True, "The worker was told to stop before the message's turn: another takes the job."),
     "worker_killed": Code(False, "The message killed its worker again and again: keep it and report it."),
     "system_full": Code(True, "Too many jobs wait: add workers or raise MAX_QUEUED, and send again later."),
     "internal": Code(True, "A fault of Voicemill: report it with the worker's log."),

@@ -1,0 +1,87 @@
+"""What the engine runs on: one slot a GPU, or as many replicas on the CPU as its cores and memory carry."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from pipeline.transcribe.child import Spec
+from pipeline.transcribe.failures import EngineError
+
+MOST_REPLICAS = 8  # on a CPU; beyond it memory bandwidth is the limit
+MEMORY_PER_MODEL = 3  # times the weights' size, for one replica: weights as loaded, and what a batch needs
+
+
+def plan(
+    *,
+    model: str,
+    path: Path,
+    device: str,
+    compute_type: str,
+    replicas: int,
+    gpus: str,
+    encoder_window: str,
+    beam_size: int,
+) -> list[Spec]:
+    """Return a slot's specification for every process to be started.
+
+    Raises:
+        EngineError: no GPU is visible though one is asked for, or an index names none.
+    """
+    found = _gpus(gpus) if device in ("auto", "cuda") else []
+    if device == "cuda" and not found:
+        raise EngineError("No GPU is visible: run `python -m pipeline doctor --device cuda`.")
+    if found:
+        places: list[tuple[str, str, str | None, int]] = [("cuda", name, gpu, 0) for gpu, name in found]
+    else:
+        count, threads = _replicas(path, replicas)
+        places = [("cpu", "CPU", None, threads)] * count
+    return [
+        Spec(
+            model=model,
+            path=path,
+            device=place,
+            device_name=name,
+            gpu=gpu,
+            compute_type={"cuda": "float16", "cpu": "int8"}[place] if compute_type == "auto" else compute_type,
+            threads=threads,
+            encoder_window=encoder_window,
+            beam_size=beam_size,
+        )
+        for place, name, gpu, threads in places
+    ]
+
+
+def _gpus(wanted: str) -> list[tuple[str, str]]:
+    """Return the UUID and the name of each GPU to be used, without a CUDA context in this process."""
+    from pipeline.doctor import devices  # noqa: PLC0415 - only where a GPU may be wanted
+
+    visible = devices.visible()
+    if wanted != "all":
+        indices = [int(part) for part in wanted.split(",")]
+        if missing := [index for index in indices if index not in range(len(visible))]:
+            raise EngineError(f"WHISPER_GPUS names GPU {missing[0]}, and {len(visible)} GPUs are visible.")
+        visible = [visible[index] for index in indices]
+    return [(gpu.uuid or str(gpu.index), gpu.name) for gpu in visible]
+
+
+def _replicas(path: Path, wanted: int) -> tuple[int, int]:
+    """Return how many processes share the cores, and how many threads each has; never more threads than cores."""
+    cores = available_cores()
+    if wanted:
+        count = wanted
+    else:
+        size = (path / "model.bin").stat().st_size
+        room = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") // (MEMORY_PER_MODEL * size)
+        count = max(1, min(cores, MOST_REPLICAS, room))
+    return count, max(1, cores // count)
+
+
+def available_cores() -> int:
+    """Return the cores that this process may use: its affinity, within the container's quota."""
+    cores = len(os.sched_getaffinity(0))
+    with suppress(OSError, ValueError):  # no cgroup v2, or no quota ("max")
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()
+        cores = min(cores, max(1, int(quota) // int(period)))
+    return cores

@@ -1,0 +1,113 @@
+"""The parent's side of a slot: one process with one model on one device, replaced when it dies or hangs."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures.process import BrokenProcessPool
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import structlog
+from pebble import ProcessExpired, ProcessPool
+
+from pipeline.transcribe import child
+from pipeline.transcribe.failures import DiedError, HungError, UnfitError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pipeline.transcribe.child import SlotInfo, Spec
+    from pipeline.transcribe.options import Options
+    from pipeline.transcribe.window import Window, WindowResult
+
+START_TIMEOUT = 300.0  # seconds; a large model from a cold disk, and PTX compiled for a new GPU (180 s)
+TIMEOUT_PER_SECOND = 4.0  # seconds of work allowed for a second of audio, on top of the constant part
+_GRACE = 15.0  # seconds that pebble may take to end a process stuck in C code
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+
+class Slot:
+    """One process with one model; its methods are called by the one thread that serves it.
+
+    The process gets a parent-death signal that follows the thread which spawned it, so that thread must live as long.
+
+    Args:
+        spec: the model and the device.
+        timeout: constant part of a batch's time limit (seconds).
+    """
+
+    def __init__(self, spec: Spec, timeout: float) -> None:
+        self.spec = spec
+        self.info: SlotInfo | None = None
+        self._timeout = timeout
+        self._pool: ProcessPool | None = None
+
+    def start(self) -> SlotInfo:
+        """Start the process, or give the one that took a dead one's place its model, and wait for its canary.
+
+        Raises:
+            UnfitError: the model does not work on the device.
+        """
+        try:
+            self.info = self._call(child.start, self.spec, timeout=START_TIMEOUT)
+        except (DiedError, HungError) as error:
+            raise UnfitError(f"{self.spec.model} on {self.spec.device_name}: {error} while it loaded") from error
+        log.info("slot ready", **{name: getattr(self.info, name) for name in ("device_name", "compute_type", "pid")})
+        return self.info
+
+    def run(self, work: Sequence[tuple[Window, Options]]) -> list[WindowResult]:
+        """Decode a batch.
+
+        Raises:
+            DiedError: the process died of it.
+            HungError: it took longer than it may, and was killed.
+            OutOfMemoryError: the batch is too large for the device.
+        """
+        seconds = sum(window.duration for window, _ in work)
+        limit = self._timeout + TIMEOUT_PER_SECOND * seconds
+        try:
+            return self._call(child.run, work, timeout=limit)
+        except BrokenProcessPool:  # it had died while idle: no fault of this batch
+            log.warning("slot died while idle", device_name=self.spec.device_name)
+            self.start()
+            return self._call(child.run, work, timeout=limit)
+
+    def stop(self) -> None:
+        """End the process, whatever it is doing."""
+        if self._pool is not None:
+            self._pool.stop()  # type: ignore[no-untyped-call] # pebble's stubs leave it out
+            self._pool.join()
+            self._pool = None
+
+    def _call(self, function: Callable[..., T], *args: Any, timeout: float) -> T:
+        try:
+            return self._living_pool().schedule(function, args=args, timeout=timeout).result(timeout=timeout + _GRACE)
+        except ProcessExpired as error:
+            raise DiedError(f"the process {_how(error.exitcode)}") from error
+        except FutureTimeoutError as error:
+            raise HungError(f"the process was killed after {timeout:.0f} s") from error
+
+    def _living_pool(self) -> ProcessPool:
+        """Return the pool of one; a broken one (its process died while idle) is replaced."""
+        if self._pool is not None and not self._pool.active:
+            self.stop()
+            raise BrokenProcessPool
+        if self._pool is None:
+            self._pool = ProcessPool(
+                max_workers=1,
+                context=multiprocessing.get_context("spawn"),  # a fork would inherit the parent's threads and locks
+                initializer=child.initialize,
+                initargs=(self.spec.gpu,),
+            )
+        return self._pool
+
+
+def _how(code: int | None) -> str:
+    """Say in words how a process ended."""
+    if code is not None and code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"

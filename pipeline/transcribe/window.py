@@ -1,0 +1,122 @@
+"""Cut a message into windows: the speech in it, at most 30 s at a time, each on the message's own clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+from faster_whisper.vad import VadOptions, get_speech_timestamps
+
+from pipeline.transcribe.audio import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pipeline.transcribe.transcript import Segment
+
+LONGEST = 30.0  # seconds; Whisper's encoder takes no more
+MARGIN = 0.2  # seconds kept around speech; with none the first and last sounds suffer, with 0.5 nothing is gained
+LONGEST_PAUSE = 2.0  # seconds; of a longer silence inside a window only MARGIN at either end is kept
+_PORTION = 300 * SAMPLE_RATE  # samples that the VAD reads at a time, so that hours of audio need no second copy
+_VAD = VadOptions(
+    max_speech_duration_s=LONGEST - 2 * MARGIN,
+    min_silence_duration_ms=160,
+    speech_pad_ms=0,  # MARGIN is added when windows are cut
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of the message that stands in a window: `at` seconds into the window's audio lies `start`."""
+
+    at: float
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What the model looks at in one go.
+
+    `audio` is float32 at 16 kHz, `pieces` say where in the message it comes from, `speech` holds the stretches, in
+    seconds from the message's start, in which the VAD heard a voice.
+    """
+
+    audio: np.ndarray = field(repr=False)
+    pieces: tuple[Piece, ...]
+    speech: tuple[tuple[float, float], ...]
+
+    @property
+    def duration(self) -> float:
+        """Seconds of audio in the window."""
+        return len(self.audio) / SAMPLE_RATE
+
+    def clock(self, at: float) -> float:
+        """Return the message's time at `at` seconds into the window's audio."""
+        piece = next((piece for piece in reversed(self.pieces) if piece.at <= at), self.pieces[0])
+        return min(piece.start + at - piece.at, piece.end)
+
+
+@dataclass(frozen=True, slots=True)
+class WindowResult:
+    """What the model made of one window; `look` names the way of decoding that was good enough."""
+
+    segments: tuple[Segment, ...]
+    language: str
+    language_probability: float | None
+    look: str
+
+
+def cut(audio: np.ndarray, longest: float = LONGEST) -> list[Window]:
+    """Return the windows of a message, in order; none where the VAD hears no voice.
+
+    Args:
+        audio: float32 samples of shape (n,) at 16 kHz.
+        longest: most seconds in a window.
+    """
+    groups: list[list[tuple[float, float]]] = []
+    length = 0.0  # seconds of audio that the last group will hold
+    for start, end in _speech(audio):
+        pause = min(start - groups[-1][-1][1], LONGEST_PAUSE) if groups else 0.0
+        if groups and length + pause + end - start <= longest:
+            groups[-1].append((start, end))
+            length += pause + end - start
+        else:
+            groups.append([(start, end)])
+            length = end - start + 2 * MARGIN
+    duration = len(audio) / SAMPLE_RATE
+    limits = [0.0, *((one[-1][1] + two[0][0]) / 2 for one, two in pairwise(groups)), duration]
+    return [_window(audio, group, *limits[index : index + 2]) for index, group in enumerate(groups)]
+
+
+def _window(audio: np.ndarray, speech: list[tuple[float, float]], earliest: float, latest: float) -> Window:
+    """Make the window of these stretches of speech; its margins stay between `earliest` and `latest`."""
+    spans: list[list[float]] = []
+    for start, end in speech:
+        if spans and start - spans[-1][1] <= LONGEST_PAUSE:
+            spans[-1][1] = end
+        else:
+            spans.append([start, end])
+    pieces, parts, at = [], [], 0
+    for start, end in spans:
+        first = int(max(start - MARGIN, earliest) * SAMPLE_RATE)
+        last = int(min(end + MARGIN, latest) * SAMPLE_RATE)
+        pieces.append(Piece(at / SAMPLE_RATE, first / SAMPLE_RATE, last / SAMPLE_RATE))
+        parts.append(audio[first:last])
+        at += last - first
+    return Window(parts[0] if len(parts) == 1 else np.concatenate(parts), tuple(pieces), tuple(speech))
+
+
+def _speech(audio: np.ndarray) -> Iterator[tuple[float, float]]:
+    """Yield the stretches of speech in seconds, reading a portion at a time and cutting only where nobody speaks."""
+    begin = 0
+    while begin < len(audio):
+        portion = audio[begin : begin + _PORTION]
+        found = [(begin + one["start"], begin + one["end"]) for one in get_speech_timestamps(portion, _VAD)]
+        begin += len(portion)
+        if found and begin < len(audio) and found[-1][0] > begin - len(portion):
+            begin = found.pop()[0]  # it may go on: the next portion begins with it
+        for start, end in found:
+            yield start / SAMPLE_RATE, end / SAMPLE_RATE

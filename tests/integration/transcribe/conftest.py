@@ -1,0 +1,33 @@
+"""One engine for all of the room's integration tests: loading a model takes longer than most of them."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.transcribe import Engine
+from pipeline.transcribe.audio import load
+
+
+@pytest.fixture(scope="session")
+def engine():
+    engine = Engine("bundled:tiny.en", device="cpu", replicas=2, timeout=20)
+    yield engine
+    engine.stop(5)
+
+
+@pytest.fixture(scope="session")
+def speak(tmp_path_factory):
+    """Return a function that has espeak-ng say something: float32 at 16 kHz."""
+    folder = tmp_path_factory.mktemp("speech")
+
+    def say(text: str, *, speed: int = 150) -> np.ndarray:
+        file: Path = folder / f"{abs(hash((text, speed)))}.wav"
+        if not file.exists():
+            subprocess.run(["espeak-ng", "-s", str(speed), "-w", str(file), text], check=True)
+        return load(file)
+
+    return say
