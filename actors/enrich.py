@@ -1,0 +1,59 @@
+"""The enrich stage as the queue sees it: a transcript in, its summary into the job record, and the job is done."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import dramatiq
+from dramatiq.errors import Retry
+
+from actors import broker, tracking
+from config import settings
+from pipeline import jobs
+from pipeline.enrich import Enricher
+from pipeline.errors import JobError
+
+BROKER = broker.for_process("enrich")
+NO_KEY = "no GEMINI_API_KEY is set for the enrich workers"
+NO_SPEECH = "the message holds no speech"
+MIN_BACKOFF = 2.0  # seconds before the second try, where Gemini names no delay; doubled for each one after
+MAX_BACKOFF = 300.0
+
+_enricher: Enricher | None = None
+
+
+@dramatiq.actor(queue_name="enrich", actor_name="enrich", broker=BROKER, max_retries=None)
+def enrich(job_id: str, *, schema: int = 1) -> None:  # noqa: ARG001 - the messages' version
+    """Write the summary of a job's transcript, or note why it has none; either way the job is done."""
+    job = tracking.open_job(job_id)
+    if job is None or not jobs.begin(job_id, "enrich", tracking.WORKER):
+        return
+    enricher, transcript = _enricher, job.transcript or {}
+    if enricher is None:
+        results: dict[str, Any] = {"enrichment_skipped": NO_KEY}
+    elif transcript.get("no_speech") or not transcript.get("text", "").strip():
+        results = {"enrichment_skipped": NO_SPEECH}
+    else:
+        try:
+            results = {"enrichment": enricher.enrich(job_id, transcript, metadata=job.metadata)}
+        except JobError as error:
+            results = {"enrichment_error": jobs.describe(_final(job, error))}
+    jobs.finish(job_id, "enrich", results)
+
+
+def _final(job: jobs.Job, error: JobError) -> JobError:
+    """Return the error that the job ends with.
+
+    Raises:
+        Retry: it does not end yet: another try may help, and there is time for it.
+    """
+    attempts = job.stages["enrich"].attempts
+    delay = error.retry_after or min(MAX_BACKOFF, MIN_BACKOFF * 2**attempts)
+    if not error.retryable and error.retry_after is None:
+        return error
+    queued_at = job.stages["enrich"].queued_at or time.time()
+    deadline = settings.get().enrich_deadline
+    if time.time() + delay > queued_at + deadline:
+        return JobError("enrich_deadline", f"not done within {deadline:g} s; last: {error.message}")
+    raise Retry(str(error), delay=int(delay * 1000)) from error

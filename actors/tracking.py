@@ -1,0 +1,84 @@
+"""Whose message a worker is busy with: the job id on every log line, and the job that a message belongs to."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+import structlog
+from dramatiq import Broker
+from dramatiq.broker import MessageProxy
+from dramatiq.middleware import Middleware
+
+from actors.admission import admit
+from pipeline import handoff, jobs
+from pipeline.errors import JobError
+from pipeline.jobs import Job
+from pipeline.options import Options
+
+WORKER = f"{socket.gethostname()}:{os.getpid()}"
+
+log = structlog.get_logger(__name__)
+
+
+class Tracking(Middleware):
+    """Binds job, stage and worker to the log lines of a message's thread, Dramatiq's own lines included."""
+
+    def before_process_message(self, _broker: Broker, message: MessageProxy) -> None:
+        """Begin the context of a message."""
+        structlog.contextvars.bind_contextvars(job=message.message_id, stage=message.queue_name, worker=WORKER)
+
+    def after_process_message(
+        self,
+        _broker: Broker,
+        _message: MessageProxy,
+        *,
+        result: Any = None,  # noqa: ARG002 - Dramatiq's signature
+        exception: BaseException | None = None,  # noqa: ARG002
+    ) -> None:
+        """End the context of a message."""
+        structlog.contextvars.clear_contextvars()
+
+    def after_skip_message(self, _broker: Broker, _message: MessageProxy) -> None:
+        """End the context of a message that was not processed."""
+        structlog.contextvars.clear_contextvars()
+
+
+def open_sent(job_id: str, args: tuple[Any, ...], keywords: dict[str, Any]) -> Job | None:
+    """Return the job of a message to decode, with a record also where its sender is not ours; None: it has ended.
+
+    Raises:
+        JobError: `invalid_options` or `unsupported_schema`, of a sender that checks nothing.
+    """
+    try:
+        source, options = admit(args, keywords)
+    except JobError:
+        jobs.create(job_id, str(args[0]) if args else "", Options())
+        raise
+    jobs.create(job_id, source, options)
+    return open_job(job_id)
+
+
+def open_job(job_id: str) -> Job | None:
+    """Return the job that a message belongs to; None, with a log line, where there is nothing left to do for it."""
+    try:
+        job = jobs.get(job_id)
+    except jobs.UnknownJob:
+        log.warning("Message dropped: its job expired or was deleted")
+        return None
+    if job.ended:
+        log.info("Message dropped: its job has ended", status=job.status)
+        return None
+    return job
+
+
+def drop_audio(job_id: str) -> None:
+    """Delete a job's audio where nobody will come for it: the job has ended, or has its transcript from a twin."""
+    try:
+        job = jobs.get(job_id)
+    except jobs.UnknownJob:
+        handoff.delete(job_id)
+        return
+    if job.ended or job.transcript is not None:
+        handoff.delete(job_id)

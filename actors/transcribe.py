@@ -1,0 +1,70 @@
+"""The transcribe stage as the queue sees it: audio from the handoff store in, the transcript into the job record."""
+
+from __future__ import annotations
+
+from concurrent import futures
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import dramatiq
+
+from actors import broker, tracking
+from config import settings
+from pipeline import handoff, jobs
+from pipeline.errors import JobError
+
+if TYPE_CHECKING:
+    from pipeline.transcribe import Engine, Options, Transcript
+
+BROKER = broker.for_process("transcribe")
+MAX_REDECODES = 2  # of one message whose audio expires before its turn
+WATCH = 5.0  # seconds between looks at the engine while a result is awaited
+
+_engine: Engine | None = None
+
+
+@dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, time_limit=float("inf"))
+def transcribe(job_id: str, *, schema: int = 1) -> None:  # noqa: ARG001 - the messages' version
+    """Transcribe one message. Its windows share the engine's batches with those of all other threads' messages."""
+    job = tracking.open_job(job_id)
+    if job is None:
+        return
+    if job.transcript is None:
+        if not jobs.begin(job_id, "transcribe", tracking.WORKER):
+            return
+        try:
+            data = b"".join(handoff.read(job_id))
+        except JobError as error:
+            if error.code != "handoff_expired" or job.redecodes >= MAX_REDECODES:
+                raise
+            if jobs.restart(job_id, "decode", expired=True):
+                broker.enqueue_decode(BROKER, job_id, jobs.raw_source(job_id), job)
+            return
+        transcript = _transcript(job, data)
+        if not jobs.finish(job_id, "transcribe", {"transcript": transcript.as_dict()}, last=not job.options["enrich"]):
+            tracking.drop_audio(job_id)
+            return
+    handoff.delete(job_id)
+    if job.options["enrich"]:
+        broker.enqueue_stage(BROKER, "enrich", job_id)
+
+
+def _transcript(job: jobs.Job, data: bytes) -> Transcript:
+    from pipeline.transcribe.audio import load  # noqa: PLC0415 - heavy: the worker's own, not the queue's
+
+    assert _engine is not None, "the worker has an engine before it takes a message"  # noqa: S101
+    audio = load(data)
+    del data
+    future = _engine.submit(audio, _options(job), partial(jobs.progress, job.id, "transcribe"))
+    while not futures.wait([future], timeout=WATCH).done:
+        if not _engine.alive:
+            raise JobError("gpu_unfit", "no slot of the engine is left")
+    return future.result()
+
+
+def _options(job: jobs.Job) -> Options:
+    from pipeline.transcribe import Options  # noqa: PLC0415
+
+    names = ("language", "task", "prompt", "hotwords", "word_timestamps")
+    chosen: dict[str, Any] = {name: job.options[name] for name in names}
+    return Options(**chosen, beam_size=settings.get().whisper_beam_size)

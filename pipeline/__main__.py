@@ -1,0 +1,104 @@
+"""The command line: `python -m pipeline COMMAND`. Each command is a module of its own, imported when it is called.
+
+The grammar is Python 3.8's and nothing but the standard library is imported, so that the doctor runs on a bare machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+DONE, FAILED, USAGE, NO_REDIS, UNKNOWN_JOB, UNFINISHED, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130  # exit codes
+
+COMMANDS = {
+    "up": "run every stage here, with an embedded Redis unless REDIS_URL is set",
+    "demo": "send one voice message through all stages and show what comes out",
+    "submit": "send a voice message to the workers",
+    "result": "print a job's record or its transcript",
+    "cancel": "end a job",
+    "delete": "remove every trace of a job",
+    "doctor": "check this machine and say which command mends it",
+    "settings": "print the effective settings",
+}
+
+EXIT_CODES = """exit codes: 0 done, 1 failed or cancelled, 2 wrong usage or settings, 3 Redis cannot be reached,
+            4 unknown job, 5 not finished in time"""
+
+
+def main(argv: list[str]) -> int:
+    """Run one command and return its exit code."""
+    if argv[:1] == ["doctor"]:
+        from pipeline import doctor
+
+        return int(doctor.main(argv[1:]))
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline",
+        description="Voice messages in, transcripts and structured summaries out.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    chosen = next((word for word in argv if not word.startswith("-")), None)
+    module = None
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            epilog=EXIT_CODES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if name == chosen:
+            module = _load(name)
+            module.configure(command)
+    arguments = parser.parse_args(argv)
+    return _run(module, arguments)
+
+
+def _load(name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202 - a module with `configure` and `run`
+    """Import a command's module, or say what is missing."""
+    if sys.version_info < (3, 11):
+        raise SystemExit(f"python -m pipeline {name}: needs Python 3.11 or later, this is {sys.version.split()[0]}")
+    try:
+        return importlib.import_module(f"pipeline.commands.{name}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] in ("pipeline", "actors", "config"):
+            raise
+        raise SystemExit(
+            f"python -m pipeline {name}: the package {error.name} is not installed here.\n"
+            "Run `make install` and use .venv/bin/python."
+        ) from None
+
+
+def _run(module, arguments: argparse.Namespace) -> int:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Run a command; what can go wrong outside of it ends in one line and its exit code."""
+    import redis
+
+    from config import environment, settings
+    from pipeline import connection, jobs
+
+    environment.load()
+    try:
+        return int(module.run(arguments))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has left: nothing more can be said to it
+        return FAILED
+    except redis.RedisError as error:
+        place = settings.mask_url(connection.parameters()[0])
+        problem = "refuses the login" if isinstance(error, redis.AuthenticationError) else "cannot be used"
+        line, code = f"Redis at {place} {problem}: {error}", NO_REDIS
+    except settings.SettingsError as error:
+        line, code = str(error), USAGE
+    except jobs.UnknownJob as error:
+        line, code = str(error), UNKNOWN_JOB
+    except TimeoutError as error:
+        line, code = str(error), UNFINISHED
+    print(line, file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

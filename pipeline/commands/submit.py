@@ -1,0 +1,59 @@
+"""`submit`: a voice message from the shell into the queue, as a backend would send it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from actors import decode
+from actors.admission import Refused
+from pipeline import handoff, jobs
+from pipeline.commands import output, progress
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("source", metavar="SOURCE", nargs="?", help="as the workers see it: a path, an address")
+    source.add_argument("--upload", metavar="FILE", type=Path, help="send this local file's bytes instead")
+    parser.add_argument("--language", metavar="CODE", help="what is spoken, such as ko (detected)")
+    parser.add_argument("--task", help="transcribe, or translate to English (transcribe)")
+    parser.add_argument("--prompt", help="text that precedes the message: names, spelling, style")
+    parser.add_argument("--hotwords", help="words to listen for")
+    parser.add_argument("--word-timestamps", action="store_true", help="times of each word, too")
+    parser.add_argument("--no-enrich", action="store_true", help="transcript only, no summary")
+    parser.add_argument("--wait", action="store_true", help="wait for the end and print the result")
+    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="with --wait: wait no longer than this")
+    output.add_format(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Send the message; print its id, or with --wait its result."""
+    options = {name: getattr(arguments, name) for name in ("language", "task", "prompt", "hotwords")}
+    options = {name: value for name, value in options.items() if value is not None}
+    flags = {"word_timestamps": arguments.word_timestamps, "enrich": not arguments.no_enrich}
+    try:
+        source = upload(arguments.upload) if arguments.upload else arguments.source
+        job_id = decode.send(source, **options, **flags).message_id
+    except (OSError, Refused) as error:
+        print(f"not sent: {error}", file=sys.stderr)
+        return 2 if isinstance(error, OSError) or error.code == "invalid_options" else 1
+    if not arguments.wait:
+        if arguments.format == "json":
+            output.show(jobs.get(job_id), "json")
+        else:
+            print(job_id)
+        return 0
+    progress.follow(job_id, arguments.timeout)
+    return output.show(jobs.get(job_id), arguments.format)
+
+
+def upload(file: Path) -> str:
+    """Put a local file into the handoff store and return the source that names it.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with file.open("rb") as data:
+        return handoff.upload(data)

@@ -1,0 +1,99 @@
+"""`up`: the whole pipeline on a developer's machine, in one terminal, until Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+from config import environment, settings
+from pipeline.commands.embedded import StartError, valkey
+from pipeline.commands.supervisor import Supervisor, procfile
+
+COLOURS = (36, 35, 33, 32, 34)  # of terminal text, by stage
+LOCK = environment.STATE / "up.lock"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("--stages", nargs="+", metavar="STAGE", help="only these lines of the Procfile (all)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the stages until a signal says stop."""
+    commands = procfile()
+    unknown = sorted(set(arguments.stages or ()) - set(commands))
+    if unknown:
+        print(f"no line {unknown[0]!r} in the Procfile; there are {', '.join(commands)}", file=sys.stderr)
+        return 2
+    chosen = {name: command for name, command in commands.items() if name in (arguments.stages or commands)}
+    timeout = settings.get().shutdown_timeout
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: stopped.set())
+    try:
+        with _redis() as url:
+            stages = Supervisor(chosen, child_environment(url), printer(list(chosen)), timeout)
+            stages.start()
+            stopped.wait()
+            print("stopping …", file=sys.stderr)
+            stages.stop()
+    except StartError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+@contextlib.contextmanager
+def _redis() -> Iterator[str]:
+    """Yield the URL of the Redis to use: the one that `REDIS_URL` names, else an embedded one of this clone."""
+    url = os.environ.get("REDIS_URL", "")
+    if url and url != environment.embedded_redis():
+        yield url
+        return
+    environment.STATE.mkdir(exist_ok=True)
+    with LOCK.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StartError(
+                f"`up` runs in this clone already, with REDIS_URL={environment.embedded_redis()}"
+            ) from None
+        with valkey(environment.STATE / "redis", durable=True) as url:
+            environment.REDIS_URL_FILE.write_text(url + "\n")
+            try:
+                print(f"export REDIS_URL={url}   # for your backend; commands in this clone know it", flush=True)
+                yield url
+            finally:
+                environment.REDIS_URL_FILE.unlink(missing_ok=True)
+
+
+def child_environment(url: str) -> dict[str, str]:
+    """Return the environment of the stages: ours, with their Redis, and logs in the form that suits our terminal."""
+    found = environment.values() | {"REDIS_URL": url}
+    if found.get("LOG_FORMAT", "auto") == "auto":
+        found["LOG_FORMAT"] = "console" if sys.stdout.isatty() else "json"
+    if sys.stdout.isatty():
+        found["FORCE_COLOR"] = "1"
+    return found
+
+
+def printer(names: list[str]) -> Callable[[str, str], None]:
+    """Return the function that prints a stage's line behind the stage's name, whole lines from all threads."""
+    width = max(map(len, names))
+    lock = threading.Lock()
+    coloured = sys.stdout.isatty()
+
+    def show(name: str, line: str) -> None:
+        label = f"{name:<{width}} |"
+        if coloured:
+            label = f"\x1b[{COLOURS[names.index(name) % len(COLOURS)]}m{label}\x1b[0m"
+        with lock:
+            print(label, line, flush=True)
+
+    return show

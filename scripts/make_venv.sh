@@ -1,0 +1,20 @@
+#!/bin/sh
+# Makes a virtual environment in $1 with the first Python that Voicemill supports; PYTHON overrules the choice.
+set -eu
+
+supported='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'
+
+for python in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
+    if "$python" -c "$supported" 2>/dev/null; then
+        if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+            version=$("$python" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
+            sh "$(dirname "$0")/install_programs.sh" --package "$version-venv"
+        fi
+        rm -rf "$1"
+        echo "Making $1 with $("$python" --version)"
+        exec "$python" -m venv "$1"
+    fi
+done
+echo "Voicemill needs Python 3.11, 3.12 or 3.13, and none was found." >&2
+echo "Install one, for example: apt-get install python3.11 python3.11-venv; or name it: make PYTHON=/path/to/python" >&2
+exit 1

@@ -1,0 +1,226 @@
+"""The job record, against a real Redis."""
+
+import threading
+import time
+
+import pytest
+
+from pipeline import connection, handoff, jobs
+from pipeline.errors import JobError
+from pipeline.options import Options
+
+pytestmark = pytest.mark.usefixtures("redis_url")
+
+TRANSCRIPT = {"text": "Hello.", "segments": [], "no_speech": False}
+
+
+def job(job_id="j1", **options):
+    jobs.create(job_id, "voice.ogg", Options(**options))
+    return job_id
+
+
+def to_transcribed(job_id):
+    jobs.begin(job_id, "decode", "host:1")
+    jobs.finish(job_id, "decode", {"audio": {"duration": 1.5}})
+    jobs.begin(job_id, "transcribe", "host:2")
+    jobs.finish(job_id, "transcribe", {"transcript": TRANSCRIPT})
+
+
+def test_a_job_is_queued_from_the_moment_it_is_created():
+    record = jobs.get(job(metadata={"chat": 7}, language="ko"))
+
+    assert record.status == "queued"
+    assert record.options["language"] == "ko"
+    assert record.metadata == {"chat": 7}
+    assert record.stages["decode"].queued_at == record.created_at
+
+
+def test_a_job_goes_through_the_states_of_the_contract_and_keeps_what_the_stages_made():
+    job_id = job()
+    to_transcribed(job_id)
+    jobs.begin(job_id, "enrich", "host:3")
+    jobs.finish(job_id, "enrich", {"enrichment": {"title": "Greeting"}})
+
+    record = jobs.get(job_id)
+
+    assert record.status == "done"
+    assert record.audio == {"duration": 1.5}
+    assert record.transcript == TRANSCRIPT
+    assert record.enrichment == {"title": "Greeting"}
+    statuses = [event.status for event in jobs.events(job_id)]
+    assert statuses == ["queued", "decoding", "decoded", "transcribing", "transcribed", "enriching", "done"]
+    for stage in record.stages.values():
+        assert stage.attempts == 1
+        assert stage.queued_at <= stage.started_at <= stage.finished_at
+
+
+def test_the_last_stage_may_be_transcribe():
+    job_id = job(enrich=False)
+    jobs.begin(job_id, "transcribe", "host:2")
+    jobs.finish(job_id, "transcribe", {"transcript": TRANSCRIPT}, last=True)
+
+    assert jobs.get(job_id).status == "done"
+
+
+def test_a_late_twin_of_a_message_cannot_take_a_job_back():
+    job_id = job()
+    to_transcribed(job_id)
+
+    assert not jobs.begin(job_id, "decode", "host:9")
+    assert not jobs.finish(job_id, "decode", {"audio": {}})
+    assert jobs.get(job_id).status == "transcribed"
+
+
+@pytest.mark.parametrize("end", ["done", "failed", "cancelled"])
+def test_a_job_that_has_ended_changes_no_more(end):
+    job_id = job()
+    if end == "done":
+        jobs.finish(job_id, "transcribe", {"transcript": TRANSCRIPT}, last=True)
+    elif end == "failed":
+        jobs.fail(job_id, "decode", JobError("undecodable", "no"))
+    else:
+        jobs.cancel(job_id)
+
+    assert not jobs.begin(job_id, "transcribe", "host:2")
+    assert not jobs.finish(job_id, "transcribe", {"transcript": {"text": "other"}})
+    assert not jobs.fail(job_id, "enrich", JobError("internal", "x"))
+    assert not jobs.cancel(job_id)
+    assert jobs.get(job_id).status == end
+
+
+def test_a_failed_job_says_what_failed_where_and_what_to_do():
+    job_id = job()
+    jobs.fail(job_id, "decode", JobError("no_audio_stream", "clip.mp4 has one video stream and no sound"))
+
+    error = jobs.get(job_id).error
+
+    assert error["code"] == "no_audio_stream"
+    assert error["stage"] == "decode"
+    assert error["retryable"] is False
+    assert "sound" in error["remedy"]
+
+
+def test_a_message_of_a_sender_that_writes_no_record_gets_one_when_it_fails():
+    jobs.fail("foreign", "decode", JobError("invalid_options", "x"))
+
+    assert jobs.get("foreign").status == "failed"
+
+
+def test_wait_returns_as_soon_as_the_job_ends():
+    job_id = job()
+    began = time.monotonic()
+    threading.Timer(0.1, jobs.fail, (job_id, "decode", JobError("undecodable", "no"))).start()
+
+    record = jobs.wait(job_id, timeout=10)
+
+    assert record.status == "failed"
+    assert time.monotonic() - began < 2
+
+
+def test_wait_can_be_content_with_the_transcript():
+    job_id = job()
+    to_transcribed(job_id)
+
+    assert jobs.wait(job_id, timeout=1, until="transcribed").transcript == TRANSCRIPT
+
+
+def test_wait_gives_up_after_its_time():
+    with pytest.raises(TimeoutError, match="still queued"):
+        jobs.wait(job(), timeout=0.05)
+
+
+def test_events_come_live_with_progress_in_between():
+    job_id = job()
+    seen = []
+    reader = threading.Thread(target=lambda: seen.extend(jobs.events(job_id)))
+    reader.start()
+    jobs.begin(job_id, "transcribe", "host:2")
+    jobs.progress(job_id, "transcribe", 1, 3)
+    jobs.finish(job_id, "transcribe", {"transcript": TRANSCRIPT}, last=True)
+    reader.join(timeout=5)
+
+    assert not reader.is_alive()
+    assert [event.status for event in seen] == ["queued", "transcribing", "transcribing", "done"]
+    assert seen[2].detail == {"progress": {"done": 1, "total": 3}}
+
+
+def test_a_retry_is_told_and_forgotten_when_the_stage_begins_again():
+    job_id = job()
+    jobs.begin(job_id, "decode", "host:1")
+    jobs.retrying(job_id, "decode", JobError("decode_timeout", "slow"), at=2e9)
+    assert jobs.get(job_id).stages["decode"].next_retry_at == 2e9
+
+    jobs.begin(job_id, "decode", "host:1")
+
+    stage = jobs.get(job_id).stages["decode"]
+    assert (stage.attempts, stage.next_retry_at) == (2, None)
+
+
+def test_a_failed_job_can_be_started_again_at_its_stage():
+    job_id = job()
+    to_transcribed(job_id)
+    jobs.fail(job_id, "enrich", JobError("internal", "x"))
+
+    assert jobs.restart(job_id, "enrich")
+
+    record = jobs.get(job_id)
+    assert (record.status, record.error, record.finished_at) == ("transcribed", None, None)
+    assert record.transcript == TRANSCRIPT
+
+
+def test_cancelling_removes_the_audio_that_waits(tmp_path):
+    job_id = job()
+    (tmp_path / "a.flac").write_bytes(b"x" * 1000)
+    handoff.put(job_id, tmp_path / "a.flac")
+
+    assert jobs.cancel(job_id)
+
+    assert not handoff.exists(job_id)
+
+
+def test_deleting_leaves_nothing_but_a_mark_that_stops_the_queued_message(tmp_path):
+    job_id = job()
+    (tmp_path / "a.flac").write_bytes(b"x" * 1000)
+    handoff.put(job_id, tmp_path / "a.flac")
+
+    jobs.delete(job_id)
+
+    client = connection.client()
+    assert client.keys("*") == [jobs.record_key(job_id).encode()]
+    assert client.hgetall(jobs.record_key(job_id)) == {b"status": b"deleted"}
+    assert not jobs.create(job_id, "voice.ogg", Options())
+    with pytest.raises(jobs.UnknownJob):
+        jobs.get(job_id)
+
+
+@pytest.mark.parametrize(
+    "ask", [jobs.get, jobs.wait, jobs.cancel, jobs.delete, lambda job_id: list(jobs.events(job_id))]
+)
+def test_an_unknown_job_is_said_to_be_unknown(ask):
+    with pytest.raises(jobs.UnknownJob, match="never sent, expired or deleted"):
+        ask("nobody")
+
+
+def test_a_record_expires_after_the_result_ttl(monkeypatch):
+    monkeypatch.setenv("RESULT_TTL", "60")
+    job_id = job()
+
+    for key in (jobs.record_key(job_id), jobs.events_key(job_id)):
+        assert 55_000 < connection.client().pttl(key) <= 60_000
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("https://bucket/voice.ogg?X-Signature=abc", "https://bucket/voice.ogg"),
+        ("https://user:pw@host/v.ogg#t", "https://host/v.ogg"),
+        ("data:audio/ogg;base64,AAAA", "data:…"),
+        ("inbox/voice.ogg", "inbox/voice.ogg"),
+        ("upload:4f", "upload:4f"),
+    ],
+)
+def test_a_record_shows_its_source_without_secrets(source, shown):
+    jobs.create("s", source, Options())
+
+    assert jobs.get("s").source == shown
+    assert jobs.raw_source("s") == source
