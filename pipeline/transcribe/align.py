@@ -1,19 +1,109 @@
-"""Put words and segments on the clock: from the VAD where one stretch of speech says all, else by cross-attention."""
+"""Put words and segments on the clock: from the VAD where one stretch of speech says all, else by cross-attention.
+
+Cross-attention knows the order of the words and is off by a tenth of a second or two; the VAD knows to a hundredth
+where there is silence. So words are taken from the first and kept out of the second's pauses.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
 
-from pipeline.transcribe.transcript import Segment
+from faster_whisper.transcribe import merge_punctuations
+
+from pipeline.transcribe.options import Options
+from pipeline.transcribe.transcript import Segment, Word
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from pipeline.transcribe.guard import Draft
     from pipeline.transcribe.window import Window
 
+Timings = list[dict[str, Any]]  # faster-whisper's aligned words: word, tokens, start, end (seconds), probability
 
-def segments(window: Window, draft: Draft) -> tuple[Segment, ...]:
-    """Return the segments of a window on the message's clock."""
+SENTENCE_END = ".?!。？！…"  # noqa: RUF001 - the full-width ones are meant
+ONE_SEGMENT = 8.0  # seconds; a window with one sentence this short is one segment
+PAUSE = 0.8  # seconds of silence between two words that end a segment without a full stop
+LONGEST = 12.0  # seconds; a longer segment ends at the next comma or pause
+BRIEF_PAUSE = 0.3  # seconds; where a segment that is too long may end
+PREPENDED, APPENDED = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001 - faster-whisper's defaults
+CANARY_OPTIONS = Options()
+_SENTENCES = re.compile(rf"[{SENTENCE_END}]+\s+\S")
+
+
+def wants_words(window: Window, options: Options, text: str) -> bool:
+    """Tell whether the window's text must be aligned word by word to know its segments' times."""
+    return options.word_timestamps or window.duration > ONE_SEGMENT or _SENTENCES.search(text) is not None
+
+
+def segments(window: Window, draft: Draft, timings: Timings, *, keep_words: bool) -> tuple[Segment, ...]:
+    """Return the segments of a window on the message's clock.
+
+    Args:
+        window: the window.
+        draft: its text.
+        timings: its aligned words, in seconds from the start of the window's audio; none: it is one segment.
+        keep_words: whether the segments carry their words.
+    """
     if not draft.text:
         return ()
-    start, end = window.speech[0][0], window.speech[-1][1]
-    return (Segment(start, end, draft.text, draft.avg_logprob, draft.no_speech_prob),)
+    words = list(_on_the_clock(window, timings))
+    if not words:
+        start, end = window.speech[0][0], window.speech[-1][1]
+        return (Segment(start, end, draft.text, draft.avg_logprob, draft.no_speech_prob, () if keep_words else None),)
+    return tuple(
+        Segment(
+            start=group[0].start,
+            end=group[-1].end,
+            text="".join(word.word for word in group).strip(),
+            avg_logprob=draft.avg_logprob,
+            no_speech_prob=draft.no_speech_prob,
+            words=tuple(group) if keep_words else None,
+        )
+        for group in _grouped(words)
+    )
+
+
+def _on_the_clock(window: Window, timings: Timings) -> Iterator[Word]:
+    """Yield the words on the message's clock, in order, none of them reaching into a silence."""
+    merge_punctuations(timings, PREPENDED, APPENDED)
+    spoken = [timing for timing in timings if timing["word"].strip()]
+    passed = window.speech[0][0]
+    for index, timing in enumerate(spoken):
+        start, end = window.clock(float(timing["start"])), window.clock(float(timing["end"]))
+        if index == 0:
+            start = window.speech[0][0]
+        if index == len(spoken) - 1:
+            end = window.speech[-1][1]
+        start, end = _out_of_silence(max(start, passed), max(end, passed), window.speech)
+        passed = end
+        yield Word(start, end, timing["word"], float(timing["probability"]))
+
+
+def _out_of_silence(start: float, end: float, speech: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Move the ends of a word that lie in a silence to where the voice is."""
+    for (_, silence), (voice, _) in zip(speech, speech[1:], strict=False):
+        if silence < start < voice < end:
+            start = voice
+        if start < silence < end < voice:
+            end = silence
+    return start, max(start, end)
+
+
+def _grouped(words: Sequence[Word]) -> Iterator[list[Word]]:
+    """Cut words into segments: at the ends of sentences, at pauses, and where one grows too long."""
+    group: list[Word] = []
+    for word in words:
+        if group and _ends(group, word):
+            yield group
+            group = []
+        group.append(word)
+    yield group
+
+
+def _ends(group: Sequence[Word], word: Word) -> bool:
+    before, pause = group[-1].word.rstrip(), word.start - group[-1].end
+    if before.endswith(tuple(SENTENCE_END)) or pause >= PAUSE:
+        return True
+    return word.end - group[0].start > LONGEST and (before.endswith((",", "、", "，")) or pause >= BRIEF_PAUSE)  # noqa: RUF001

@@ -10,22 +10,19 @@ import os
 import signal
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from pipeline.transcribe.failures import OutOfMemoryError, UnfitError
-from pipeline.transcribe.options import Options
-from pipeline.transcribe.window import Piece, Window, WindowResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
+    from pipeline.transcribe.options import Options
     from pipeline.transcribe.recognizer import Recognizer
+    from pipeline.transcribe.window import Window, WindowResult
 
 _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
-_CANARY_SECONDS = 1.0
 
 _recognizer: Recognizer | None = None
 
@@ -94,10 +91,10 @@ def start(spec: Spec) -> SlotInfo:
         if recognizer.device != spec.device:
             raise UnfitError(f"the model was to run on {spec.device} and runs on {recognizer.device}")
         loaded = time.monotonic()
-        _recognizer = recognizer
-        canary()
+        recognizer.canary()
     except (RuntimeError, ValueError) as error:
         raise UnfitError(f"{spec.model} on {spec.device_name}: {error}") from error
+    _recognizer = recognizer
     return SlotInfo(
         device=recognizer.device,
         device_name=spec.device_name,
@@ -112,11 +109,12 @@ def start(spec: Spec) -> SlotInfo:
     )
 
 
-def canary() -> None:
-    """Decode a second of noise, VAD off: encoder, decoder and alignment all run, whatever comes out."""
-    noise = np.random.default_rng(0).normal(0, 0.1, int(_CANARY_SECONDS * 16_000)).astype(np.float32)
-    window = Window(noise, (Piece(0, 0, _CANARY_SECONDS),), ((0, _CANARY_SECONDS),))
-    run([(window, Options(language="en"))])
+def canary() -> int:
+    """Prove an idle slot: decode noise to its end, and return the memory that the process holds (bytes)."""
+    if _recognizer is None:
+        raise UnfitError("this process has loaded no model")
+    _recognizer.canary()
+    return resident()
 
 
 def run(work: Sequence[tuple[Window, Options]]) -> list[WindowResult]:
@@ -135,3 +133,9 @@ def run(work: Sequence[tuple[Window, Options]]) -> list[WindowResult]:
         if "out of memory" in str(error).lower():
             raise OutOfMemoryError(str(error)) from error
         raise
+
+
+def resident() -> int:
+    """Return the physical memory that this process holds (bytes)."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Engine", "SlotInfo"]
 
 MOST_FAILURES = 2  # batches that may end badly with a window on board before its message is given up
-BATCH = {"cpu": 4, "cuda": 16}  # windows; on a CPU more bring nothing, on a GPU they are halved where memory ends
+BATCH = {"cpu": 8, "cuda": 16}  # windows; on a CPU more bring nothing, on a GPU they are halved where memory ends
 IDLE = 60.0  # seconds after which an idle slot proves itself again
 STOPPED = "worker_stopped"
 
