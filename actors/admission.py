@@ -43,6 +43,11 @@ def admit(args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[str, Options
 class Admission(Middleware):
     """Validates what is sent to decode and writes the job's record, so that it is `queued` when `send()` returns."""
 
+    @property
+    def actor_options(self) -> set[str]:
+        """`throws`, which means something to the workers alone."""
+        return {"throws"}
+
     def before_enqueue(self, _broker: Broker, message: Message[Any], _delay: int | None) -> None:
         """Admit a message to decode.
 

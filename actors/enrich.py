@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import dramatiq
+import structlog
 from dramatiq.errors import Retry
 
 from actors import broker, tracking
@@ -21,9 +22,10 @@ MIN_BACKOFF = 2.0  # seconds before the second try, where Gemini names no delay;
 MAX_BACKOFF = 300.0
 
 _enricher: Enricher | None = None
+log = structlog.get_logger(__name__)
 
 
-@dramatiq.actor(queue_name="enrich", actor_name="enrich", broker=BROKER, max_retries=None)
+@dramatiq.actor(queue_name="enrich", actor_name="enrich", broker=BROKER, throws=JobError)
 def enrich(job_id: str, *, schema: int = 1) -> None:  # noqa: ARG001 - the messages' version
     """Write the summary of a job's transcript, or note why it has none; either way the job is done."""
     job = tracking.open_job(job_id)
@@ -57,3 +59,11 @@ def _final(job: jobs.Job, error: JobError) -> JobError:
     if time.time() + delay > queued_at + deadline:
         return JobError("enrich_deadline", f"not done within {deadline:g} s; last: {error.message}")
     raise Retry(str(error), delay=int(delay * 1000)) from error
+
+
+if broker.in_worker():
+    if settings.get().gemini_api_key is None:
+        log.warning("Gemini skipped: jobs end without a summary", reason=NO_KEY)
+    else:
+        _enricher = Enricher(settings.get())
+        log.info("Gemini ready", model=_enricher.model)

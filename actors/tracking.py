@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 from typing import Any
 
 import structlog
-from dramatiq import Broker
+from dramatiq import Broker, Worker
 from dramatiq.broker import MessageProxy
 from dramatiq.middleware import Middleware
 
@@ -24,6 +25,11 @@ log = structlog.get_logger(__name__)
 
 class Tracking(Middleware):
     """Binds job, stage and worker to the log lines of a message's thread, Dramatiq's own lines included."""
+
+    def after_worker_boot(self, broker: Broker, _worker: Worker) -> None:
+        """Say that the process takes messages from now on."""
+        for stage in broker.get_declared_actors():
+            log.info("Stage ready", stage=stage, worker=WORKER)
 
     def before_process_message(self, _broker: Broker, message: MessageProxy) -> None:
         """Begin the context of a message."""
@@ -71,6 +77,11 @@ def open_job(job_id: str) -> Job | None:
         log.info("Message dropped: its job has ended", status=job.status)
         return None
     return job
+
+
+def workspace() -> tempfile.TemporaryDirectory[str]:
+    """Return a private temporary folder for one message, removed at its end."""
+    return tempfile.TemporaryDirectory(prefix="voicemill-")
 
 
 def drop_audio(job_id: str) -> None:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dramatiq
+from dramatiq.middleware import Middleware
 
 from actors import broker, tracking
 from config import settings
@@ -23,7 +24,15 @@ WATCH = 5.0  # seconds between looks at the engine while a result is awaited
 _engine: Engine | None = None
 
 
-@dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, time_limit=float("inf"))
+class _EngineOfTheWorker(Middleware):
+    """Ends the engine's processes with the worker, which would never exit otherwise."""
+
+    def after_worker_shutdown(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
+        if _engine is not None:
+            _engine.stop(settings.get().shutdown_timeout)
+
+
+@dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, throws=JobError)
 def transcribe(job_id: str, *, schema: int = 1) -> None:  # noqa: ARG001 - the messages' version
     """Transcribe one message. Its windows share the engine's batches with those of all other threads' messages."""
     job = tracking.open_job(job_id)
@@ -38,7 +47,7 @@ def transcribe(job_id: str, *, schema: int = 1) -> None:  # noqa: ARG001 - the m
             if error.code != "handoff_expired" or job.redecodes >= MAX_REDECODES:
                 raise
             if jobs.restart(job_id, "decode", expired=True):
-                broker.enqueue_decode(BROKER, job_id, jobs.raw_source(job_id), job)
+                broker.enqueue_decode(BROKER, job_id, jobs.raw_source(job_id), job.options)
             return
         transcript = _transcript(job, data)
         if not jobs.finish(job_id, "transcribe", {"transcript": transcript.as_dict()}, last=not job.options["enrich"]):
@@ -68,3 +77,16 @@ def _options(job: jobs.Job) -> Options:
     names = ("language", "task", "prompt", "hotwords", "word_timestamps")
     chosen: dict[str, Any] = {name: job.options[name] for name in names}
     return Options(**chosen, beam_size=settings.get().whisper_beam_size)
+
+
+if broker.in_worker():
+    from pipeline.transcribe import Engine
+
+    chosen = settings.get()
+    _engine = Engine(
+        chosen.whisper_model,
+        device=chosen.whisper_device,
+        compute_type=chosen.whisper_compute_type,
+        model_dir=chosen.whisper_model_dir,
+    )
+    BROKER.add_middleware(_EngineOfTheWorker())

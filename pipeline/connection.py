@@ -41,14 +41,19 @@ def parameters() -> tuple[str, dict[str, Any]]:
     return url, options
 
 
-def connect() -> redis.Redis:
+def connect(*, socket_timeout: float = SOCKET_TIMEOUT, retries: int = RETRIES) -> redis.Redis:
     """Return a new client that retries a command over a lost connection, with jitter.
+
+    Args:
+        socket_timeout: seconds without an answer after which a connection counts as lost.
+        retries: of one command.
 
     Raises:
         ValueError: `REDIS_URL` is not an address of Redis.
     """
     url, options = parameters()
-    retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), RETRIES)
+    options["socket_timeout"] = socket_timeout
+    retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), retries)
     return redis.Redis.from_url(url, retry=retry, **options)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import argparse
 import os
 import signal
@@ -17,6 +18,7 @@ from rich.table import Table
 
 from config import environment
 from pipeline import jobs, options
+from pipeline.commands import output
 from pipeline.commands.embedded import StartError, valkey
 from pipeline.commands.supervisor import Supervisor, procfile
 from pipeline.commands.up import child_environment
@@ -37,45 +39,53 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Start everything, send the message, show what comes out, stop everything."""
-    console = Console()
     wrong = _wrong(arguments)
     if wrong:
         print(wrong, file=sys.stderr)
         return 1
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both end through the same clean-up
-    lines: deque[str] = deque(maxlen=LAST_LINES)
     with tempfile.TemporaryDirectory(prefix="voicemill-demo-") as folder:
         try:
             with valkey(Path(folder), durable=False) as url:
-                return _run(arguments, url, Path(folder), console, lines)
-        except StartError as error:
+                return _run(arguments, url, Path(folder))
+        except (StartError, TimeoutError) as error:
             print(error, file=sys.stderr)
-        except TimeoutError as error:
-            print(f"{error}; the workers' last lines:", *lines, sep="\n  ", file=sys.stderr)
     return 1
 
 
-def _run(arguments: argparse.Namespace, url: str, folder: Path, console: Console, lines: deque[str]) -> int:
+def _run(arguments: argparse.Namespace, url: str, folder: Path) -> int:
     os.environ.update(_environment(arguments, url, folder))
     # Only now: the way to Redis is read from the environment.
     from actors import decode  # noqa: PLC0415
     from pipeline.commands import progress, submit  # noqa: PLC0415
 
+    console = Console()
     console.print(f"[bold]{arguments.audio.name}[/bold] through decode, transcribe and enrich:")
-    stages = Supervisor(
-        procfile(), dict(os.environ), lambda name, line: lines.append(f"{name} | {line}"), SHUTDOWN_TIMEOUT
-    )
+    lines: deque[str] = deque(maxlen=LAST_LINES)
+    ended: list[str] = []
+
+    def show(name: str, line: str) -> None:
+        lines.append(f"{name} | {line}")
+
+    def on_end(name: str, code: int) -> None:
+        ended.append(f"the {name} stage ended with exit code {code}; its last lines:")
+        _thread.interrupt_main()
+
+    stages = Supervisor(procfile(), dict(os.environ), show, SHUTDOWN_TIMEOUT, on_end)
     try:
         stages.start()
-        source = submit.upload(arguments.audio)
-        job_id = decode.send(source, language=arguments.language).message_id
+        job_id = decode.send(submit.upload(arguments.audio), language=arguments.language).message_id
         progress.follow(job_id, TIMEOUT)
         job = jobs.get(job_id)
+    except KeyboardInterrupt:
+        if not ended:
+            raise
+        print(*ended, *lines, sep="\n  ", file=sys.stderr)
+        return 1
     finally:
         stages.stop()
     if job.transcript is None:
-        error = job.error or {}
-        print(f"{error.get('code')}: {error.get('message')}. {error.get('remedy')}", file=sys.stderr)
+        print(*output.remarks(job), sep="\n", file=sys.stderr)
         return 1
     _show(job, console)
     return 0
@@ -108,7 +118,7 @@ def _show(job: jobs.Job, console: Console) -> None:
     console.print("\n[bold]Transcript[/bold]")
     for segment in transcript["segments"]:
         times = f"{segment['start']:7.2f} → {segment['end']:6.2f}"
-        console.print(f"  [dim]{times}[/dim]  {escape(segment['text'].strip())}", highlight=False)
+        console.print(f"  [dim]{times}[/dim]  {escape(segment['text'].strip())}", highlight=False, soft_wrap=True)
     if transcript["no_speech"]:
         console.print("  (no speech)")
     probability = transcript.get("language_probability")

@@ -31,7 +31,10 @@ def procfile(path: Path = ROOT / "Procfile") -> dict[str, list[str]]:
 
 
 class Supervisor:
-    """Runs each command until `stop()`, and again when it ends by itself; what it prints goes to `show(name, line)`."""
+    """Runs each command until `stop()`; what it prints goes to `show(name, line)`.
+
+    One that ends by itself is started again, or where there is an `on_end`, that is called with its name and exit code.
+    """
 
     def __init__(
         self,
@@ -39,6 +42,7 @@ class Supervisor:
         environment: dict[str, str],
         show: Callable[[str, str], None],
         shutdown_timeout: float,
+        on_end: Callable[[str, int], None] | None = None,
     ) -> None:
         self._commands = commands
         # The commands of this interpreter's environment come first: `dramatiq` may not be on PATH.
@@ -46,6 +50,7 @@ class Supervisor:
         self._environment = environment | {"PATH": path, "PYTHONUNBUFFERED": "1"}
         self._show = show
         self._shutdown_timeout = shutdown_timeout
+        self._on_end = on_end
         self._stopping = threading.Event()
         self._processes: dict[str, subprocess.Popen[str]] = {}
         self._keepers: list[threading.Thread] = []
@@ -85,6 +90,9 @@ class Supervisor:
             began = time.monotonic()
             code = self._run(name)
             if self._stopping.is_set():
+                return
+            if self._on_end is not None:
+                self._on_end(name, code)
                 return
             if time.monotonic() - began > STEADY:
                 delay = FIRST_DELAY

@@ -1,0 +1,268 @@
+"""Dramatiq's Redis broker as Voicemill runs it: it waits in Redis instead of polling, and leaves no message behind.
+
+Part of the backend's path as far as a producer goes: the standard library, dramatiq and redis alone.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+import threading
+import time
+from typing import Any, cast
+
+import dramatiq
+import redis
+from dramatiq import Message
+from dramatiq.broker import MessageProxy
+from dramatiq.brokers import redis as stock
+from dramatiq.common import current_millis
+from dramatiq.errors import ConnectionClosed
+from dramatiq.middleware import Middleware
+
+from actors.admission import SCHEMA, Admission
+from pipeline import connection
+
+BLOCK = 7.0  # seconds that an idle consumer waits in Redis; a beat comes after each wait
+BLOCK_TIMEOUT = 10.0  # seconds until a connection that should have answered after BLOCK counts as lost
+BEAT = 6.5  # seconds between a consumer's signs of life, each of which also does the queue's maintenance
+HEARTBEAT_TIMEOUT = 12_000  # milliseconds without a sign of life after which a worker's messages go to the others
+RECONCILE = 30.0  # seconds between two comparisons of what Redis thinks that we hold with what we hold
+FULL = 1.0  # seconds between looks around while as many messages are at work as may be
+
+
+class Broker(stock.RedisBroker):
+    """A RedisBroker on `pipeline.connection`, whose consumers learn of a message at once and cost little while idle.
+
+    The client is the process's own at the time of use: a broker may be made before `REDIS_URL` is known, and survives a
+    fork.
+    """
+
+    def __init__(self, middleware: list[Middleware]) -> None:
+        self.stopping = threading.Event()
+        self.blocking = True  # until a server refuses BLMOVE
+        self.held: dict[str, dict[str, float]] = {}  # by queue: Redis's id of each message here, and when it is due
+        self._registered: tuple[Any, dict[str, Any]] = (None, {})
+        super().__init__(
+            middleware=middleware,
+            namespace=connection.NAMESPACE,
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            client=self.client,
+        )
+
+    @property
+    def client(self) -> redis.Redis:
+        """The client of this process."""
+        return connection.client()
+
+    @client.setter
+    def client(self, _client: redis.Redis) -> None:
+        """Take no other: the base class would keep the one that it was made with."""
+
+    @property
+    def scripts(self) -> dict[str, Any]:
+        """Dramatiq's Lua scripts, registered with the client of this process."""
+        client = self.client
+        if self._registered[0] is not client:
+            self._registered = client, {name: client.register_script(text) for name, text in stock._scripts.items()}  # noqa: SLF001 - they have no public name
+        return self._registered[1]
+
+    @scripts.setter
+    def scripts(self, _scripts: dict[str, Any]) -> None:
+        """Take no other, for the same reason."""
+
+    @property
+    def consumer_class(self) -> type[Consumer]:
+        """The consumer that waits in Redis."""
+        return Consumer
+
+    def _should_do_maintenance(self, command: str) -> int:
+        """Let each beat, and nothing else, do the maintenance: by the clock and not by chance."""
+        return int(command == "qsize")
+
+
+class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there is
+    """Takes messages from one queue. `__next__` blocks in Redis until there is one, for at most `BLOCK` seconds.
+
+    `BLMOVE q q LEFT LEFT` moves the head of a list onto itself: it returns as soon as the list is not empty and changes
+    nothing, so producers need not know of it. The message is then fetched by Dramatiq's own script.
+    """
+
+    def __init__(self, broker: Broker, queue_name: str, prefetch: int, timeout: int) -> None:
+        super().__init__(broker, queue_name, prefetch, timeout)
+        self.held = broker.held.setdefault(queue_name, {})
+        if queue_name.endswith(".DQ"):
+            self.held.clear()  # Dramatiq drops delayed messages from memory when it makes a new consumer
+        self.list = f"{broker.namespace}:{queue_name}"
+        self.acks = f"{broker.namespace}:__acks__.{broker.broker_id}.{queue_name}"
+        self.room = threading.Event()
+        self.waiter = connection.connect(socket_timeout=BLOCK_TIMEOUT, retries=0) if broker.blocking else None
+        self.next_beat = 0.0
+        self.next_reconciliation = time.monotonic()
+
+    def __next__(self) -> MessageProxy | None:
+        """Return the next message; None where there is none for now, so that delayed ones are looked after.
+
+        Raises:
+            ConnectionClosed: Redis cannot be used for now; Dramatiq makes a new consumer in a while.
+        """
+        try:
+            self._beat()
+            if not self.message_cache:
+                self._reconcile()
+                if not self._wait():
+                    return None
+                self.misses = 0  # the base class sleeps longer after each miss; we have waited already
+            message = cast("MessageProxy | None", super().__next__())
+        except redis.RedisError as error:
+            raise ConnectionClosed(error) from None
+        if message is not None:
+            self.held[message.options["redis_message_id"]] = message.options.get("eta") or 0
+        return message
+
+    def ack(self, message: MessageProxy) -> None:
+        """Acknowledge a message; it is held until Redis knows."""
+        self._release(super().ack, message)
+
+    def nack(self, message: MessageProxy) -> None:
+        """Move a message to the dead letters; it is held until Redis knows."""
+        self._release(super().nack, message)
+
+    def requeue(self, messages: Any) -> None:
+        """Give back messages that were not begun."""
+        messages = list(messages)
+        try:
+            super().requeue(messages)
+        except redis.RedisError as error:
+            raise ConnectionClosed(error) from None
+        for message in messages:
+            self.held.pop(message.options["redis_message_id"], None)
+
+    def close(self) -> None:
+        """Give back the connection that waits."""
+        if self.waiter is not None:
+            self.waiter.close()
+
+    def _release(self, tell: Any, message: MessageProxy) -> None:
+        try:
+            tell(message)
+        except redis.RedisError as error:  # a full or read-only Redis, too: Dramatiq tries again until it works
+            raise ConnectionClosed(error) from None
+        self.held.pop(message.options["redis_message_id"], None)
+        self.room.set()
+
+    def _wait(self) -> bool:
+        """Wait for a message; tell whether it is worth fetching."""
+        if self.broker.stopping.is_set():
+            self.broker.stopping.wait(0.05)  # let the loop see that it is to end; nothing is begun any more
+            time.sleep(0.05)
+            return False
+        if self.outstanding_message_count >= self.prefetch:
+            self.room.clear()
+            if self.outstanding_message_count >= self.prefetch:
+                self.room.wait(FULL)
+            return False
+        if self.waiter is None:
+            return True
+        due = min((eta for eta in self.held.values() if eta), default=None) if self.queue_name.endswith(".DQ") else None
+        block = BLOCK if due is None else min(BLOCK, max(0.01, (due - current_millis()) / 1000))
+        try:
+            return self.waiter.execute_command("BLMOVE", self.list, self.list, "LEFT", "LEFT", block) is not None
+        except redis.ResponseError as error:
+            if isinstance(error, redis.exceptions.NoPermissionError) or "unknown command" in str(error):
+                self.broker.logger.warning("This Redis refuses BLMOVE (%s): polling instead.", error)
+                self.broker.blocking, self.waiter = False, None
+                return True
+            raise
+        except redis.RedisError:
+            if self.broker.stopping.is_set():
+                return False
+            raise
+
+    def interrupt(self) -> None:
+        """End the present wait: the worker is to stop."""
+        if self.waiter is not None:
+            self.waiter.connection_pool.disconnect(inuse_connections=True)
+
+    def _beat(self) -> None:
+        """Tell Redis that this worker lives, and take over the messages of workers that do not."""
+        now = time.monotonic()
+        if now >= self.next_beat:
+            self.broker.do_qsize(self.queue_name)
+            self.next_beat = now + BEAT
+
+    def _reconcile(self) -> None:
+        """Put back what Redis thinks that we hold and we do not: a fetch whose answer was lost on the way."""
+        now = time.monotonic()
+        if now < self.next_reconciliation:
+            return
+        self.next_reconciliation = now + RECONCILE
+        noted = {member.decode() for member in self.broker.client.smembers(self.acks)}
+        lost = noted - set(self.held)
+        if lost:
+            self.logger.warning("Requeueing %d message(s) of %r that never arrived.", len(lost), self.queue_name)
+            self.broker.do_requeue(self.queue_name, *lost)
+
+
+class Stopping(Middleware):
+    """Ends the consumers' waits when the worker stops, and bounds how many messages it takes ahead."""
+
+    def __init__(self) -> None:
+        self.consumers: list[Any] = []
+
+    def before_worker_boot(self, _broker: dramatiq.Broker, worker: Any) -> None:
+        """Take as many messages as there are threads: what waits here could be at work elsewhere."""
+        worker.queue_prefetch = worker.worker_threads
+
+    def after_consumer_thread_boot(self, _broker: dramatiq.Broker, thread: Any) -> None:
+        """Remember whom to wake."""
+        self.consumers.append(thread)
+
+    def before_worker_shutdown(self, broker: dramatiq.Broker, _worker: Any) -> None:
+        """Wake all consumers; they fetch nothing any more."""
+        cast("Broker", broker).stopping.set()
+        for thread in self.consumers:
+            if thread.consumer is not None:
+                thread.consumer.interrupt()
+
+
+_brokers: dict[str, Broker] = {}
+
+
+def in_worker() -> bool:
+    """Tell whether this process is a worker of the `dramatiq` command, and not a backend or that command's master."""
+    return multiprocessing.parent_process() is not None and "dramatiq.cli" in sys.modules
+
+
+def for_process(stage: str) -> Broker:
+    """Return the broker of this process: with all that a worker of `stage` needs, or what it takes to send.
+
+    It becomes Dramatiq's global broker where there is none yet, so that an application keeps its own.
+    """
+    kind = "worker" if in_worker() else "producer"
+    if kind not in _brokers:
+        _brokers[kind] = _worker(stage) if kind == "worker" else Broker(middleware=[Admission()])
+        if dramatiq.broker.global_broker is None:
+            dramatiq.set_broker(_brokers[kind])
+    return _brokers[kind]
+
+
+def _worker(stage: str) -> Broker:
+    from dramatiq.middleware import CurrentMessage  # noqa: PLC0415 - a backend pays for none of these
+
+    from actors import process  # noqa: PLC0415
+    from actors.retries import Retries  # noqa: PLC0415
+    from actors.tracking import Tracking  # noqa: PLC0415
+
+    process.prepare(stage)
+    return Broker(middleware=[Stopping(), CurrentMessage(), Tracking(), Retries()])
+
+
+def enqueue_stage(broker: Broker, stage: str, job_id: str) -> None:
+    """Send a job to the queue of a stage, under its own id."""
+    broker.enqueue(Message(stage, stage, (job_id,), {"schema": SCHEMA}, {}, message_id=job_id))
+
+
+def enqueue_decode(broker: Broker, job_id: str, source: str, options: dict[str, Any]) -> None:
+    """Send a job back to decode, as its sender did."""
+    broker.enqueue(Message("decode", "decode", (source,), {**options, "schema": SCHEMA}, {}, message_id=job_id))

@@ -1,0 +1,70 @@
+"""What a worker process does before it declares an actor: settings, logs, a life tied to its master's, Redis."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import ssl
+import sys
+import time
+
+import redis
+import structlog
+
+from config import environment, logging, settings
+from pipeline import connection
+
+USAGE, NO_REDIS = 2, 3  # exit codes
+PAUSE = 0.5  # seconds between two tries to reach Redis
+PR_SET_PDEATHSIG = 1  # prctl(2): the signal to get when the parent dies
+
+log = structlog.get_logger(__name__)
+
+
+def prepare(stage: str) -> None:
+    """Make this process a worker of `stage`.
+
+    Raises:
+        SystemExit: 2, a setting is wrong; 3, Redis refuses us, or was not there within `REDIS_START_TIMEOUT`.
+    """
+    environment.load()
+    os.environ.setdefault("VOICEMILL_CLIENT_NAME", f"voicemill-{stage}")
+    try:
+        chosen = settings.get()
+    except settings.SettingsError as error:
+        _give_up(stage, str(error), USAGE)
+    logging.configure(chosen.log_level, chosen.log_format)
+    # A signal to the whole group, as honcho and systemd send it, would come twice: from them and from the master.
+    os.setpgid(0, 0)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    _await_redis(stage, chosen.redis_start_timeout)
+
+
+def _await_redis(stage: str, timeout: float) -> None:
+    place = settings.mask_url(connection.parameters()[0])
+    deadline = time.monotonic() + timeout
+    told = False
+    while True:
+        try:
+            connection.client().ping()
+        except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
+            _give_up(stage, f"Redis at {place} refuses the login: {error}", NO_REDIS)
+        except redis.RedisError as error:
+            if isinstance(error.__cause__ or error.__context__, ssl.SSLError) or "CERTIFICATE" in str(error).upper():
+                _give_up(stage, f"Redis at {place} has a certificate that is not trusted: {error}", NO_REDIS)
+            if time.monotonic() >= deadline:
+                _give_up(stage, f"Redis at {place} was not there within {timeout:g} s: {error}", NO_REDIS)
+            if not told:
+                log.warning("Waiting for Redis", stage=stage, place=place, reason=str(error))
+                told = True
+            time.sleep(PAUSE)  # nothing announces that Redis is there
+        except ValueError as error:
+            _give_up(stage, f"REDIS_URL is {place!r}: {error}", USAGE)
+        else:
+            return
+
+
+def _give_up(stage: str, why: str, code: int) -> None:
+    print(f"{stage}: {why}", file=sys.stderr, flush=True)  # noqa: T201 - logs may not be set up yet
+    raise SystemExit(code)

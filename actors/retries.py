@@ -1,0 +1,83 @@
+"""What happens to a message whose work failed: another try later, or a failed job and a dead letter.
+
+Dramatiq's own Retries enqueues inside a hook whose exceptions are swallowed, and the message is then acknowledged and
+lost. Here nothing is given up while Redis cannot be reached; a worker killed meanwhile leaves its message unacknowledged.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import dramatiq
+import redis
+import structlog
+from dramatiq.broker import MessageProxy
+from dramatiq.errors import Retry
+from dramatiq.middleware import Middleware
+
+from pipeline import jobs
+from pipeline.errors import JobError
+
+MAX_RETRIES = 4  # after the first try
+MIN_BACKOFF = 1.0  # seconds before the first retry; doubled for each one after
+MAX_BACKOFF = 120.0
+PATIENCE = 2.0  # seconds between two tries to reach Redis
+
+Result = TypeVar("Result")
+
+log = structlog.get_logger(__name__)
+
+
+class Retries(Middleware):
+    """Decides by the error's code: a retry with exponential back-off and jitter, or the end of the job.
+
+    Actors raise `JobError`; `dramatiq.errors.Retry` asks for another try at a time of the actor's own choosing.
+    """
+
+    @property
+    def actor_options(self) -> set[str]:
+        """`throws`: the exceptions that Dramatiq logs in a line, without a traceback."""
+        return {"throws"}
+
+    def after_process_message(
+        self,
+        broker: dramatiq.Broker,
+        message: MessageProxy,
+        *,
+        result: Any = None,  # noqa: ARG002 - Dramatiq's signature
+        exception: BaseException | None = None,
+    ) -> None:
+        """Retry a failed message or end its job; what was raised is never lost, only the retries are bounded."""
+        if exception is None:
+            return
+        retries = message.options.get("retries", 0)
+        stage = message.queue_name
+        error = exception if isinstance(exception, JobError) else JobError("internal", type(exception).__name__)
+        if isinstance(exception, Retry):
+            delay = (exception.delay or 0) / 1000
+            error = exception.__cause__ if isinstance(exception.__cause__, JobError) else error
+        elif error.retryable and retries < MAX_RETRIES:
+            backoff = min(MAX_BACKOFF, MIN_BACKOFF * 2**retries)
+            delay = error.retry_after or backoff * random.uniform(1, 1.5)  # noqa: S311 - jitter, not a secret
+        else:
+            log.warning("Job failed", code=error.code, reason=error.message)
+            patiently(lambda: jobs.fail(message.message_id, stage, error))
+            message.fail()
+            return
+        log.warning("Stage is tried again", code=error.code, reason=error.message, delay=round(delay, 1))
+        again = message.copy(options={"retries": retries + 1})
+        patiently(lambda: broker.enqueue(again, delay=int(delay * 1000)))
+        patiently(lambda: jobs.retrying(message.message_id, stage, error, time.time() + delay))
+
+
+def patiently(step: Callable[[], Result]) -> Result:
+    """Do `step`, again and again while Redis cannot do it: it is away, full, loading or read-only."""
+    while True:
+        try:
+            return step()
+        except redis.RedisError as error:
+            log.warning("Redis cannot be used, waiting", reason=str(error))
+            time.sleep(PATIENCE)  # nothing announces that Redis is back

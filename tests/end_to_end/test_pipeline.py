@@ -1,0 +1,134 @@
+"""From `decode.send()` to the result, through the real worker groups of the Procfile."""
+
+import os
+import signal
+
+import pytest
+from dramatiq import Message
+
+from actors import decode
+from actors.admission import Refused
+from pipeline import handoff, jobs
+
+pytestmark = pytest.mark.usefixtures("backend")
+
+
+def test_a_voice_message_becomes_text_and_says_why_it_has_no_summary(media):
+    message = decode.send("en.ogg", language="en", metadata={"chat": 7})
+    assert jobs.get(message.message_id).status in jobs.PROGRESS
+
+    job = jobs.wait(message.message_id, timeout=60)
+
+    assert job.status == "done", job.error
+    assert "meeting with the design team" in job.transcript["text"].lower()
+    assert job.transcript["device"] == "cpu"
+    assert job.metadata == {"chat": 7}
+    assert job.audio["codec"] == "opus"
+    assert 3 < job.transcript["duration"] < 8
+    assert "GEMINI_API_KEY" in job.enrichment_skipped
+    for stage in job.stages.values():
+        assert stage.queued_at <= stage.started_at <= stage.finished_at
+        assert stage.attempts == 1
+    assert not handoff.exists(job.id)
+
+
+def test_two_messages_in_different_languages_at_once_are_both_detected_and_written_down():
+    sent = {language: decode.send(f"{language}.ogg").message_id for language in ("en", "de")}
+
+    found = {language: jobs.wait(job_id, timeout=60).transcript for language, job_id in sent.items()}
+
+    assert {language: transcript["language"] for language, transcript in found.items()} == {"en": "en", "de": "de"}
+    assert "thursday" in found["en"]["text"].lower()
+    assert "guten morgen" in found["de"]["text"].lower()
+
+
+@pytest.mark.parametrize(
+    ("source", "code"),
+    [
+        ("letter.ogg", "undecodable"),
+        ("empty.ogg", "empty_source"),
+        ("missing.ogg", "source_not_found"),
+        ("folder.ogg", "source_not_found"),
+        ("mute.mp4", "no_audio_stream"),
+        ("/etc/passwd", "source_forbidden"),
+        ("../../../etc/passwd", "source_forbidden"),
+        ("file:///etc/passwd", "source_forbidden"),
+        ("upload:nothing", "source_not_found"),
+    ],
+)
+def test_what_cannot_be_decoded_fails_with_its_code_and_the_workers_go_on(backend, source, code):
+    before = backend.supervisor.pids()
+
+    job = jobs.wait(decode.send(source).message_id, timeout=30)
+
+    assert (job.status, job.error["code"], job.error["stage"]) == ("failed", code, "decode")
+    assert job.error["message"]
+    assert backend.supervisor.pids() == before
+    assert jobs.wait(decode.send("en.ogg", language="en").message_id, timeout=30).status == "done"
+
+
+def test_a_message_that_ends_in_the_middle_gives_its_audible_part_with_a_warning():
+    job = jobs.wait(decode.send("cut.ogg", language="en").message_id, timeout=30)
+
+    assert job.status == "done"
+    assert "please" in job.transcript["text"].lower()
+    assert job.audio["warnings"]
+
+
+def test_bytes_that_only_the_backend_has_go_by_upload(media):
+    source = handoff.upload((media / "en.ogg").read_bytes())
+
+    job = jobs.wait(decode.send(source, language="en", enrich=False).message_id, timeout=30)
+
+    assert "meeting" in job.transcript["text"].lower()
+    assert job.enrichment_skipped is None
+
+
+def test_a_wrong_option_is_told_to_the_sender_at_once():
+    with pytest.raises(Refused, match="langauge") as raised:
+        decode.send("en.ogg", langauge="en")
+
+    assert raised.value.code == "invalid_options"
+
+
+def test_a_sender_that_checks_nothing_gets_a_failed_job():
+    message = Message("decode", "decode", ("en.ogg",), {"language": "klingon"}, {})
+    decode.broker.do_enqueue("decode", message.message_id, message.copy(options={"redis_message_id": message.message_id}).encode())
+    backend_saw = wait_for_record(message.message_id)
+
+    assert (backend_saw.status, backend_saw.error["code"]) == ("failed", "invalid_options")
+
+
+def wait_for_record(job_id):
+    """Wait for a job whose record only the workers write."""
+    from pipeline import connection
+
+    connection.client().xread({jobs.events_key(job_id): "0-0"}, block=4000)
+    return jobs.wait(job_id, timeout=30)
+
+
+def test_a_job_whose_model_process_is_aborted_is_done_all_the_same(backend):
+    from conftest import children
+
+    pid = backend.supervisor.pids()["transcribe"]
+    job_id = decode.send("long.ogg", language="en").message_id
+    for event in jobs.events(job_id):
+        if event.status == "transcribing":
+            break
+    models = [child for child in children(pid) if b"spawn_main" in command(child)]
+    assert models
+    for model in models:
+        os.kill(model, signal.SIGABRT)
+
+    job = jobs.wait(job_id, timeout=90)
+
+    assert job.status == "done", job.error
+    assert job.transcript["text"].lower().count("design team") >= 8
+    assert backend.supervisor.pids()["transcribe"] == pid
+
+
+def command(pid):
+    try:
+        return open(f"/proc/{pid}/cmdline", "rb").read()
+    except FileNotFoundError:
+        return b""
