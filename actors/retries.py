@@ -1,7 +1,7 @@
 """What happens to a message whose work failed: another try later, or a failed job and a dead letter.
 
 Dramatiq's own Retries enqueues inside a hook whose exceptions are swallowed, and the message is then acknowledged and
-lost. Here nothing is given up while Redis cannot be reached; a worker killed meanwhile leaves its message unacknowledged.
+lost. Here nothing is given up while Redis cannot be reached; a worker killed meanwhile leaves its message in its hands.
 """
 
 from __future__ import annotations
