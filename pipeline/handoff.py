@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
+import redis
+
 from pipeline import connection
 from pipeline.errors import JobError
 
@@ -20,10 +22,19 @@ DEFAULT_TTL = 86400  # seconds
 UPLOAD = "upload:"  # how a source that lies here begins
 
 
-def put(job_id: str, path: Path) -> int:
-    """Store a job's audio and return its size in bytes. A reader sees all of it or nothing, also when it is put twice."""
+def put(job_id: str, path: Path, ttl: float | None = None) -> int:
+    """Store a job's audio and return its size in bytes. A reader sees all of it or nothing, also when it is put twice.
+
+    Args:
+        job_id: whose audio it is.
+        path: the file.
+        ttl: how long it lives (seconds); None: `HANDOFF_TTL`.
+
+    Raises:
+        JobError: `handoff_full`: Redis has no memory left for it.
+    """
     with path.open("rb") as data:
-        return _store(_key("audio", job_id), data)
+        return _store(_key("audio", job_id), data, ttl)
 
 
 def read(job_id: str) -> Iterator[bytes]:
@@ -46,9 +57,13 @@ def delete(job_id: str) -> None:
 
 
 def upload(data: bytes | BinaryIO) -> str:
-    """Store the bytes of a voice message and return the source to send; it lives `HANDOFF_TTL`."""
+    """Store the bytes of a voice message and return the source to send; it lives `HANDOFF_TTL`.
+
+    Raises:
+        JobError: `handoff_full`: Redis has no memory left for it.
+    """
     upload_id = uuid.uuid4().hex
-    _store(_key("upload", upload_id), io.BytesIO(data) if isinstance(data, bytes) else data)
+    _store(_key("upload", upload_id), io.BytesIO(data) if isinstance(data, bytes) else data, None)
     return UPLOAD + upload_id
 
 
@@ -62,20 +77,24 @@ def read_upload(source: str) -> Iterator[bytes]:
     return _read(_key("upload", source.removeprefix(UPLOAD)), missing)
 
 
-def _store(key: str, data: BinaryIO) -> int:
+def _store(key: str, data: BinaryIO, ttl: float | None) -> int:
+    """Write chunks under a key of this writer's own, and publish them by its last name in one step."""
     client = connection.client()
-    ttl = int(float(os.environ.get("HANDOFF_TTL") or DEFAULT_TTL))
+    lives = int(ttl or float(os.environ.get("HANDOFF_TTL") or DEFAULT_TTL))
     growing, size = f"{key}:{uuid.uuid4().hex}", 0
-    while chunk := data.read(CHUNK):
-        with client.pipeline(transaction=True) as pipe:
-            pipe.rpush(growing, chunk)
-            pipe.expire(growing, ttl)
-            pipe.execute()
-        size += len(chunk)
-    if not size:
-        client.rpush(growing, b"")
-        client.expire(growing, ttl)
-    client.rename(growing, key)
+    try:
+        while (chunk := data.read(CHUNK)) or not size:
+            with client.pipeline(transaction=True) as pipe:
+                pipe.rpush(growing, chunk)
+                pipe.expire(growing, lives)
+                pipe.execute()
+            size += len(chunk)
+            if not chunk:
+                break
+        client.rename(growing, key)
+    except redis.exceptions.OutOfMemoryError:
+        client.delete(growing)
+        raise JobError("handoff_full", "Redis has no memory left for the audio") from None
     return size
 
 

@@ -1,0 +1,155 @@
+"""Run FFmpeg's programs on files that may be hostile: bounded in time, memory and disk, and killed as a group.
+
+The program gets the file as its standard input and by no name, an environment of its own, and no network: what it may
+open beyond that, its arguments forbid (`FORBID`).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import selectors
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from pipeline.errors import JobError
+
+# The containers of voice messages, by FFmpeg's names. None of them opens another file: no playlist, no concat, no image
+# sequence, no description of a stream elsewhere.
+FORMATS = "aac,ac3,aiff,amr,asf,au,avi,caf,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,w64,wav,wv"
+# `file` alone, for standard input by its path, so that FFmpeg can seek: M4A often has its index at the end.
+FORBID = ("-protocol_whitelist", "file", "-format_whitelist", FORMATS)
+INPUT = ("-i", "file:/dev/stdin")
+
+MEMORY = 2 * 1024**3  # bytes of address space; Debian's FFmpeg maps 0.4 GiB before it reads anything
+STDERR = 16 * 1024  # bytes kept of what a program says: its first words and its last, half each
+_READ = 64 * 1024  # bytes of a pipe at a time
+_ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a program ended. `output` is the beginning of its standard output, `said` of its standard error."""
+
+    status: int  # exit code; negative: the signal that killed it
+    output: bytes
+    said: str
+    timed_out: bool
+
+
+def run(
+    command: list[str], source: BinaryIO, folder: Path, *, seconds: float, file_size: int = 0, keep: int = 1024**2
+) -> Outcome:
+    """Run a program in `folder` with `source` as its standard input and return how it ended.
+
+    Args:
+        command: the program and its arguments.
+        source: the open file that it reads.
+        folder: the only place that it writes to.
+        seconds: time limit, of the clock and of the processor; it is killed with its whole group then.
+        file_size: largest file that it may write (bytes).
+        keep: how much of its standard output is returned (bytes); the rest is read and dropped.
+
+    Raises:
+        JobError: `decode_crashed`: the program is not installed or could not be started.
+    """
+    deadline = time.monotonic() + seconds
+    try:
+        process = subprocess.Popen(  # noqa: S603 - no shell, and nothing of the sender's among the arguments
+            command,
+            stdin=source,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=folder,
+            env=_ENVIRONMENT,
+            start_new_session=True,
+        )
+    except FileNotFoundError:
+        raise JobError("decode_crashed", f"{command[0]} is not installed on this worker: install ffmpeg") from None
+    except OSError as error:
+        raise JobError("decode_crashed", f"{command[0]} could not be started: {error.strerror}") from error
+    try:
+        _limit(process.pid, seconds, file_size)
+        output, said, timed_out = _listen(process, deadline, keep)
+        if not timed_out:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, deadline - time.monotonic()))
+        timed_out = process.poll() is None
+    finally:  # also when the worker is told to stop in the middle
+        _kill(process)
+    return Outcome(process.returncode, output, said, timed_out)
+
+
+def _limit(pid: int, seconds: float, file_size: int) -> None:
+    # After the start rather than between fork and exec, where Python code would cost more than the programs' own start.
+    limits = {
+        resource.RLIMIT_AS: MEMORY,
+        resource.RLIMIT_CPU: int(seconds) + 1,
+        resource.RLIMIT_FSIZE: file_size,
+        resource.RLIMIT_CORE: 0,
+    }
+    for limit, value in limits.items():
+        try:
+            _, hard = resource.prlimit(pid, limit)
+            bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            resource.prlimit(pid, limit, (bound, bound))
+        except ProcessLookupError:  # it has ended already
+            return
+
+
+def _listen(process: subprocess.Popen[bytes], deadline: float, keep: int) -> tuple[bytes, str, bool]:
+    assert process.stdout  # noqa: S101 - both are pipes
+    assert process.stderr  # noqa: S101
+    output, first, last = bytearray(), bytearray(), bytearray()
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        selector.register(process.stderr, selectors.EVENT_READ)
+        while selector.get_map():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return bytes(output), _text(first, last), True
+            for key, _ in selector.select(left):
+                chunk = os.read(key.fd, _READ)
+                if not chunk:
+                    selector.unregister(key.fileobj)
+                elif key.fileobj is process.stdout:
+                    output += chunk[: keep - len(output)]
+                elif len(first) < STDERR // 2:
+                    first += chunk
+                else:
+                    last = (last + chunk)[-STDERR // 2 :]
+    return bytes(output), _text(first, last), False
+
+
+def _text(first: bytearray, last: bytearray) -> str:
+    return (first + last).decode("utf-8", "replace")
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for pipe in (process.stdout, process.stderr):
+        if pipe:
+            pipe.close()
+
+
+def judge(outcome: Outcome, program: str, seconds: float) -> None:
+    """Tell the ends of a program that are not the file's fault.
+
+    Raises:
+        JobError: `decode_timeout`, `disk_full` or `decode_crashed`.
+    """
+    if outcome.timed_out or outcome.status == -signal.SIGXCPU:
+        raise JobError("decode_timeout", f"{program} had not ended after {seconds:g} s")
+    if os.strerror(errno.ENOSPC) in outcome.said or outcome.status == -signal.SIGXFSZ:
+        raise JobError("disk_full", "no space is left for the decoded audio")
+    if outcome.status < 0:
+        raise JobError("decode_crashed", f"{program} was killed by {signal.Signals(-outcome.status).name}")

@@ -1,0 +1,129 @@
+"""Any sound to what Whisper listens to, in one caged FFmpeg run that streams to disk: 16 kHz, mono, 16-bit FLAC.
+
+The same run writes a minute of the sound, spread over the message, to its standard output, for its levels to be
+measured. Where these show that mixing the channels has lost the voice, a second run takes the louder channel alone.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from pipeline.decode import cage, levels, reasons
+from pipeline.decode.levels import Levels
+from pipeline.decode.probe import Sound
+from pipeline.errors import JobError
+
+SAMPLE_RATE = 16000  # Hz: Whisper's (`SAMPLE_RATE` in openai/whisper's audio.py)
+SAMPLE_WIDTH = 2  # bytes
+LEVELS_SECONDS = 60  # of sound that the levels are measured on; all of a short message
+MARGIN = 1.0  # seconds beyond the longest message that are decoded, so that a longer one shows itself
+LOWEST = 40  # Hz; below lie DC offset, rumble and handling noise, and no voice
+_HEADER = 42  # bytes of a FLAC file up to the end of STREAMINFO's sample count and checksum
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """A decoded message: the file, its length in seconds, the levels of its sound, and what FFmpeg complained of."""
+
+    path: Path
+    duration: float
+    levels: Levels
+    complaints: list[str]
+
+
+def convert(source: BinaryIO, sound: Sound, folder: Path, *, longest: float, seconds: float) -> Converted:
+    """Decode `sound` to `folder`.
+
+    Args:
+        source: the open file.
+        sound: which of its streams.
+        folder: where the result goes, and the only place that FFmpeg writes to.
+        longest: seconds of sound after which FFmpeg stops.
+        seconds: time limit of one FFmpeg run.
+
+    Raises:
+        JobError: `undecodable`, `too_short`, or the cage's own.
+    """
+    converted = _run(source, sound, folder, longest, seconds, alone=None)
+    if converted.levels.alone is not None:
+        converted = _run(source, sound, folder, longest, seconds, alone=converted.levels.alone)
+    return converted
+
+
+def _run(
+    source: BinaryIO, sound: Sound, folder: Path, longest: float, seconds: float, *, alone: int | None
+) -> Converted:
+    path = folder / "audio.flac"
+    heard = 2 if sound.channels == 2 else 1  # channels whose levels are measured
+    command = [
+        *("ffmpeg", "-nostdin", "-hide_banner", "-v", "error", "-y", "-threads", "1", *cage.FORBID, *cage.INPUT),
+        *("-filter_complex", graph(sound, heard, alone)),
+        *("-map", "[whole]", "-t", f"{longest + MARGIN:.3f}", "-map_metadata", "-1", "-c:a", "flac", path.name),
+        *("-map", "[part]", "-t", f"{longest + MARGIN:.3f}", "-f", "s16le", "pipe:1"),
+    ]
+    outcome = cage.run(
+        command,
+        source,
+        folder,
+        seconds=seconds,
+        file_size=int((longest + 60) * SAMPLE_RATE * SAMPLE_WIDTH * 1.1),  # FLAC of noise is a little over PCM
+        keep=LEVELS_SECONDS * SAMPLE_RATE * SAMPLE_WIDTH * heard,
+    )
+    cage.judge(outcome, "FFmpeg", seconds)
+    duration = flac_duration(path)
+    if not duration and (outcome.status or outcome.said.strip()):
+        raise JobError("undecodable", f"FFmpeg cannot decode it: {reasons.reason(outcome.said)}")
+    if not duration:
+        raise JobError("too_short", "it holds no sound at all")
+    measured = levels.measure(outcome.output, heard, SAMPLE_RATE)
+    return Converted(path, duration, measured, reasons.lines(outcome.said))
+
+
+def graph(sound: Sound, heard: int, alone: int | None) -> str:
+    """Return FFmpeg's filters: the whole message to `[whole]`, a spread minute of it, its channels apart, to `[part]`.
+
+    Channels are mixed before the sound is resampled, which halves the work on stereo.
+    """
+    if alone is not None:
+        mix = f"pan=mono|c0=c{alone}"
+    elif sound.channels == 2:
+        mix = "pan=mono|c0=0.5*c0+0.5*c1"
+    elif sound.channels > 2 and not sound.layout:  # FFmpeg mixes only what it knows the places of
+        mix = "pan=mono|c0=" + "+".join(f"{1 / sound.channels:.6f}*c{n}" for n in range(sound.channels))
+    else:
+        mix = "aformat=channel_layouts=mono"
+    layout = "stereo" if heard == 2 else "mono"
+    resampled = f"aresample={SAMPLE_RATE},aformat=sample_fmts=s16:sample_rates={SAMPLE_RATE}"
+    part = f"aselect='{_spread(sound.duration)}',{resampled}:channel_layouts={layout}"
+    return (
+        f"[0:a:{sound.stream}]asplit[one][other];"
+        f"[one]{mix},highpass=f={LOWEST},{resampled}:channel_layouts=mono[whole];"
+        f"[other]{part if heard == 2 else f'{mix},{part}'}[part]"
+    )
+
+
+def _spread(duration: float | None) -> str:
+    """Return which moments are measured: all of a minute, or one second out of each sixtieth of the message."""
+    if duration is None or duration <= LEVELS_SECONDS:
+        return f"lt(t,{LEVELS_SECONDS})"
+    return f"lt(mod(t,{duration / LEVELS_SECONDS:.3f}),1)"
+
+
+def flac_duration(path: Path) -> float:
+    """Return the seconds of a FLAC file by the sample count that its encoder wrote at the end; 0: none.
+
+    STREAMINFO (RFC 9639, section 8.2) holds the rate in 20 bits, channels and width in 8, and the count in 36, from
+    byte 18 of the file on.
+    """
+    try:
+        with path.open("rb") as file:
+            header = os.read(file.fileno(), _HEADER)
+    except FileNotFoundError:
+        return 0.0
+    if len(header) < _HEADER:
+        return 0.0
+    packed = int.from_bytes(header[18:26], "big")
+    return (packed & (2**36 - 1)) / SAMPLE_RATE

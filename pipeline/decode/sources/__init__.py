@@ -1,0 +1,50 @@
+"""Where voice messages come from: one module a kind of source, each ending in an open file within the limits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from config.settings import Settings
+from pipeline.decode.sources import local, uploads
+from pipeline.errors import JobError
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A source on the worker's disk, open: it is read by this and never again by a name. `size` in bytes."""
+
+    file: BinaryIO
+    size: int
+
+
+@contextmanager
+def fetch(source: str, folder: Path, settings: Settings) -> Iterator[Fetched]:
+    """Open a source, fetching it into `folder` where it is not on this machine.
+
+    Raises:
+        JobError: `source_unsupported`, `source_forbidden`, `source_not_found`, `source_too_large`, `empty_source`, ...
+    """
+    with _open(source, folder, settings) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > settings.max_source_bytes:
+            raise JobError("source_too_large", f"it has {size} bytes, MAX_SOURCE_BYTES is {settings.max_source_bytes}")
+        if not size:
+            raise JobError("empty_source", "it has no bytes")
+        yield Fetched(file, size)
+
+
+def _open(source: str, folder: Path, settings: Settings) -> BinaryIO:
+    scheme, colon, _ = source.partition(":")
+    scheme = scheme.lower()
+    if scheme == "upload" and colon:
+        return uploads.fetch(source, folder, settings.max_source_bytes)
+    if scheme == "file" and colon:
+        return local.open_path(local.path_of(source), settings.media_root)
+    if "://" in source:
+        raise JobError("source_unsupported", f"sources of kind {scheme[:20]!r} are not supported")
+    return local.open_path(source, settings.media_root)

@@ -1,0 +1,33 @@
+"""Bytes from elsewhere, streamed to the job's folder within the limit of size."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO
+
+from pipeline.errors import JobError
+
+
+def save(chunks: Iterable[bytes], folder: Path, limit: int) -> BinaryIO:
+    """Write `chunks` to a file in `folder` and return it open for reading.
+
+    Raises:
+        JobError: `source_too_large`: they are more than `limit` bytes; `disk_full`.
+    """
+    path, size = folder / "source", 0
+    try:
+        with path.open("wb") as file:
+            for chunk in chunks:
+                size += len(chunk)
+                if size > limit:
+                    break
+                file.write(chunk)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise JobError("disk_full", "no space is left to fetch the source") from error
+        raise JobError("source_unreadable", f"the source cannot be stored: {error.strerror}") from error
+    if size > limit:
+        raise JobError("source_too_large", f"it has more than {limit} bytes, which is MAX_SOURCE_BYTES")
+    return path.open("rb")

@@ -1,0 +1,18 @@
+"""Messages whose bytes a backend put into the handoff store with `pipeline.handoff.upload`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO
+
+from pipeline import handoff
+from pipeline.decode.sources.disk import save
+
+
+def fetch(source: str, folder: Path, limit: int) -> BinaryIO:
+    """Copy an upload into `folder` and open it.
+
+    Raises:
+        JobError: `source_not_found`: it was never uploaded, or has expired; `source_too_large`; `disk_full`.
+    """
+    return save(handoff.read_upload(source), folder, limit)
