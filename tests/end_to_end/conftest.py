@@ -4,11 +4,9 @@ import os
 import re
 import subprocess
 import threading
-import time
 
 import pytest
 
-from config import environment
 from pipeline import connection
 from pipeline.commands.embedded import valkey
 from pipeline.commands.supervisor import Supervisor, procfile
@@ -101,30 +99,3 @@ def backend(stages, stages_redis, monkeypatch):
     yield stages
     for client in connection._clients.values():
         client.close()
-
-
-def children(pid):
-    """The ids of a process's children, theirs included."""
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                parent = int(open(f"/proc/{entry}/stat").read().rpartition(")")[2].split()[1])
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if parent == pid:
-                found += [int(entry), *children(int(entry))]
-    return found
-
-
-def gone(pids, timeout=10):
-    """Whether all these processes end within `timeout` seconds."""
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        if not any(os.path.exists(f"/proc/{pid}") for pid in pids):
-            return True
-        time.sleep(0.05)  # processes that are not ours to wait for announce nothing
-    return False
-
-
-assert environment.ROOT

@@ -5,10 +5,11 @@ import signal
 
 import pytest
 from dramatiq import Message
+from processes import models
 
 from actors import decode
 from actors.admission import Refused
-from pipeline import handoff, jobs
+from pipeline import connection, handoff, jobs
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -93,31 +94,28 @@ def test_a_wrong_option_is_told_to_the_sender_at_once():
 
 def test_a_sender_that_checks_nothing_gets_a_failed_job():
     message = Message("decode", "decode", ("en.ogg",), {"language": "klingon"}, {})
-    decode.broker.do_enqueue("decode", message.message_id, message.copy(options={"redis_message_id": message.message_id}).encode())
-    backend_saw = wait_for_record(message.message_id)
+    bare = message.copy(options={"redis_message_id": message.message_id})
+    decode.broker.do_enqueue("decode", message.message_id, bare.encode())
 
-    assert (backend_saw.status, backend_saw.error["code"]) == ("failed", "invalid_options")
+    job = wait_for_record(message.message_id)
+
+    assert (job.status, job.error["code"]) == ("failed", "invalid_options")
 
 
 def wait_for_record(job_id):
     """Wait for a job whose record only the workers write."""
-    from pipeline import connection
-
     connection.client().xread({jobs.events_key(job_id): "0-0"}, block=4000)
     return jobs.wait(job_id, timeout=30)
 
 
 def test_a_job_whose_model_process_is_aborted_is_done_all_the_same(backend):
-    from conftest import children
-
     pid = backend.supervisor.pids()["transcribe"]
     job_id = decode.send("long.ogg", language="en").message_id
     for event in jobs.events(job_id):
         if event.status == "transcribing":
             break
-    models = [child for child in children(pid) if b"spawn_main" in command(child)]
-    assert models
-    for model in models:
+    assert models(pid)
+    for model in models(pid):
         os.kill(model, signal.SIGABRT)
 
     job = jobs.wait(job_id, timeout=90)
@@ -125,10 +123,3 @@ def test_a_job_whose_model_process_is_aborted_is_done_all_the_same(backend):
     assert job.status == "done", job.error
     assert job.transcript["text"].lower().count("design team") >= 8
     assert backend.supervisor.pids()["transcribe"] == pid
-
-
-def command(pid):
-    try:
-        return open(f"/proc/{pid}/cmdline", "rb").read()
-    except FileNotFoundError:
-        return b""

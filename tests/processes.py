@@ -1,0 +1,49 @@
+"""What tests ask of the operating system about processes that are not theirs to wait for."""
+
+import time
+from contextlib import suppress
+from pathlib import Path
+
+
+def children(pid):
+    """The ids of a process's children, theirs included."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(FileNotFoundError, ProcessLookupError):
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                if parent == pid:
+                    found += [int(entry.name), *children(int(entry.name))]
+    return found
+
+
+def command(pid):
+    """The command line of a process; empty: it has ended."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return ""
+
+
+def models(pid):
+    """The ids of the processes that hold a model, among the children of a transcribe worker."""
+    return [child for child in children(pid) if "spawn_main" in command(child)]
+
+
+def alive(pids):
+    """Those of the processes that still run; a zombie does not."""
+    found = []
+    for pid in pids:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+                found.append(pid)
+    return found
+
+
+def end(pids, timeout=10):
+    """Whether all these processes end within `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while alive(pids):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)  # processes that are not ours announce nothing to us
+    return True
