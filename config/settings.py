@@ -52,6 +52,20 @@ class Settings(BaseSettings):
     max_source_bytes: Bytes = Field(512 * 1024**2, description="Largest source (bytes)")
     max_duration: Seconds = Field(4 * 3600, description="Longest message, counted on the decoded audio (seconds)")
     min_duration: float = Field(0.05, ge=0, description="Shortest message (seconds)")
+    source_allow_http: bool = Field(False, description="Whether http:// sources are fetched, too")
+    source_allow_private: bool = Field(
+        False, description="Whether sources may lie on private and loopback addresses; for closed networks only"
+    )
+    source_allow_hosts: str = Field(
+        "", description="Only hosts that sources may lie on: names such as *.example.com, or networks; empty: all"
+    )
+    source_deny_hosts: str = Field("", description="Hosts that sources may not lie on: names or networks")
+    source_remotes: str = Field(
+        "", description="Prefixes that fsspec may read, such as s3://bucket/inbox/ gs://other/; empty: none"
+    )
+    fetch_connect_timeout: Seconds = Field(10, description="Time limit of connecting to a source's server (seconds)")
+    fetch_read_timeout: Seconds = Field(30, description="How long a source's server may stay silent (seconds)")
+    fetch_timeout: Seconds = Field(300, description="Time limit of fetching a source (seconds)")
     decode_timeout: Seconds = Field(300, description="Time limit of one FFmpeg run (seconds)")
 
     # Transcribe

@@ -20,8 +20,13 @@ CODES: dict[str, Code] = {
     "unsupported_schema": Code(False, "The message was written by a newer Voicemill: upgrade the workers."),
     # The source
     "source_not_found": Code(False, "Check the path or address, and that the decode workers see the same MEDIA_ROOT."),
-    "source_forbidden": Code(False, "Place the file under MEDIA_ROOT, or upload its bytes."),
-    "source_unsupported": Code(False, "Send a path under MEDIA_ROOT, a file:// address, or an upload."),
+    "source_forbidden": Code(
+        False, "Place the file where the workers may read it (SOURCE_*, MEDIA_ROOT), or upload it."
+    ),
+    "source_unsupported": Code(False, "Send a path, an https://, s3:// or data: address whose extra is installed."),
+    "source_unavailable": Code(True, "The source's server is down, slow or overloaded: it is tried again by itself."),
+    "source_untrusted": Code(False, "Mend the server's certificate, or name its authority in SSL_CERT_FILE."),
+    "source_timeout": Code(True, "Raise FETCH_TIMEOUT, or serve the file faster."),
     "source_too_large": Code(False, "Send a smaller file or raise MAX_SOURCE_BYTES."),
     "source_unreadable": Code(True, "Check the file's permissions and the disk of the decode workers."),
     # The sound

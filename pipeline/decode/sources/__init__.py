@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from config.settings import Settings
-from pipeline.decode.sources import local, uploads
+from pipeline.decode.sources import inline, local, remote, uploads
 from pipeline.errors import JobError
 
 
@@ -40,11 +40,17 @@ def fetch(source: str, folder: Path, settings: Settings) -> Iterator[Fetched]:
 
 def _open(source: str, folder: Path, settings: Settings) -> BinaryIO:
     scheme, colon, _ = source.partition(":")
-    scheme = scheme.lower()
-    if scheme == "upload" and colon:
-        return uploads.fetch(source, folder, settings.max_source_bytes)
-    if scheme == "file" and colon:
-        return local.open_path(local.path_of(source), settings.media_root)
-    if "://" in source:
-        raise JobError("source_unsupported", f"sources of kind {scheme[:20]!r} are not supported")
+    match scheme.lower() if colon else "":
+        case "upload":
+            return uploads.fetch(source, folder, settings.max_source_bytes)
+        case "data":
+            return inline.fetch(source, folder, settings.max_source_bytes)
+        case "http" | "https":
+            from pipeline.decode.sources import web  # noqa: PLC0415 - urllib3 is paid for by who needs it
+
+            return web.fetch(source, folder, settings)
+        case "file":
+            return local.open_path(local.path_of(source), settings.media_root)
+    if "://" in source or "::" in source:
+        return remote.fetch(source, folder, settings)
     return local.open_path(source, settings.media_root)

@@ -1,0 +1,110 @@
+"""Which machines a worker may fetch from: those of the public internet, unless the operator says otherwise.
+
+A name is judged by the addresses it resolves to, at the moment of connecting, and the connection goes to the address
+that was judged: no spelling of a number, no second answer of a name server and no redirect leads around it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from ipaddress import IPv4Address, IPv6Address
+
+from config.settings import Settings
+from pipeline.errors import JobError
+
+Address = IPv4Address | IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address
+NAT64_LOCAL = ipaddress.IPv6Network("64:ff9b:1::/48")  # RFC 8215: a site's own, at whatever place
+# Public by its number, yet the virtual machine's own host: Azure's "wireserver", which serves credentials.
+SERVICES = frozenset({IPv4Address("168.63.129.16")})
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Whom a worker may talk to. Patterns are of host names (`*.example.com`), networks of addresses."""
+
+    private: bool = False
+    allow_names: tuple[str, ...] = ()
+    allow_networks: tuple[Network, ...] = ()
+    deny_names: tuple[str, ...] = ()
+    deny_networks: tuple[Network, ...] = ()
+
+
+def policy(settings: Settings) -> Policy:
+    """Return the policy that the settings describe."""
+    allow_names, allow_networks = _patterns(settings.source_allow_hosts)
+    deny_names, deny_networks = _patterns(settings.source_deny_hosts)
+    return Policy(settings.source_allow_private, allow_names, allow_networks, deny_names, deny_networks)
+
+
+def checked(host: str, port: int, rules: Policy) -> list[tuple[str, int]]:
+    """Resolve a host and return the addresses that may be connected to, in the resolver's order.
+
+    Raises:
+        JobError: `source_forbidden`: none may; `source_not_found`: the name is nobody's; `source_unavailable`: the name
+            server does not answer.
+    """
+    name = host.lower().strip("[]").rstrip(".")
+    if any(fnmatchcase(name, pattern) for pattern in rules.deny_names):
+        raise JobError("source_forbidden", "the host is on SOURCE_DENY_HOSTS")
+    try:
+        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        if error.errno == socket.EAI_AGAIN:
+            raise JobError("source_unavailable", "the host's name cannot be resolved at the moment") from None
+        raise JobError("source_not_found", f"the host's name cannot be resolved: {error.strerror}") from None
+    except (UnicodeError, ValueError, OverflowError):
+        raise JobError("source_not_found", "the host's name or port is no such thing") from None
+    addresses = dict.fromkeys(str(entry[4][0]) for entry in found)
+    allowed = [(address, port) for address in addresses if _allowed(address, name, rules)]
+    if not allowed:
+        raise JobError("source_forbidden", "the host is not one that this worker may fetch from")
+    return allowed
+
+
+def public(address: Address) -> bool:
+    """Tell whether an address is a public machine's, also where another address is wrapped in it."""
+    inner = _wrapped(address)
+    if inner is not None:
+        return public(inner)
+    if address in SERVICES or (isinstance(address, IPv6Address) and (address in NAT64_LOCAL or address.is_site_local)):
+        return False
+    return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
+
+
+def _wrapped(address: Address) -> Address | None:
+    """Return the IPv4 address that an IPv6 address leads to: IPv4-mapped, NAT64, 6to4 or Teredo."""
+    if isinstance(address, IPv4Address):
+        return None
+    if address in NAT64:
+        return IPv4Address(int(address) & 0xFFFF_FFFF)
+    return address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
+
+
+def _allowed(text: str, name: str, rules: Policy) -> bool:
+    address = ipaddress.ip_address(text.partition("%")[0])  # without the zone of a link-local address
+    address = _wrapped(address) or address
+    if any(address in network for network in rules.deny_networks):
+        return False
+    if not (rules.private or public(address)) or address.is_multicast or address.is_unspecified:
+        return False
+    if not (rules.allow_names or rules.allow_networks):
+        return True
+    by_name = any(fnmatchcase(name, pattern) for pattern in rules.allow_names)
+    return by_name or any(address in network for network in rules.allow_networks)
+
+
+def _patterns(hosts: str) -> tuple[tuple[str, ...], tuple[Network, ...]]:
+    names: list[str] = []
+    networks: list[Network] = []
+    for word in hosts.replace(",", " ").split():
+        try:
+            networks.append(ipaddress.ip_network(word, strict=False))
+        except ValueError:
+            names.append(word.lower().rstrip("."))
+    return tuple(names), tuple(networks)

@@ -1,0 +1,34 @@
+"""Small messages that are their own address: `data:` URIs (RFC 2397)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import unquote_to_bytes
+
+from pipeline.decode.sources.disk import save
+from pipeline.errors import JobError
+
+LIMIT = 1024**2  # characters: the address travels in the queue's message; larger ones are uploaded
+
+
+def fetch(uri: str, folder: Path, limit: int) -> BinaryIO:
+    """Write the bytes of a `data:` URI to `folder` and open them. What type it claims is not looked at.
+
+    Raises:
+        JobError: `source_too_large`, `source_unsupported`: it is not such a URI; `disk_full`.
+    """
+    if len(uri) > LIMIT:
+        raise JobError("source_too_large", f"a data: address has at most {LIMIT} characters: upload the bytes instead")
+    head, comma, body = uri.partition(",")
+    if not comma:
+        raise JobError("source_unsupported", "a data: address holds a comma before its data")
+    data = unquote_to_bytes(body)
+    if head.lower().rstrip().endswith(";base64"):
+        try:
+            data = base64.b64decode(data.translate(None, b" \t\r\n") + b"=" * (-len(data) % 4), validate=True)
+        except binascii.Error as error:
+            raise JobError("source_unsupported", f"the data: address is not base64: {error}") from None
+    return save([data], folder, limit)

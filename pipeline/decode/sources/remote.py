@@ -1,0 +1,57 @@
+"""Messages in object stores and whatever else fsspec speaks: `s3://`, `gs://`, under the prefixes of SOURCE_REMOTES."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from config.settings import Settings
+from pipeline.decode.sources.disk import save
+from pipeline.errors import JobError
+
+_PIECE = 1024**2  # bytes asked for at a time
+
+
+def allowed(address: str, settings: Settings) -> bool:
+    """Tell whether an address lies under one of the prefixes that the operator allows."""
+    if "::" in address or "\0" in address or ".." in address.split("/"):  # a chain of file systems; a way out
+        return False
+    prefixes = [prefix.rstrip("/") + "/" for prefix in settings.source_remotes.replace(",", " ").split()]
+    return any(address.startswith(prefix) and len(address) > len(prefix) for prefix in prefixes)
+
+
+def fetch(address: str, folder: Path, settings: Settings) -> BinaryIO:
+    """Copy an object into `folder` and open it. Its store's credentials are those of the worker's environment.
+
+    Raises:
+        JobError: `source_forbidden`, `source_not_found`, `source_unsupported`: its package is not installed;
+            `source_too_large`, `source_timeout`, `source_unavailable` or `disk_full`.
+    """
+    if not allowed(address, settings):
+        raise JobError("source_forbidden", "the address lies outside the prefixes of SOURCE_REMOTES")
+    import fsspec  # noqa: PLC0415 - an extra that only such sources need
+
+    deadline = time.monotonic() + settings.fetch_timeout
+    try:
+        store, path = fsspec.url_to_fs(address)
+        with store.open(path, "rb", block_size=_PIECE) as file:
+            return save(_pieces(file, deadline, settings.fetch_timeout), folder, settings.max_source_bytes)
+    except JobError:
+        raise
+    except (ImportError, ValueError) as error:
+        raise JobError("source_unsupported", f"this worker cannot read such addresses: {error}") from None
+    except (FileNotFoundError, IsADirectoryError):
+        raise JobError("source_not_found", "the store has no such object") from None
+    except PermissionError:
+        raise JobError("source_forbidden", "the store refuses this worker's credentials") from None
+    except Exception as error:  # each store has exceptions of its own, and none of them is this program's fault
+        raise JobError("source_unavailable", f"the store cannot be read: {type(error).__name__}") from error
+
+
+def _pieces(file: Any, deadline: float, limit: float) -> Iterator[bytes]:
+    while piece := file.read(_PIECE):
+        if time.monotonic() > deadline:
+            raise JobError("source_timeout", f"fetching took longer than {limit:g} s")
+        yield piece

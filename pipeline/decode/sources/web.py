@@ -1,0 +1,321 @@
+"""Messages behind `https://` and `http://` addresses: streamed to disk, resumed where that helps, never believed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import urljoin
+
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    IncompleteRead,
+    LocationParseError,
+    NewConnectionError,
+    ReadTimeoutError,
+    SSLError,
+)
+from urllib3.util import Timeout, Url, make_headers, parse_url
+
+from config.settings import Settings
+from pipeline.decode.sources import addresses
+from pipeline.errors import JobError
+
+REDIRECTS = 5  # followed for one message
+ATTEMPTS = 4  # at one message, over lost connections and busy servers
+FIRST_PAUSE = 0.5  # seconds before the second attempt; doubled before each further one
+LONGEST_PAUSE = 20.0  # seconds that a worker waits because a server asks for it; longer ones are the queue's to wait
+_PIECE = 64 * 1024  # bytes read at a time
+_MOVED = frozenset({301, 302, 303, 307, 308})
+_BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
+_NEVER = 2**31  # a server's wish to wait that is longer than anybody's patience (seconds)
+
+
+class _Lost(Exception):
+    """The connection broke, or the server is busy: another attempt may succeed. `after`: seconds it asked to wait."""
+
+    def __init__(self, why: str, after: float | None = None) -> None:
+        super().__init__(why)
+        self.after = after
+
+
+@dataclass(slots=True)
+class _Download:
+    """One message on its way to disk: what must be known between attempts."""
+
+    path: Path
+    settings: Settings
+    rules: addresses.Policy
+    deadline: float  # on the monotonic clock
+    size: int = 0  # bytes on disk
+    validator: str | None = None  # what tells that the rest is of the same file: a strong ETag or a date
+    watch: _Watch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.watch = _Watch(self.deadline)
+
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline."""
+        return self.deadline - time.monotonic()
+
+
+class _Watch:
+    """Shuts the connection down at the deadline, whatever a server dribbles to keep it alive."""
+
+    def __init__(self, deadline: float) -> None:
+        self._deadline = deadline
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+        self._timer = threading.Timer(max(0.0, deadline - time.monotonic()), self._end)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def take(self, connection: socket.socket) -> None:
+        """Watch this connection from now on, in place of an earlier one."""
+        with self._lock:
+            self._drop()
+            self._socket = connection.dup()  # TLS takes the first object apart
+        if time.monotonic() >= self._deadline:
+            self._end()
+
+    def stop(self) -> None:
+        """End the watch."""
+        self._timer.cancel()
+        with self._lock:
+            self._drop()
+
+    def _end(self) -> None:
+        with self._lock:
+            if self._socket is not None:
+                with contextlib.suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _drop(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+def fetch(url: str, folder: Path, settings: Settings) -> BinaryIO:
+    """Fetch what an address serves into `folder` and open it.
+
+    Raises:
+        JobError: `source_forbidden`, `source_not_found`, `source_too_large`, `source_unavailable`, `source_timeout`,
+            `source_untrusted`, `source_unsupported` or `disk_full`.
+    """
+    download = _Download(
+        folder / "source", settings, addresses.policy(settings), time.monotonic() + settings.fetch_timeout
+    )
+    try:
+        _attempts(url, download)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise JobError("disk_full", "no space is left to fetch the source") from error
+        raise JobError("source_unreadable", f"the source cannot be stored: {error.strerror}") from error
+    finally:
+        download.watch.stop()
+    return download.path.open("rb")
+
+
+def _attempts(url: str, download: _Download) -> None:
+    download.path.touch()
+    pause = FIRST_PAUSE
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            _follow(url, download)
+        except _Lost as lost:
+            if download.left <= 0:
+                raise _too_slow(download) from None
+            wait = max(pause, lost.after or 0.0)
+            if attempt == ATTEMPTS or wait > min(LONGEST_PAUSE, download.left):
+                raise JobError("source_unavailable", str(lost), retry_after=lost.after) from None
+            time.sleep(wait)
+            pause *= 2
+        else:
+            return
+
+
+def _too_slow(download: _Download) -> JobError:
+    return JobError("source_timeout", f"fetching took longer than {download.settings.fetch_timeout:g} s")
+
+
+def _follow(url: str, download: _Download) -> None:
+    """Fetch `url` through its redirects. Credentials in it go to its own server and no other."""
+    first = where = _parsed(url, download.settings)
+    for _ in range(REDIRECTS + 1):
+        auth = first.auth if _origin(where) == _origin(first) else None
+        moved = _request(where, auth, download)
+        if moved is None:
+            return
+        where = _parsed(urljoin(where.url, moved), download.settings)
+        if first.scheme == "https" and where.scheme != "https":
+            raise JobError("source_forbidden", "the server redirects from https to http")
+    raise JobError("source_not_found", f"the server redirects more than {REDIRECTS} times")
+
+
+def _parsed(url: str, settings: Settings) -> Url:
+    if not url.isprintable() or " " in url:
+        raise JobError("source_not_found", "the address holds blanks or control characters")
+    try:
+        where = parse_url(url)
+    except LocationParseError:
+        raise JobError("source_not_found", "the address cannot be read") from None
+    if where.scheme not in ("http", "https"):
+        raise JobError("source_forbidden", "the server redirects to what is neither https nor http")
+    if where.scheme == "http" and not settings.source_allow_http:
+        raise JobError("source_forbidden", "http:// is refused: use https://, or set SOURCE_ALLOW_HTTP")
+    if not where.host or where.port == 0:
+        raise JobError("source_not_found", "the address names no host")
+    return where
+
+
+def _origin(where: Url) -> tuple[str | None, str | None, int | None]:
+    return where.scheme, where.host, where.port
+
+
+def _request(where: Url, auth: str | None, download: _Download) -> str | None:
+    """Make one request; what it answers goes to disk. Returns where it redirects to, or None."""
+    settings = download.settings
+    headers = {"Accept-Encoding": "identity", "User-Agent": "voicemill", **make_headers(basic_auth=auth)}
+    if download.size and download.validator:
+        headers |= {"Range": f"bytes={download.size}-", "If-Range": download.validator}
+    timeout = Timeout(
+        connect=max(0.01, min(settings.fetch_connect_timeout, download.left)),
+        read=max(0.01, min(settings.fetch_read_timeout, download.left)),
+    )
+    pool = _pool(where, timeout, download)
+    try:
+        with _translated(download):
+            response = pool.urlopen(
+                "GET", where.request_uri, headers=headers, redirect=False, retries=False, preload_content=False
+            )
+            return _receive(response, download)
+    finally:
+        pool.close()
+
+
+def _pool(where: Url, timeout: Timeout, download: _Download) -> urllib3.HTTPConnectionPool:
+    """Return urllib3's pool for one host, whose connections go only to addresses that were checked."""
+
+    class Checked(HTTPConnection):
+        def _new_conn(self) -> socket.socket:
+            return _connect(self, download)
+
+    class CheckedTLS(HTTPSConnection):
+        def _new_conn(self) -> socket.socket:
+            return _connect(self, download)
+
+    secure = where.scheme == "https"
+    pool_class = urllib3.HTTPSConnectionPool if secure else urllib3.HTTPConnectionPool
+    pool = pool_class(where.host or "", where.port, timeout=timeout, maxsize=1)
+    pool.ConnectionCls = CheckedTLS if secure else Checked
+    return pool
+
+
+def _connect(connection: HTTPConnection, download: _Download) -> socket.socket:
+    failure: OSError | None = None
+    for address in addresses.checked(connection.host, connection.port or connection.default_port, download.rules):
+        try:
+            made = socket.create_connection(address, min(float(connection.timeout or 1), max(0.01, download.left)))
+        except OSError as error:
+            failure = error
+        else:
+            download.watch.take(made)
+            return made
+    if isinstance(failure, TimeoutError):
+        raise ConnectTimeoutError(connection, "the server does not answer") from failure
+    raise NewConnectionError(connection, f"{failure.strerror if failure else 'no address'}") from failure
+
+
+@contextlib.contextmanager
+def _translated(download: _Download) -> Iterator[None]:
+    """Turn urllib3's exceptions into ours."""
+    try:
+        yield
+    except SSLError as error:
+        reason = getattr(error.args[0], "verify_message", None) if error.args else None
+        if reason:
+            raise JobError("source_untrusted", f"the server's certificate is not to be trusted: {reason}") from None
+        raise _Lost("the server does not speak TLS properly") from None
+    except (ConnectTimeoutError, ReadTimeoutError):
+        raise (_too_slow(download) if download.left <= 0 else _Lost("the server does not answer in time")) from None
+    except IncompleteRead:
+        raise _Lost("the server closed the connection before the end") from None
+    except NewConnectionError:
+        raise _Lost("the server cannot be reached") from None
+    except (HTTPError, ValueError) as error:  # http.client's own leak out as ValueError
+        raise _Lost(f"the server broke off or talks nonsense ({type(error).__name__})") from None
+
+
+def _receive(response: urllib3.BaseHTTPResponse, download: _Download) -> str | None:
+    status = response.status
+    if status in _MOVED and "Location" in response.headers:
+        return str(response.headers["Location"])
+    if status in _BUSY:
+        raise _Lost(f"the server answers {status}", _retry_after(response))
+    if status in (401, 403, 407, 451):
+        raise JobError("source_forbidden", f"the server refuses it: it answers {status}")
+    if status == 416 and download.size:  # the rest that was asked for is not there: from the start again
+        download.validator = None
+        raise _Lost("the server answers 416")
+    if status not in (200, 206):
+        raise JobError("source_not_found", f"the server answers {status}")
+    if status == 206 and not _continues(response, download.size):
+        download.validator = None
+        raise _Lost("the server sends another part than was asked for")
+    if status == 200:
+        download.size = 0
+    _store(response, download)
+    return None
+
+
+def _store(response: urllib3.BaseHTTPResponse, download: _Download) -> None:
+    limit = download.settings.max_source_bytes
+    download.validator = _validator(response)
+    with download.path.open("r+b") as file:
+        file.truncate(download.size)
+        file.seek(download.size)
+        while piece := response.read1(_PIECE, decode_content=False):
+            download.size += len(piece)
+            if download.size > limit:
+                raise JobError("source_too_large", f"it has more than {limit} bytes, which is MAX_SOURCE_BYTES")
+            file.write(piece)
+            if download.left <= 0:
+                raise _too_slow(download)
+    if download.left <= 0:  # what ended the body may have been the watch
+        raise _too_slow(download)
+
+
+def _validator(response: urllib3.BaseHTTPResponse) -> str | None:
+    tag = response.headers.get("ETag")
+    if tag and not tag.startswith("W/"):
+        return str(tag)
+    return response.headers.get("Last-Modified")
+
+
+def _continues(response: urllib3.BaseHTTPResponse, size: int) -> bool:
+    unit, _, rest = response.headers.get("Content-Range", "").partition(" ")
+    start = rest.partition("-")[0].strip()
+    return unit.lower() == "bytes" and start.isdecimal() and start.isascii() and int(start[:20]) == size > 0
+
+
+def _retry_after(response: urllib3.BaseHTTPResponse) -> float | None:
+    """Return the seconds that a server asks to wait: a number, or a date (RFC 9110, section 10.2.3)."""
+    text = response.headers.get("Retry-After", "").strip()
+    if text.isascii() and text.isdecimal():
+        return float(min(int(text[:20]), _NEVER))
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (TypeError, ValueError, OverflowError):
+        return None
