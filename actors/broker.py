@@ -6,9 +6,11 @@ Part of the backend's path as far as a producer goes: the standard library, dram
 from __future__ import annotations
 
 import multiprocessing
+import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import Any, cast
 
 import dramatiq
@@ -28,6 +30,7 @@ BLOCK_TIMEOUT = 10.0  # seconds until a connection that should have answered aft
 BEAT = 6.5  # seconds between a consumer's signs of life, each of which also does the queue's maintenance
 HEARTBEAT_TIMEOUT = 12_000  # milliseconds without a sign of life after which a worker's messages go to the others
 RECONCILE = 30.0  # seconds between two comparisons of what Redis thinks that we hold with what we hold
+LOOK = 250  # milliseconds between looks of an idle thread at whether it is to stop
 FULL = 1.0  # seconds between looks around while as many messages are at work as may be
 
 
@@ -96,7 +99,8 @@ class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there 
         self.list = f"{broker.namespace}:{queue_name}"
         self.acks = f"{broker.namespace}:__acks__.{broker.broker_id}.{queue_name}"
         self.room = threading.Event()
-        self.waiter = connection.connect(socket_timeout=BLOCK_TIMEOUT, retries=0) if broker.blocking else None
+        # One connection and no pool: `interrupt` has to know which.
+        self.waiter = connection.connect(socket_timeout=BLOCK_TIMEOUT, retries=0).client() if broker.blocking else None
         self.next_beat = 0.0
         self.next_reconciliation = time.monotonic()
 
@@ -180,9 +184,12 @@ class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there 
             raise
 
     def interrupt(self) -> None:
-        """End the present wait: the worker is to stop."""
-        if self.waiter is not None:
-            self.waiter.connection_pool.disconnect(inuse_connections=True)
+        """End the present wait, or the next one where none has begun: the worker is to stop."""
+        line = self.waiter.connection._sock if self.waiter is not None else None  # noqa: SLF001 - see below
+        if line is not None:
+            # Closed under its reader, redis-py's connection fails in ways of its own; shut down, it reads the end.
+            with suppress(OSError):
+                line.shutdown(socket.SHUT_RDWR)
 
     def _beat(self) -> None:
         """Tell Redis that this worker lives, and take over the messages of workers that do not."""
@@ -211,8 +218,9 @@ class Stopping(Middleware):
         self.consumers: list[Any] = []
 
     def before_worker_boot(self, _broker: dramatiq.Broker, worker: Any) -> None:
-        """Take as many messages as there are threads: what waits here could be at work elsewhere."""
+        """Take as many messages as there are threads: what waits here could be at work elsewhere. Stop quickly."""
         worker.queue_prefetch = worker.worker_threads
+        worker.worker_timeout = LOOK
 
     def after_consumer_thread_boot(self, _broker: dramatiq.Broker, thread: Any) -> None:
         """Remember whom to wake."""

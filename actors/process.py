@@ -8,6 +8,7 @@ import signal
 import ssl
 import sys
 import time
+from typing import NoReturn
 
 import redis
 import structlog
@@ -15,7 +16,7 @@ import structlog
 from config import environment, logging, settings
 from pipeline import connection
 
-USAGE, NO_REDIS = 2, 3  # exit codes
+UNFIT, USAGE, NO_REDIS = 1, 2, 3  # exit codes
 PAUSE = 0.5  # seconds between two tries to reach Redis
 PR_SET_PDEATHSIG = 1  # prctl(2): the signal to get when the parent dies
 
@@ -33,7 +34,7 @@ def prepare(stage: str) -> None:
     try:
         chosen = settings.get()
     except settings.SettingsError as error:
-        _give_up(stage, str(error), USAGE)
+        give_up(stage, str(error), USAGE)
     logging.configure(chosen.log_level, chosen.log_format)
     # A signal to the whole group, as honcho and systemd send it, would come twice: from them and from the master.
     os.setpgid(0, 0)
@@ -49,22 +50,27 @@ def _await_redis(stage: str, timeout: float) -> None:
         try:
             connection.client().ping()
         except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
-            _give_up(stage, f"Redis at {place} refuses the login: {error}", NO_REDIS)
+            give_up(stage, f"Redis at {place} refuses the login: {error}", NO_REDIS)
         except redis.RedisError as error:
             if isinstance(error.__cause__ or error.__context__, ssl.SSLError) or "CERTIFICATE" in str(error).upper():
-                _give_up(stage, f"Redis at {place} has a certificate that is not trusted: {error}", NO_REDIS)
+                give_up(stage, f"Redis at {place} has a certificate that is not trusted: {error}", NO_REDIS)
             if time.monotonic() >= deadline:
-                _give_up(stage, f"Redis at {place} was not there within {timeout:g} s: {error}", NO_REDIS)
+                give_up(stage, f"Redis at {place} was not there within {timeout:g} s: {error}", NO_REDIS)
             if not told:
                 log.warning("Waiting for Redis", stage=stage, place=place, reason=str(error))
                 told = True
             time.sleep(PAUSE)  # nothing announces that Redis is there
         except ValueError as error:
-            _give_up(stage, f"REDIS_URL is {place!r}: {error}", USAGE)
+            give_up(stage, f"REDIS_URL is {place!r}: {error}", USAGE)
         else:
             return
 
 
-def _give_up(stage: str, why: str, code: int) -> None:
+def give_up(stage: str, why: str, code: int) -> NoReturn:
+    """End this worker before it has begun, with one line that says why.
+
+    Raises:
+        SystemExit: with `code`.
+    """
     print(f"{stage}: {why}", file=sys.stderr, flush=True)  # noqa: T201 - logs may not be set up yet
     raise SystemExit(code)

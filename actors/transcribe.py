@@ -80,13 +80,22 @@ def _options(job: jobs.Job) -> Options:
 
 
 if broker.in_worker():
+    from actors import process
     from pipeline.transcribe import Engine
+    from pipeline.transcribe.failures import EngineError
 
     chosen = settings.get()
-    _engine = Engine(
-        chosen.whisper_model,
-        device=chosen.whisper_device,
-        compute_type=chosen.whisper_compute_type,
-        model_dir=chosen.whisper_model_dir,
-    )
+    try:
+        _engine = Engine(
+            chosen.whisper_model,
+            device=chosen.whisper_device,
+            compute_type=chosen.whisper_compute_type,
+            model_dir=chosen.whisper_model_dir,
+            beam_size=chosen.whisper_beam_size,
+            replicas=chosen.whisper_cpu_replicas,
+            gpus=chosen.whisper_gpus,
+            timeout=chosen.transcribe_timeout,
+        )
+    except EngineError as error:
+        process.give_up("transcribe", str(error), process.UNFIT)
     BROKER.add_middleware(_EngineOfTheWorker())

@@ -11,6 +11,8 @@ from actors.admission import Refused
 from pipeline import handoff, jobs
 from pipeline.commands import output, progress
 
+EXIT = {"invalid_options": 2, "redis_unavailable": 3}  # exit code by the reason for which nothing was sent
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
@@ -38,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         job_id = decode.send(source, **options, **flags).message_id
     except (OSError, Refused) as error:
         print(f"not sent: {error}", file=sys.stderr)
-        return 2 if isinstance(error, OSError) or error.code == "invalid_options" else 1
+        return EXIT.get(getattr(error, "code", "invalid_options"), 1)
     if not arguments.wait:
         if arguments.format == "json":
             output.show(jobs.get(job_id), "json")

@@ -1,0 +1,108 @@
+"""The command line against the running stages: what it prints, and its exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from config.environment import STATE
+from pipeline.render import render
+
+CLONE = STATE.parent
+FREE_PORT_OF_NOBODY = "redis://127.0.0.1:1/0"
+
+
+@pytest.fixture
+def voicemill(stages, stages_redis):
+    """Run `python -m pipeline …` and return the finished process."""
+
+    def run(*arguments, **variables):
+        environment = os.environ | {"REDIS_URL": stages_redis, "NO_COLOR": "1"} | variables
+        command = [sys.executable, "-m", "pipeline", *map(str, arguments)]
+        return subprocess.run(command, cwd=CLONE, env=environment, capture_output=True, text=True, timeout=60)
+
+    return run
+
+
+def test_submit_prints_the_job_record_and_nothing_else_on_standard_output(voicemill):
+    ran = voicemill("submit", "en.ogg", "--language", "en", "--wait", "--format", "json")
+
+    job = json.loads(ran.stdout)
+    assert ran.returncode == 0, ran.stderr
+    assert job["status"] == "done"
+    assert "meeting" in job["transcript"]["text"]
+    assert set(job["stages"]) == {"decode", "transcribe", "enrich"}
+    assert "transcribing" in ran.stderr
+
+
+def test_a_local_file_goes_by_upload_and_its_result_comes_in_every_format(voicemill, media):
+    sent = voicemill("submit", "--upload", media / "en.ogg", "--language", "en")
+    job_id = sent.stdout.strip()
+    assert sent.returncode == 0, sent.stderr
+
+    record = json.loads(voicemill("result", job_id, "--wait", 30, "--format", "json").stdout)
+
+    for form in ("txt", "srt", "vtt"):
+        ran = voicemill("result", job_id, "--format", form)
+        assert (ran.returncode, ran.stdout) == (0, render(record["transcript"], form))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["submit", "letter.ogg", "--wait"], 1, "undecodable"),
+        (["submit", "mute.mp4", "--wait"], 1, "no_audio_stream"),
+        (["submit", "/etc/passwd", "--wait"], 1, "source_forbidden"),
+        (["submit"], 2, "required"),
+        (["submit", "en.ogg", "--language", "klingon"], 2, "language is 'klingon'"),
+        (["submit", "--upload", "/nowhere/voice.ogg"], 2, "No such file"),
+        (["submit", "--upload", "/tmp"], 2, "directory"),
+        (["result"], 2, "required"),
+        (["frobnicate"], 2, "invalid choice"),
+        (["result", "nobody"], 4, "no job 'nobody'"),
+        (["cancel", "nobody"], 4, "no job 'nobody'"),
+        (["delete", "nobody"], 4, "no job 'nobody'"),
+        (["submit", "long.ogg", "--wait", "--timeout", "0.01"], 5, "still"),
+    ],
+)
+def test_each_failure_has_its_exit_code_and_one_clear_line(voicemill, arguments, code, said):
+    ran = voicemill(*arguments)
+
+    assert ran.returncode == code, ran.stderr
+    assert said in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [["submit", "en.ogg"], ["submit", "--upload", "README.md"], ["result", "x"], ["cancel", "x"]]
+)
+def test_a_redis_out_of_reach_is_exit_code_3(voicemill, arguments):
+    ran = voicemill(*arguments, REDIS_URL=FREE_PORT_OF_NOBODY)
+
+    assert ran.returncode == 3, ran.stderr
+    assert "redis://127.0.0.1:1/0" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_wrong_setting_is_named_and_is_exit_code_2(voicemill):
+    ran = voicemill("settings", WHISPER_DEVICE="gpu")
+
+    assert ran.returncode == 2
+    assert "WHISPER_DEVICE is 'gpu'" in ran.stderr
+
+
+def test_a_deleted_job_is_gone(voicemill):
+    job_id = json.loads(voicemill("submit", "en.ogg", "--wait", "--format", "json").stdout)["id"]
+
+    assert voicemill("delete", job_id).returncode == 0
+
+    assert voicemill("result", job_id).returncode == 4
+
+
+def test_every_command_explains_itself(voicemill):
+    overview = voicemill("--help").stdout
+    for command in ("up", "demo", "submit", "result", "cancel", "delete", "doctor", "settings"):
+        assert command in overview
+        assert voicemill(command, "--help").returncode == 0

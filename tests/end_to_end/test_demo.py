@@ -1,0 +1,101 @@
+"""`demo`, as a new user runs it: it starts and stops everything by itself."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from processes import children, end
+
+from config.environment import STATE
+
+CLONE = STATE.parent
+
+
+@pytest.fixture
+def demo(tmp_path):
+    """Start the demo with a temporary folder of its own, so that what it leaves behind can be seen."""
+    started = []
+
+    def start(*arguments):
+        environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        environment |= {"TMPDIR": str(tmp_path), "WHISPER_DEVICE": "cpu"}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline", "demo", *map(str, arguments)],
+            cwd=CLONE,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.stdout.close()
+        process.stderr.close()
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def test_the_demo_shows_the_words_the_device_and_where_the_time_went(demo, tmp_path):
+    process = demo()
+
+    out, err = process.communicate(timeout=60)
+
+    assert process.returncode == 0, err
+    assert "Please move our meeting with the design team to Friday" in out
+    assert re.search(r"Language +en", out)
+    assert "no GEMINI_API_KEY" in out
+    assert re.search(r"bundled:tiny.en on cpu, int8", out)
+    for stage in ("decode", "transcribe", "enrich"):
+        assert re.search(rf"{stage} +│ +\d+\.\d\d", out)
+    for status in ("queued", "decoding", "transcribing", "done"):
+        assert status in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bad_file_is_one_clear_line_and_exit_code_1(demo, tmp_path):
+    letter = tmp_path / "letter.ogg"
+    letter.write_text("not a recording")
+    process = demo(letter)
+
+    _, err = process.communicate(timeout=60)
+
+    assert process.returncode == 1
+    assert "undecodable in decode" in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["/nowhere.ogg"], "not there"), (["/tmp"], "folder"), (["--language", "xx"], "no language")],
+)
+def test_what_is_no_file_or_no_language_is_told_before_anything_starts(demo, arguments, said):
+    process = demo(*arguments)
+
+    _, err = process.communicate(timeout=20)
+
+    assert process.returncode == 1
+    assert said in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_nothing_is_left_behind_when_it_is_interrupted(demo, tmp_path, number):
+    process = demo()
+    for line in process.stderr:
+        if "decoding" in line or "decoded" in line:
+            break
+    started = children(process.pid)
+    assert len(started) >= 6
+
+    process.send_signal(number)
+
+    assert process.wait(timeout=20) != 0
+    assert end(started)
+    assert not list(Path(tmp_path).iterdir())

@@ -1,0 +1,126 @@
+"""Each line of the Procfile as a command of its own: how it starts, refuses to start, and stops."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from processes import children, end
+
+from config.environment import STATE
+
+CLONE = STATE.parent
+DRAMATIQ = str(Path(sys.executable).with_name("dramatiq"))
+
+
+@pytest.fixture
+def dramatiq(valkey_url):
+    """Start `dramatiq …` in a group of its own and return the process, its output to be read."""
+    started = []
+
+    def start(*arguments, **variables):
+        environment = os.environ | {"REDIS_URL": f"{valkey_url[:-2]}/1", "WHISPER_DEVICE": "cpu", "LOG_FORMAT": "json"}
+        process = subprocess.Popen(
+            [DRAMATIQ, *arguments, "--skip-logging", "--processes", "1"],
+            cwd=CLONE,
+            env=environment | {"WHISPER_MODEL": "bundled:tiny.en"} | variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def until(process, text):
+    """Read the output up to a line that holds `text`, and return what was read."""
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if text in line:
+            return seen
+    raise AssertionError(f"{text!r} never came:\n{''.join(seen)}")
+
+
+@pytest.mark.parametrize("arguments", [["actors"], ["actors", "-Q", "transcripts"]])
+def test_bare_dramatiq_actors_says_which_command_was_meant(dramatiq, arguments):
+    process = dramatiq(*arguments)
+
+    out, _ = process.communicate(timeout=30)
+
+    assert process.returncode == 2
+    assert "`dramatiq actors.transcribe`" in out
+    assert "Traceback" not in out
+
+
+def test_bare_dramatiq_actors_runs_the_stages_named_by_queue(dramatiq):
+    process = dramatiq("actors", "-Q", "decode", "enrich")
+
+    lines = until(process, '"stage": "enrich"') + until(process, "ready for action")
+
+    assert any("Stage ready" in line and '"stage": "decode"' in line for line in lines)
+    assert any("Stage ready" in line and '"stage": "enrich"' in line for line in lines)
+
+
+@pytest.mark.parametrize("stage", ["decode", "transcribe", "enrich"])
+@pytest.mark.parametrize("whole_group", [False, True], ids=["master", "group"])
+def test_a_stage_stops_cleanly_on_sigterm_also_when_the_whole_group_gets_it(dramatiq, stage, whole_group):
+    process = dramatiq(f"actors.{stage}")
+    until(process, "ready for action")
+    started = children(process.pid)
+
+    (os.killpg if whole_group else os.kill)(process.pid, signal.SIGTERM)
+
+    out = process.stdout.read()
+    assert process.wait(timeout=15) == 0, out
+    assert "Killing" not in out
+    assert end(started)
+
+
+def test_nothing_is_orphaned_when_the_master_is_killed(dramatiq):
+    process = dramatiq("actors.transcribe")
+    until(process, "ready for action")
+    started = children(process.pid)
+    assert len(started) >= 2
+
+    process.kill()
+
+    assert end(started)
+
+
+@pytest.mark.parametrize(
+    ("variables", "code", "said"),
+    [
+        ({"REDIS_URL": "redis://127.0.0.1:1/0", "REDIS_START_TIMEOUT": "0.2"}, 3, "was not there within 0.2 s"),
+        ({"REDIS_URL": "http://example.com"}, 2, "REDIS_URL is"),
+        ({"LOG_LEVEL": "loud"}, 2, "LOG_LEVEL is 'loud'"),
+    ],
+)
+def test_a_stage_that_cannot_start_says_why_in_a_line_and_with_an_exit_code(dramatiq, variables, code, said):
+    process = dramatiq("actors.decode", **variables)
+
+    out, _ = process.communicate(timeout=30)
+
+    assert process.returncode == code, out
+    assert said in out
+    assert "Traceback" not in out
+
+
+def test_a_model_that_is_not_there_stops_the_transcribe_stage_with_a_line(dramatiq):
+    process = dramatiq("actors.transcribe", WHISPER_MODEL="/nowhere/model")
+
+    out, _ = process.communicate(timeout=30)
+
+    assert process.returncode != 0
+    assert "/nowhere/model" in out
+    assert "Traceback" not in out
