@@ -62,5 +62,5 @@ class Admission(Middleware):
         except JobError as error:
             raise Refused(error) from None
         except redis.RedisError as error:
-            raise Refused(JobError("redis_unavailable", f"Redis cannot be reached: {error}")) from error
+            raise Refused(JobError("redis_unavailable", f"Redis cannot be reached: {str(error).rstrip('.')}")) from error
         message.kwargs["schema"] = SCHEMA

@@ -49,7 +49,7 @@ def media(tmp_path_factory):
         wav = folder / f"{name}.wav"
         subprocess.run(["espeak-ng", "-v", voice, "-s", "140", "-w", wav, text], check=True)
         ffmpeg("-i", wav, "-c:a", "libopus", "-b:a", "24k", folder / f"{name}.ogg")
-    ffmpeg("-stream_loop", "9", "-i", folder / "en.wav", "-c:a", "libopus", folder / "long.ogg")
+    ffmpeg("-stream_loop", "5", "-i", folder / "en.wav", "-c:a", "libopus", folder / "long.ogg")
     ffmpeg("-f", "lavfi", "-i", "testsrc=duration=1:size=64x64", "-an", folder / "mute.mp4")
     (folder / "cut.ogg").write_bytes((folder / "en.ogg").read_bytes()[:9000])
     (folder / "letter.ogg").write_text("This is a letter and not a recording. " * 50)

@@ -121,5 +121,5 @@ def test_a_job_whose_model_process_is_aborted_is_done_all_the_same(backend):
     job = jobs.wait(job_id, timeout=90)
 
     assert job.status == "done", job.error
-    assert job.transcript["text"].lower().count("design team") >= 8
+    assert job.transcript["text"].lower().count("design team") >= 5
     assert backend.supervisor.pids()["transcribe"] == pid
