@@ -62,5 +62,6 @@ class Admission(Middleware):
         except JobError as error:
             raise Refused(error) from None
         except redis.RedisError as error:
-            raise Refused(JobError("redis_unavailable", f"Redis cannot be reached: {str(error).rstrip('.')}")) from error
+            reason = str(error).rstrip(".")
+            raise Refused(JobError("redis_unavailable", f"Redis cannot be reached: {reason}")) from error
         message.kwargs["schema"] = SCHEMA
