@@ -1,0 +1,130 @@
+"""`up`, in a clone of its own: what a developer leaves running all day."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+from processes import children, command, end
+
+from config.environment import STATE
+
+CLONE = STATE.parent
+
+
+class Up:
+    """A running `python -m pipeline up`, with what it printed."""
+
+    def __init__(self, clone):
+        self.clone = clone
+        self.lines = []
+        self.more = threading.Condition()
+        environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        self.environment = environment | {
+            "WHISPER_DEVICE": "cpu",
+            "WHISPER_MODEL": "bundled:tiny.en",
+            "WHISPER_CPU_REPLICAS": "1",
+            "SHUTDOWN_TIMEOUT": "5",
+        }
+        self.process = self.start("up", stderr=subprocess.STDOUT)
+        self.reader = threading.Thread(target=self.read)
+        self.reader.start()
+
+    def start(self, *arguments, stderr=subprocess.PIPE):
+        return subprocess.Popen(
+            [sys.executable, "-m", "pipeline", *map(str, arguments)],
+            cwd=self.clone,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
+
+    def run(self, *arguments):
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=60)
+        return process.returncode, out, err
+
+    def read(self):
+        for line in self.process.stdout:
+            with self.more:
+                self.lines.append(line)
+                self.more.notify_all()
+        with self.more:
+            self.more.notify_all()
+
+    def until(self, text, count=1):
+        with self.more:
+            said = self.more.wait_for(lambda: sum(text in line for line in self.lines) >= count, timeout=60)
+        assert said, f"{text!r} was not said {count} times:\n{''.join(self.lines)}"
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.reader.join()
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def clone(tmp_path):
+    for name in ("actors", "config", "pipeline", "samples"):
+        shutil.copytree(CLONE / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(CLONE / "Procfile", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def up(clone):
+    started = []
+
+    def start():
+        started.append(Up(clone))
+        started[-1].until("Stage ready", 3)
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.close()
+
+
+def test_up_serves_the_clone_restarts_what_dies_and_leaves_jobs_but_no_process(up, clone):
+    first = up()
+    sample = clone / "samples" / "voice-message.ogg"
+    assert first.lines[0].startswith("export REDIS_URL=redis://127.0.0.1:")
+
+    code, out, err = first.run("submit", "--upload", sample, "--language", "en", "--wait")
+    assert (code, "design team" in out) == (0, True), err
+
+    code, _, err = first.run("up")
+    assert (code, "runs in this clone already" in err) == (1, True)
+
+    stage = next(pid for pid in children(first.process.pid) if "actors.enrich" in command(pid))
+    os.kill(stage, signal.SIGKILL)
+    first.until("Stage ready", 4)
+    job_id = first.run("submit", "--upload", sample, "--language", "en")[1].strip()
+    assert first.run("result", job_id, "--wait", 30)[0] == 0
+
+    started = children(first.process.pid)
+    first.process.send_signal(signal.SIGINT)
+    assert first.process.wait(timeout=20) == 0
+    assert end(started)
+    assert not (clone / ".voicemill" / "redis.url").exists()
+
+    second = up()
+    assert second.run("result", job_id)[0] == 0
+
+
+def test_a_killed_up_takes_everything_with_it_and_the_next_one_starts(up):
+    first = up()
+    started = children(first.process.pid)
+
+    first.process.kill()
+
+    assert end(started, timeout=20)
+    code, _, err = first.run("result", "any")
+    assert (code, "cannot be used" in err) == (3, True)
+    up()
