@@ -41,6 +41,13 @@ class Settings(BaseSettings):
     redis_start_timeout: Seconds = Field(60, description="How long a starting worker waits for Redis (seconds)")
     result_ttl: Seconds = Field(7 * 86400, description="How long a job's record is kept (seconds)")
     handoff_ttl: Seconds = Field(86400, description="How long audio waits for its turn, and an upload lives (seconds)")
+    handoff_url: str | None = Field(
+        None, description="Where long audio waits instead of in Redis: s3://bucket/folder, file:///folder, ..."
+    )
+    handoff_url_from: Bytes = Field(16 * 1024**2, description="Size from which audio goes to HANDOFF_URL (bytes)")
+    handoff_key: SecretStr | None = Field(
+        None, description="Fernet keys that seal waiting audio: the first seals, all open; every worker needs them"
+    )
     shutdown_timeout: Seconds = Field(
         30, description="How long running work may take to end when a worker is told to stop (seconds)"
     )
@@ -66,6 +73,9 @@ class Settings(BaseSettings):
     fetch_connect_timeout: Seconds = Field(10, description="Time limit of connecting to a source's server (seconds)")
     fetch_read_timeout: Seconds = Field(30, description="How long a source's server may stay silent (seconds)")
     fetch_timeout: Seconds = Field(300, description="Time limit of fetching a source (seconds)")
+    normalize_loudness: bool = Field(
+        False, description="Whether quiet and uneven voices are raised to one loudness before they are transcribed"
+    )
     decode_timeout: Seconds = Field(300, description="Time limit of one FFmpeg run (seconds)")
 
     # Transcribe
@@ -100,9 +110,43 @@ class Settings(BaseSettings):
     gemini_model: str = Field(
         "gemini-flash-lite-latest", min_length=1, description="Gemini model that writes summaries"
     )
+    gemini_sdk: Literal["google-generativeai", "google-genai"] = Field(
+        "google-generativeai",
+        description="Google's SDK: google-generativeai (no longer developed) or google-genai (extra enrich-genai)",
+    )
     gemini_endpoint: str | None = Field(None, description="Other address of the Gemini API, such as a proxy's")
     gemini_timeout: Seconds = Field(60, description="Time limit of one request to Gemini (seconds)")
+    gemini_max_output_tokens: int = Field(
+        16384, ge=256, le=65536, description="Longest answer of Gemini, its thoughts included (tokens)"
+    )
+    gemini_requests_per_minute: int = Field(
+        0, ge=0, description="Most requests to Gemini a minute, over all workers; 0: no limit of ours"
+    )
+    gemini_tokens_per_minute: int = Field(
+        0, ge=0, description="Most input tokens sent to Gemini a minute, over all workers; 0: no limit of ours"
+    )
     enrich_prompt: str | None = Field(None, description="File with the prompt; unset: config/prompts/summary.txt")
+    enrich_schema: str | None = Field(
+        None,
+        description="Shape of the summary: a JSON Schema file (*.json) or a pydantic model as package.module:Model; "
+        "unset: Voicemill's own",
+    )
+    enrich_language: str | None = Field(
+        None, min_length=2, description="Language of summaries, such as en or German; unset: the message's own"
+    )
+    enrich_part_tokens: int = Field(
+        8000, ge=500, description="Longest transcript summarised in one piece; longer ones part by part (tokens)"
+    )
+    enrich_tries: int = Field(
+        12, ge=1, description="Most requests to Gemini for one piece of work that goes wrong again and again"
+    )
+    enrich_redact: bool = Field(
+        False,
+        description="true: e-mail addresses, phone, card and ID numbers are masked before they leave, and put back after",
+    )
+    enrich_redact_region: str = Field(
+        "US", pattern="^[A-Z]{2}$", description="Country whose phone numbers are known without their country code"
+    )
     enrich_deadline: Seconds = Field(
         3600, description="After this long a job ends without its summary rather than wait for Gemini (seconds)"
     )

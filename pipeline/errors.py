@@ -41,6 +41,8 @@ CODES: dict[str, Code] = {
     # The handoff store
     "handoff_expired": Code(False, "The audio expired before its turn: raise HANDOFF_TTL or add transcribe workers."),
     "handoff_full": Code(True, "The handoff store is full: add transcribe workers or raise MAX_HANDOFF_BYTES."),
+    "handoff_unavailable": Code(True, "Check that the workers reach the store of HANDOFF_URL and may write there."),
+    "handoff_unreadable": Code(True, "Give every worker the same HANDOFF_KEY and HANDOFF_URL, and backends the key."),
     # The model
     "gpu_unfit": Code(True, "Run `python -m pipeline doctor --device cuda` on the worker's machine."),
     "transcribe_crashed": Code(False, "The message killed the model's process twice: keep it and report it."),
@@ -63,9 +65,13 @@ CODES: dict[str, Code] = {
     "enrich_unavailable": Code(True, "Gemini is overloaded or out of reach: it is tried again by itself."),
     "enrich_timeout": Code(True, "Raise GEMINI_TIMEOUT."),
     "enrich_blocked": Code(False, "Gemini's safety filter refused the transcript."),
+    "enrich_recitation": Code(False, "Gemini began to recite a text of others and broke off."),
     "enrich_truncated": Code(False, "Raise GEMINI_MAX_OUTPUT_TOKENS."),
-    "enrich_empty": Code(True, "Gemini answered with nothing."),
-    "enrich_invalid_answer": Code(True, "Gemini's answer did not fit the schema, also after one repair."),
+    "enrich_empty": Code(False, "Gemini answered with nothing, twice: ask again with the `enrich` command."),
+    "enrich_invalid_answer": Code(False, "Gemini's answer did not fit the schema, also after one repair."),
+    "enrich_gave_up": Code(
+        False, "Gemini failed as often as ENRICH_TRIES allows: ask again with the `enrich` command."
+    ),
     "enrich_deadline": Code(False, "Enrichment took longer than ENRICH_DEADLINE; ask again with the `enrich` command."),
     "enrich_internal": Code(True, "A fault of Voicemill: report it with the worker's log."),
 }

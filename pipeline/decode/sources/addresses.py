@@ -19,9 +19,11 @@ Address = IPv4Address | IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address
+ASSIGNMENTS = ipaddress.IPv4Network("192.0.0.0/24")  # RFC 6890; public to Python before 3.11.10 and 3.12.4
 NAT64_LOCAL = ipaddress.IPv6Network("64:ff9b:1::/48")  # RFC 8215: a site's own, at whatever place
-# Public by its number, yet the virtual machine's own host: Azure's "wireserver", which serves credentials.
-SERVICES = frozenset({IPv4Address("168.63.129.16")})
+# Where clouds hand credentials to their machines, beyond the link-local 169.254.169.254: Azure's wireserver, which has
+# a public number, Alibaba's, and Amazon's over IPv6.
+SERVICES = frozenset(map(ipaddress.ip_address, ("168.63.129.16", "100.100.100.200", "fd00:ec2::254")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +74,15 @@ def public(address: Address) -> bool:
     inner = _wrapped(address)
     if inner is not None:
         return public(inner)
-    if address in SERVICES or (isinstance(address, IPv6Address) and (address in NAT64_LOCAL or address.is_site_local)):
+    if address in ASSIGNMENTS or address in NAT64_LOCAL or (isinstance(address, IPv6Address) and address.is_site_local):
         return False
-    return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
+    return address.is_global and not (address.is_reserved or nobodys(address))
+
+
+def nobodys(address: Address) -> bool:
+    """Tell whether no message can lie at an address, in a closed network neither: groups, and services of the cloud."""
+    unfit = address.is_multicast or address.is_unspecified or address.is_link_local
+    return unfit or address in SERVICES
 
 
 def _wrapped(address: Address) -> Address | None:
@@ -91,7 +99,7 @@ def _allowed(text: str, name: str, rules: Policy) -> bool:
     address = _wrapped(address) or address
     if any(address in network for network in rules.deny_networks):
         return False
-    if not (rules.private or public(address)) or address.is_multicast or address.is_unspecified:
+    if nobodys(address) or not (rules.private or public(address)):
         return False
     if not (rules.allow_names or rules.allow_networks):
         return True

@@ -181,7 +181,7 @@ def _parsed(url: str, settings: Settings) -> Url:
 
 
 def _origin(where: Url) -> tuple[str | None, str | None, int | None]:
-    return where.scheme, where.host, where.port
+    return where.scheme, where.host, where.port or {"http": 80, "https": 443}.get(where.scheme or "")
 
 
 def _request(where: Url, auth: str | None, download: _Download) -> str | None:
@@ -218,14 +218,15 @@ def _pool(where: Url, timeout: Timeout, download: _Download) -> urllib3.HTTPConn
 
     secure = where.scheme == "https"
     pool_class = urllib3.HTTPSConnectionPool if secure else urllib3.HTTPConnectionPool
-    pool = pool_class(where.host or "", where.port, timeout=timeout, maxsize=1)
+    port = where.port or pool_class.ConnectionCls.default_port  # named, or http.client looks for one in an IPv6 address
+    pool = pool_class(where.host or "", port, timeout=timeout, maxsize=1)
     pool.ConnectionCls = CheckedTLS if secure else Checked
     return pool
 
 
 def _connect(connection: HTTPConnection, download: _Download) -> socket.socket:
     failure: OSError | None = None
-    for address in addresses.checked(connection.host, connection.port or connection.default_port, download.rules):
+    for address in addresses.checked(connection.host, connection.port, download.rules):
         try:
             made = socket.create_connection(address, min(float(connection.timeout or 1), max(0.01, download.left)))
         except OSError as error:

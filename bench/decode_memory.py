@@ -1,0 +1,95 @@
+"""How much memory a decode worker and its children take, from a minute to three hours of audio.
+
+    python bench/decode_memory.py     the table, and a verdict in its last line; exits 1 when a limit is missed
+
+Limits: 200 MB in all for three hours, and at most 20 MB more than for one minute. Measured are the proportional set
+sizes (PSS) of a fresh process and its children, summed, every 20 ms; and what the kernel says of their peaks.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench.decode import voice
+
+ROOT = Path(__file__).resolve().parent.parent
+
+LIMIT = 200.0  # MB of the worker and its children
+FLAT = 20.0  # MB that three hours may take more than a minute
+DURATIONS = {"1 minute": 60, "30 minutes": 1800, "3 hours": 3 * 3600}
+PACE = 0.02  # seconds between looks
+
+
+def main() -> int:
+    peaks = {}
+    print(f"{'message':<14}{'peak of all':>14}{'worker':>12}{'largest child':>16}")
+    with tempfile.TemporaryDirectory(prefix="voicemill-bench-") as name:
+        for label, duration in DURATIONS.items():
+            voice(Path(name) / "voice.m4a", duration, ["-ac", "2", "-ar", "44100", "-c:a", "aac", "-b:a", "96k"])
+            peaks[label], worker, child = watch(name)
+            print(f"{label:<14}{peaks[label]:>11.1f} MB{worker:>9.1f} MB{child:>13.1f} MB")
+    first, *_, last = peaks.values()
+    good = last <= LIMIT and last - first <= FLAT
+    print(f"{'PASSED' if good else 'FAILED'}: {last:.1f} MB for three hours, {last - first:+.1f} MB over one minute's")
+    return 0 if good else 1
+
+
+def watch(media_root: str) -> tuple[float, float, float]:
+    """Decode `voice.m4a` in a process of its own; return the peak of all, of the worker and of its largest child."""
+    worker = subprocess.Popen(
+        [sys.executable, __file__, "--worker", media_root], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    peak = 0.0
+    while worker.poll() is None:
+        peak = max(peak, sum(pss(pid) for pid in tree(worker.pid)))
+        time.sleep(PACE)
+    assert worker.stdout
+    assert worker.returncode == 0
+    own, child = map(float, worker.stdout.read().split()[-2:])
+    return peak, own, child
+
+
+def tree(pid: int) -> list[int]:
+    found = [pid]
+    for thread in Path(f"/proc/{pid}/task").glob("*"):
+        try:
+            children = (thread / "children").read_text().split()
+        except OSError:
+            continue
+        for child in children:
+            found += tree(int(child))
+    return found
+
+
+def pss(pid: int) -> float:
+    """Return MB; 0 where the process has ended."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0.0
+    return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")) / 1024
+
+
+def work(media_root: str) -> None:
+    import dramatiq  # noqa: F401 - a worker has it loaded
+    import redis  # noqa: F401
+    import structlog
+
+    from config.settings import Settings
+    from pipeline.decode import decode
+
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
+    with tempfile.TemporaryDirectory() as folder:
+        decode("voice.m4a", Path(folder), Settings(media_root=media_root))
+    print(*(resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
+
+
+if __name__ == "__main__":
+    sys.exit(work(sys.argv[2]) if sys.argv[1:2] == ["--worker"] else main())
