@@ -8,6 +8,7 @@ import signal
 import ssl
 import sys
 import time
+from types import FrameType
 from typing import NoReturn
 
 import redis
@@ -38,8 +39,23 @@ def prepare(stage: str) -> None:
     logging.configure(chosen.log_level, chosen.log_format)
     # A signal to the whole group, as honcho and systemd send it, would come twice: from them and from the master.
     os.setpgid(0, 0)
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    _follow_the_master()
     _await_redis(stage, chosen.redis_start_timeout)
+
+
+def _follow_the_master() -> None:
+    """Drain and end when the master dies, and so leave no worker that nobody can stop.
+
+    Linux sends the signal once for each of the master's threads, and Dramatiq takes a second SIGTERM for a wish to
+    kill: so it is another signal, which becomes one SIGTERM.
+    """
+
+    def once(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        signal.raise_signal(signal.SIGTERM)
+
+    signal.signal(signal.SIGUSR1, once)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGUSR1)
 
 
 def _await_redis(stage: str, timeout: float) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
 from concurrent import futures
 from functools import partial
+from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Any
 
 import dramatiq
+import structlog
 from dramatiq.middleware import Middleware
 
-from actors import broker, tracking
+from actors import broker, process, tracking
 from config import settings
 from pipeline import handoff, jobs
 from pipeline.errors import JobError
@@ -19,17 +25,40 @@ if TYPE_CHECKING:
 
 BROKER = broker.for_process("transcribe")
 MAX_REDECODES = 2  # of one message whose audio expires before its turn
-WATCH = 5.0  # seconds between looks at the engine while a result is awaited
+WATCH = 2.0  # seconds between looks at whether the engine is still alive
 
 _engine: Engine | None = None
+log = structlog.get_logger(__name__)
 
 
-class _EngineOfTheWorker(Middleware):
-    """Ends the engine's processes with the worker, which would never exit otherwise."""
+class _Lives(Middleware):
+    """Ties the worker's life to its engine's: neither goes on without the other."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._unfit = False
+
+    def after_worker_boot(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
+        # The engine ends also where the worker is not allowed its own clean-up: after a second signal.
+        Finalize(None, self._engine.stop, args=(0.0,), exitpriority=0)
+        threading.Thread(target=self._watch, name="engine-watch", daemon=True).start()
 
     def after_worker_shutdown(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
-        if _engine is not None:
-            _engine.stop(settings.get().shutdown_timeout)
+        """End the engine's processes, without which the worker would never exit.
+
+        Raises:
+            SystemExit: 1, where the engine had no slot left, so that a supervisor can act.
+        """
+        self._engine.stop(settings.get().shutdown_timeout)
+        if self._unfit:
+            raise SystemExit(process.UNFIT)
+
+    def _watch(self) -> None:
+        while self._engine.alive:
+            time.sleep(WATCH)
+        self._unfit = True
+        log.critical("No slot of the engine is left: the worker ends")
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 @dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, throws=JobError)
@@ -80,7 +109,6 @@ def _options(job: jobs.Job) -> Options:
 
 
 if broker.in_worker():
-    from actors import process
     from pipeline.transcribe import Engine
     from pipeline.transcribe.failures import EngineError
 
@@ -98,4 +126,4 @@ if broker.in_worker():
         )
     except EngineError as error:
         process.give_up("transcribe", str(error), process.UNFIT)
-    BROKER.add_middleware(_EngineOfTheWorker())
+    BROKER.add_middleware(_Lives(_engine))

@@ -1,6 +1,7 @@
 """Each line of the Procfile as a command of its own: how it starts, refuses to start, and stops."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,8 +9,12 @@ from pathlib import Path
 
 import pytest
 from processes import children, end
+from processes import models as slots
 
 from config.environment import STATE
+from pipeline import handoff, jobs
+from pipeline.options import Options
+from pipeline.transcribe import models
 
 CLONE = STATE.parent
 DRAMATIQ = str(Path(sys.executable).with_name("dramatiq"))
@@ -21,7 +26,7 @@ def dramatiq(valkey_url):
     started = []
 
     def start(*arguments, **variables):
-        environment = os.environ | {"REDIS_URL": f"{valkey_url[:-2]}/1", "WHISPER_DEVICE": "cpu", "LOG_FORMAT": "json"}
+        environment = os.environ | {"REDIS_URL": valkey_url, "WHISPER_DEVICE": "cpu", "LOG_FORMAT": "json"}
         process = subprocess.Popen(
             [DRAMATIQ, *arguments, "--skip-logging", "--processes", "1"],
             cwd=CLONE,
@@ -114,6 +119,28 @@ def test_a_stage_that_cannot_start_says_why_in_a_line_and_with_an_exit_code(dram
     assert process.returncode == code, out
     assert said in out
     assert "Traceback" not in out
+
+
+def test_a_worker_whose_model_does_not_come_back_exits_1_and_hands_the_job_back(dramatiq, tmp_path, redis_url):
+    from actors import broker
+
+    model = shutil.copytree(models.resolve("bundled:tiny.en", None), tmp_path / "model")
+    process = dramatiq("actors.transcribe", WHISPER_MODEL=str(model), WHISPER_CPU_REPLICAS="1")
+    until(process, "ready for action")
+    shutil.rmtree(model)
+
+    for pid in slots(process.pid):
+        os.kill(pid, signal.SIGKILL)
+    jobs.create("j", "voice-message.ogg", Options())
+    handoff.put("j", CLONE / "samples" / "voice-message.ogg")
+    broker.enqueue_stage(broker.for_process("transcribe"), "transcribe", "j")
+
+    out = process.stdout.read()
+    assert process.wait(timeout=30) == 1, out
+    assert "No slot of the engine is left" in out
+    job = jobs.get("j")
+    assert (job.status, job.stages["transcribe"].attempts) == ("transcribing", 1)
+    assert job.stages["transcribe"].next_retry_at is not None
 
 
 def test_a_model_that_is_not_there_stops_the_transcribe_stage_with_a_line(dramatiq):
