@@ -1,0 +1,304 @@
+"""Turns a transcript into a validated summary: the one face of this room.
+
+One call of `Enricher.enrich` is one try. What fails for now is raised with the delay after which to come back, so that
+the wait is the queue's and not a thread's; what was finished meanwhile is in Redis and is not done again.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import redis
+import structlog
+
+from config.settings import Settings
+from pipeline.enrich import failures, gate, gemini, parts, prices, prompt, record, redact, schema
+from pipeline.enrich.gemini import Refusal, Reply, Request, Turn
+from pipeline.enrich.neutral import neutralise
+from pipeline.enrich.prompt import Prompt
+from pipeline.enrich.schema import CLEANED, Contract, UnfitAnswer
+from pipeline.errors import JobError
+
+MIN_BACKOFF = 2.0  # seconds after a job's first failure, doubled for each one after
+MAX_BACKOFF = 60.0
+ROOM = 1000  # characters that any field may have beyond twice the transcript's own
+MAX_PARTS = 200  # of one transcript; 8,000 tokens each are five days of speech
+MEMORY = 3600.0  # seconds that finished parts outlast ENRICH_DEADLINE
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One job's text on its way: what every request about it has in common."""
+
+    job_id: str
+    text: str  # masked, where ENRICH_REDACT is on
+    language: str | None
+    metadata: Any
+    now: datetime
+    prompt: Prompt
+    model: str
+
+
+class Enricher:
+    """Writes summaries with the operator's prompt, schema, model and limits. Safe to use from many threads.
+
+    Raises:
+        SettingsError: at construction, where prompt, schema, key or SDK are not as they should be.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.model = settings.gemini_model.removeprefix("models/")
+        self._settings = settings
+        self._contract = schema.load(settings.enrich_schema)
+        self._prompt = prompt.load(settings.enrich_prompt)
+        self._part_prompt = prompt.load(prompt.FOLDER / "part.txt")
+        self._gate = gate.of_settings(settings)
+        self._gemini = gemini.connect(settings)
+        self._ttl = settings.enrich_deadline + MEMORY
+        self._brief = schema.of_model(schema.Notes if self._contract.cleaned else schema.BriefNotes)
+
+    def enrich(
+        self,
+        job_id: str,
+        transcript: dict[str, Any],
+        *,
+        metadata: Any = None,
+        prompt_file: str | Path | None = None,
+        model: str | None = None,
+    ) -> dict[str, Any]:
+        """Return the enrichment of a transcript, as the job record keeps it.
+
+        Args:
+            job_id: whose parts and account are kept in Redis until it is done.
+            transcript: with `text` and, where known, `language`.
+            metadata: the sender's own.
+            prompt_file: another prompt than `ENRICH_PROMPT`.
+            model: another model than `GEMINI_MODEL`.
+
+        Returns:
+            The fields of the schema, and `model`, `usage` {input_tokens, output_tokens}, `latency` (seconds spent waiting
+            for Gemini), `tries` (requests), `cost_usd` (estimate; None: no price is known).
+
+        Raises:
+            JobError: `enrich_…`; with `retry_after` where another try is worth it, `redis_unavailable`.
+            SettingsError: there is no such prompt file, or it is wrong.
+        """
+        vault = redact.Vault(self._settings.enrich_redact_region)
+        hide = vault.mask if self._settings.enrich_redact else lambda value: value
+        task = Task(
+            job_id=job_id,
+            text=hide(str(transcript.get("text", "")).strip()),
+            language=self._settings.enrich_language or transcript.get("language"),
+            metadata=hide(metadata),
+            now=datetime.now(UTC),
+            prompt=self._prompt if prompt_file is None else prompt.load(prompt_file),
+            model=(model or self.model).removeprefix("models/"),
+        )
+        try:
+            document, reply = self._document(task)
+            spent = record.account(job_id)
+            record.forget(job_id, parts=True)
+            record.count_job()
+        except redis.RedisError as error:
+            raise JobError("redis_unavailable", f"enrichment cannot reach Redis: {type(error).__name__}") from None
+        limit = 2 * len(task.text) + ROOM
+        enrichment: dict[str, Any] = vault.restore(neutralise(document, limit))
+        usage = {"input_tokens": spent.input_tokens, "output_tokens": spent.output_tokens}
+        cost = None if spent.cost_usd is None else round(spent.cost_usd, 6)
+        enrichment |= {
+            "model": reply.model or task.model,
+            "usage": usage,
+            "latency": round(spent.seconds, 3),
+            "tries": spent.tries,
+            "cost_usd": cost,
+        }
+        log.info(
+            "Summary written", model=enrichment["model"], tries=spent.tries, latency=enrichment["latency"], **usage
+        )
+        return enrichment
+
+    def _document(self, task: Task) -> tuple[dict[str, Any], Reply]:
+        """Return the summary of the whole, made of notes where the text is too long for one request."""
+        count = self._parts_needed(task)
+        if count == 1:
+            return self._ask(task, task.prompt, task.text, self._contract)
+        notes = self._notes(task, count)
+        while len(notes) > 1 and parts.estimate("".join(note["notes"] for note in notes)) > 4 * self._part_tokens:
+            notes = self._condensed(task, notes)
+        reading = "\n\n".join(
+            f"Part {number} of {len(notes)}, notes: {note['notes']}" for number, note in enumerate(notes, 1)
+        )
+        contract = self._contract.without_cleaned() if self._contract.cleaned else self._contract
+        document, reply = self._ask(task, task.prompt, reading, contract)
+        if self._contract.cleaned:
+            document[CLEANED] = "\n\n".join(note[CLEANED] for note in notes)
+        return document, reply
+
+    @property
+    def _part_tokens(self) -> int:
+        return self._settings.enrich_part_tokens
+
+    def _parts_needed(self, task: Task) -> int:
+        """Return in how many parts the text is to be read; Gemini counts the tokens where that could decide."""
+        if parts.estimate(task.text) <= self._part_tokens:
+            return 1
+        name = record.digest("tokens", task.model, task.text)
+        tokens = record.stored(task.job_id, name)
+        if tokens is None:
+            size = parts.estimate(task.text)
+            tokens = self._send(task, size, lambda: self._gemini.count(task.model, task.text), lambda _: (0, 0, ""))
+            record.store(task.job_id, name, tokens, self._ttl)
+        return min(MAX_PARTS, -(-int(tokens) // self._part_tokens))
+
+    def _notes(self, task: Task, count: int) -> list[dict[str, Any]]:
+        """Return notes of each part of the text, those of earlier tries included."""
+        return [self._note(task, piece, self._brief) for piece in parts.split(task.text, count)]
+
+    def _condensed(self, task: Task, notes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return fewer notes: half as many, each of the notes of two neighbours."""
+        condensed = []
+        for first in range(0, len(notes), 2):
+            pair = notes[first : first + 2]
+            text = "\n\n".join(note["notes"] for note in pair)
+            note = self._note(task, text, schema.of_model(schema.BriefNotes)) if len(pair) > 1 else dict(pair[0])
+            if self._contract.cleaned:
+                note[CLEANED] = "\n\n".join(part[CLEANED] for part in pair)
+            condensed.append(note)
+        return condensed
+
+    def _note(self, task: Task, text: str, contract: Contract) -> dict[str, Any]:
+        name = record.digest(
+            task.model, self._part_prompt.template.template, contract.schema, task.language, task.metadata, text
+        )
+        note: dict[str, Any] | None = record.stored(task.job_id, name)
+        if note is None:
+            note, _reply = self._ask(task, self._part_prompt, text, contract)
+            record.store(task.job_id, name, note, self._ttl)
+        return note
+
+    def _ask(self, task: Task, words: Prompt, text: str, contract: Contract) -> tuple[dict[str, Any], Reply]:
+        """Return Gemini's answer to one prompt, checked; an answer that does not fit is sent back once."""
+        mark = prompt.new_mark()
+        said = words.render(text, language=task.language, metadata=task.metadata, now=task.now, data=mark)
+        request = Request(
+            model=task.model,
+            system=prompt.guard(mark),
+            turns=(Turn("user", said),),
+            schema=contract.schema,
+            max_output_tokens=self._settings.gemini_max_output_tokens,
+        )
+        reply = self._generate(task, request)
+        try:
+            return contract.parse(_whole(reply)), reply
+        except UnfitAnswer as unfit:
+            log.warning("Answer does not fit the schema; asking once more", problems=str(unfit))
+            request = replace(request, turns=(*request.turns, *_complaint(reply, unfit)))
+        except JobError as error:
+            if error.code != "enrich_empty":
+                raise self._final(task, error) from None
+            log.warning("Answer is empty; asking once more")
+        reply = self._generate(task, request)
+        try:
+            return contract.parse(_whole(reply)), reply
+        except UnfitAnswer as unfit:
+            raise self._final(task, JobError("enrich_invalid_answer", str(unfit))) from None
+        except JobError as error:
+            raise self._final(task, error) from None
+
+    def _generate(self, task: Task, request: Request) -> Reply:
+        reply: Reply = self._send(
+            task,
+            parts.estimate(request.text),
+            lambda: self._gemini.generate(request),
+            lambda reply: (reply.input_tokens, reply.output_tokens, reply.model),
+        )
+        return reply
+
+    def _send(self, task: Task, tokens: int, call: Any, used: Any) -> Any:
+        """Make one request: through the gate, on the account, its failure told apart.
+
+        Args:
+            task: whose request it is.
+            tokens: of its input, estimated.
+            call: makes the request.
+            used: says of its answer how many tokens it took in and gave out, and which model answered.
+
+        Raises:
+            JobError: the request may not go yet, or went wrong.
+        """
+        passage = self._gate.enter(task.job_id, tokens)
+        began = time.monotonic()
+        try:
+            answer = call()
+        except Refusal as refusal:
+            seconds = time.monotonic() - began
+            error = failures.of_refusal(refusal)
+            outage = failures.is_outage(error)
+            if outage:
+                self._gate.failed(unreachable=refusal.kind == "unreachable")
+            else:
+                self._gate.succeeded(passage)
+            held_against = 0 if passage.probe and outage else 1
+            spent = record.add(task.job_id, self._ttl, record.Spent(1, held_against, seconds=seconds))
+            raise self._after(task, error, spent) from None
+        tokens_in, tokens_out, model = used(answer)
+        self._gate.succeeded(passage, tokens_in)
+        cost = prices.cost((model, task.model), tokens_in, tokens_out)
+        seconds = time.monotonic() - began
+        record.add(task.job_id, self._ttl, record.Spent(1, 0, tokens_in, tokens_out, seconds, cost))
+        return answer
+
+    def _after(self, task: Task, error: JobError, spent: record.Spent) -> JobError:
+        """Return the error with the time after which to try again, where that is worth it."""
+        log.warning("Gemini failed", code=error.code, tries=spent.tries)
+        if error.code == "enrich_quota_exhausted":
+            error.retry_after = self._gate.pause(error.retry_after or failures.until_midnight())
+            return error
+        if error.code == "enrich_unknown_model":
+            return self._final(task, self._with_known_models(error))
+        if not error.retryable:
+            return self._final(task, error)
+        if spent.failures >= self._settings.enrich_tries:
+            gave_up = f"{spent.failures} requests failed; last: {error.code}: {error.message}"
+            return self._final(task, JobError("enrich_gave_up", gave_up))
+        backoff = min(MAX_BACKOFF, MIN_BACKOFF * 2.0 ** (max(1, spent.failures) - 1))
+        jitter = random.uniform(1.0, 1.25)  # noqa: S311 - it spreads load, no more
+        error.retry_after = jitter * (error.retry_after or backoff)
+        return error
+
+    def _final(self, task: Task, error: JobError) -> JobError:
+        """Close the account of a job that is given up; its finished parts stay for the `enrich` command."""
+        record.forget(task.job_id, parts=False)
+        return error
+
+    def _with_known_models(self, error: JobError) -> JobError:
+        try:
+            known = ", ".join(self._gemini.models())
+        except Refusal:
+            return error
+        return JobError(error.code, f"{error.message} The key may use: {known}")
+
+
+def _whole(reply: Reply) -> str:
+    """Return an answer's text.
+
+    Raises:
+        JobError: it is blocked, cut off or empty.
+    """
+    error = failures.of_reply(reply)
+    if error is not None:
+        raise error
+    return reply.text
+
+
+def _complaint(reply: Reply, unfit: UnfitAnswer) -> tuple[Turn, Turn]:
+    """Return the repair round: the answer, and what is wrong with it."""
+    wrong = f"This answer does not fit the schema: {unfit}. Give the whole answer again, as JSON that fits, and nothing else."
+    return Turn("model", reply.text), Turn("user", wrong)

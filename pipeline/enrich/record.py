@@ -1,0 +1,135 @@
+"""What enrichment remembers of a job between tries, and what it has cost in all.
+
+Under `{voicemill}:enrich:job:ID`, a hash: `tries`, `failures`, `input_tokens`, `output_tokens`, `seconds`, `micros`
+(millionths of a dollar; `unpriced` requests have no price) and the parts of a long transcript that are done, each under
+the digest of all that it was made of. Under `{voicemill}:enrich:totals:YYYY-MM-DD`, a hash of the day's sums.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+from pipeline import connection
+
+TOTALS_TTL = 400 * 86400  # seconds that a day's sums are kept
+PREFIX = f"{connection.NAMESPACE}:enrich"
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What requests have cost so far."""
+
+    tries: int = 0  # requests that went out
+    failures: int = 0  # of them, those that went wrong; probes during an outage are not held against a job
+    input_tokens: int = 0
+    output_tokens: int = 0
+    seconds: float = 0.0  # waiting for Gemini
+    cost_usd: float | None = 0.0  # estimate; None: a request had no price
+
+
+def key(job_id: str) -> str:
+    """Return the key of what is remembered of a job."""
+    return f"{PREFIX}:job:{job_id}"
+
+
+def add(job_id: str, ttl: float, spent: Spent) -> Spent:
+    """Add one request to a job's account and to the day's sums, and return the job's account."""
+    micros = 0 if spent.cost_usd is None else round(spent.cost_usd * 1e6)
+    counts = {
+        "tries": spent.tries,
+        "failures": spent.failures,
+        "input_tokens": spent.input_tokens,
+        "output_tokens": spent.output_tokens,
+        "micros": micros,
+        "unpriced": int(spent.cost_usd is None),
+    }
+    today = f"{PREFIX}:totals:{datetime.now(UTC):%Y-%m-%d}"
+    with connection.client().pipeline(transaction=True) as pipe:
+        for hash_key, expiry in ((key(job_id), ttl), (today, TOTALS_TTL)):
+            for name, count in counts.items():
+                pipe.hincrby(hash_key, name, count)
+            pipe.hincrbyfloat(hash_key, "seconds", spent.seconds)
+            pipe.pexpire(hash_key, int(expiry * 1000))
+        pipe.execute()
+    return account(job_id)
+
+
+def account(job_id: str) -> Spent:
+    """Return what a job's requests have cost so far."""
+    names = ("tries", "failures", "input_tokens", "output_tokens", "seconds", "micros", "unpriced")
+    values = cast("list[bytes | None]", connection.client().hmget(key(job_id), list(names)))
+    return _spent({name: value for name, value in zip(names, values, strict=True) if value is not None})
+
+
+def count_job() -> None:
+    """Count a summary that was written, in the day's sums."""
+    connection.client().hincrby(f"{PREFIX}:totals:{datetime.now(UTC):%Y-%m-%d}", "jobs", 1)
+
+
+def forget(job_id: str, *, parts: bool) -> None:
+    """Close a job's account; its stored `parts` go with it or are left for another try."""
+    client = connection.client()
+    if parts:
+        client.delete(key(job_id))
+    else:
+        names = ("tries", "failures", "input_tokens", "output_tokens", "seconds", "micros", "unpriced")
+        client.hdel(key(job_id), *names)
+
+
+def digest(*made_of: Any) -> str:
+    """Return the name of a piece of work that is made of these."""
+    return hashlib.sha256(json.dumps(made_of, ensure_ascii=False, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def stored(job_id: str, name: str) -> Any:
+    """Return a piece of work that an earlier try finished; None: there is none."""
+    value = cast("bytes | None", connection.client().hget(key(job_id), f"part:{name}"))
+    return None if value is None else json.loads(value)
+
+
+def store(job_id: str, name: str, value: Any, ttl: float) -> None:
+    """Keep a finished piece of work for `ttl` seconds."""
+    with connection.client().pipeline(transaction=True) as pipe:
+        pipe.hset(key(job_id), f"part:{name}", json.dumps(value, ensure_ascii=False))
+        pipe.pexpire(key(job_id), int(ttl * 1000))
+        pipe.execute()
+
+
+def totals(days: int = 1) -> dict[str, Any]:
+    """Return the sums of the last `days` days (UTC), today included, as `status` shows them."""
+    client = connection.client()
+    sums: dict[bytes, float] = {}
+    for back in range(days):
+        day = datetime.fromtimestamp(time.time(), UTC) - timedelta(days=back)
+        for name, value in cast("dict[bytes, bytes]", client.hgetall(f"{PREFIX}:totals:{day:%Y-%m-%d}")).items():
+            sums[name] = sums.get(name, 0) + float(value)
+    values = {name.decode(): str(value).encode() for name, value in sums.items()}
+    spent = _spent(values)
+    return {
+        "summaries": int(sums.get(b"jobs", 0)),
+        "requests": spent.tries,
+        "failures": spent.failures,
+        "input_tokens": spent.input_tokens,
+        "output_tokens": spent.output_tokens,
+        "cost_usd": round(sums.get(b"micros", 0) / 1e6, 6),
+        "unpriced_requests": int(sums.get(b"unpriced", 0)),
+    }
+
+
+def _spent(values: dict[str, bytes]) -> Spent:
+    def number(name: str) -> float:
+        return float(values.get(name, 0))
+
+    return Spent(
+        tries=int(number("tries")),
+        failures=int(number("failures")),
+        input_tokens=int(number("input_tokens")),
+        output_tokens=int(number("output_tokens")),
+        seconds=number("seconds"),
+        cost_usd=None if number("unpriced") else number("micros") / 1e6,
+    )

@@ -1,0 +1,98 @@
+"""Masks what identifies people before a transcript leaves for Gemini, and puts it back into what comes home.
+
+E-mail addresses by their form; phone numbers by Google's libphonenumber; card, bank and identity numbers by the check
+digits that python-stdnum knows. Each becomes a token such as `[EMAIL-1]`, the same for the same text throughout.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+_EMAIL = re.compile(r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+|\b[\w.+-]+ at [\w-]+(?: dot [a-z]{2,10})+\b")
+_NUMBER = re.compile(
+    r"(?<![\w-])[A-Z]{0,6}\d(?:[ .-]?[A-Z\d]){5,32}(?![\w-])|(?<![\w-])[A-Z]{2}\d{2}(?:[ -]?[A-Z\d]){11,30}\b"
+)
+_TOKEN = re.compile(r"\[(EMAIL|PHONE|CARD|ID)-(\d+)\]")
+
+IDS = (  # modules of stdnum: numbers that name a person or account; those without check digits have a form of their own
+    "iban us.ssn us.itin gb.nino gb.nhs kr.rrn de.idnr fr.nir es.dni es.nie it.codicefiscale nl.bsn be.nn pt.cc "
+    "ch.ssn se.personnummer no.fodselsnummer dk.cpr fi.hetu pl.pesel cz.rc ro.cnp bg.egn tr.tckimlik br.cpf mx.curp "
+    "cl.rut ar.cuit ca.sin au.tfn in_.aadhaar in_.pan cn.ric za.idnr il.idnr th.pin"
+).split()
+CARD_DIGITS = range(13, 20)
+
+
+class Vault:
+    """What was masked in one job's texts, and by which token. The same text always gets the same token."""
+
+    def __init__(self, region: str) -> None:
+        self.region = region
+        self._tokens: dict[str, str] = {}  # by what they stand for
+        self._counts: dict[str, int] = {}
+
+    def mask(self, value: Any) -> Any:
+        """Return a JSON value with tokens in the place of what identifies people."""
+        if isinstance(value, str):
+            return self._mask_text(value)
+        if isinstance(value, list):
+            return [self.mask(item) for item in value]
+        if isinstance(value, dict):
+            return {name: self.mask(item) for name, item in value.items()}
+        return value
+
+    def restore(self, value: Any) -> Any:
+        """Return a JSON value with what was masked in the place of the tokens."""
+        if isinstance(value, str):
+            originals = {token: original for original, token in self._tokens.items()}
+            return _TOKEN.sub(lambda match: originals.get(match[0], match[0]), value)
+        if isinstance(value, list):
+            return [self.restore(item) for item in value]
+        if isinstance(value, dict):
+            return {name: self.restore(item) for name, item in value.items()}
+        return value
+
+    def _mask_text(self, text: str) -> str:
+        text = _EMAIL.sub(lambda match: self._token("EMAIL", match[0]), text)
+        for start, end, kind in reversed(list(_numbers(text, self.region))):
+            text = text[:start] + self._token(kind, text[start:end]) + text[end:]
+        return text
+
+    def _token(self, kind: str, original: str) -> str:
+        if original not in self._tokens:
+            self._counts[kind] = self._counts.get(kind, 0) + 1
+            self._tokens[original] = f"[{kind}-{self._counts[kind]}]"
+        return self._tokens[original]
+
+
+def _numbers(text: str, region: str) -> Iterator[tuple[int, int, str]]:
+    """Yield start, end and kind of each number that is to be masked, in their order, none of them overlapping."""
+    import phonenumbers  # noqa: PLC0415 - loaded where ENRICH_REDACT is on
+
+    found = [(match.start(), match.end(), kind) for match in _NUMBER.finditer(text) if (kind := _kind(match[0]))]
+    leniency = phonenumbers.Leniency.POSSIBLE  # a number that might be one is not for others either
+    found += [
+        (match.start, match.end, "PHONE") for match in phonenumbers.PhoneNumberMatcher(text, region, leniency=leniency)
+    ]
+    last = 0
+    for start, end, kind in sorted(found, key=lambda span: (span[0], -span[1])):
+        if start >= last:
+            yield start, end, kind
+            last = end
+
+
+def _kind(number: str) -> str | None:
+    from stdnum import luhn  # noqa: PLC0415 - the same
+
+    digits = re.sub(r"\D", "", number)
+    if re.fullmatch(r"[\d .-]+", number) and len(digits) in CARD_DIGITS and luhn.is_valid(digits):
+        return "CARD"
+    return "ID" if any(module.is_valid(number) for module in _modules()) else None
+
+
+@cache
+def _modules() -> tuple[Any, ...]:
+    return tuple(importlib.import_module(f"stdnum.{name}") for name in IDS)

@@ -1,0 +1,86 @@
+"""Gemini through google-genai, the SDK that Google maintains."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx2
+import pydantic
+from google import genai
+from google.genai import errors, types
+
+from pipeline.enrich.gemini import CONNECTIONS, Refusal, Reply, Request, no_connection, refused
+
+
+class Client:
+    """The adapter; see `pipeline.enrich.gemini.Gemini` for what its methods promise."""
+
+    def __init__(self, key: str, endpoint: str | None, timeout: float) -> None:
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=CONNECTIONS)
+        self._client = genai.Client(
+            api_key=key,
+            vertexai=False,
+            http_options=types.HttpOptions(
+                base_url=endpoint, timeout=int(timeout * 1000), client_args={"limits": limits}
+            ),
+        )
+
+    def generate(self, request: Request) -> Reply:
+        """Ask for an answer."""
+        config = types.GenerateContentConfig(
+            system_instruction=request.system,
+            response_mime_type="application/json",
+            response_schema=types.Schema.model_validate(request.schema),
+            max_output_tokens=request.max_output_tokens,
+            temperature=0.2,
+            automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
+        )
+        turns = [types.Content(role=turn.role, parts=[types.Part(text=turn.text)]) for turn in request.turns]
+        return _reply(
+            _call(lambda: self._client.models.generate_content(model=request.model, contents=turns, config=config))
+        )
+
+    def count(self, model: str, text: str) -> int:
+        """Return how many tokens `text` is."""
+        return int(_call(lambda: self._client.models.count_tokens(model=model, contents=text)).total_tokens or 0)
+
+    def models(self) -> list[str]:
+        """Return the names of the models that the key may use to generate."""
+        found = _call(lambda: list(self._client.models.list(config={"query_base": True})))
+        return [
+            (model.name or "").removeprefix("models/")
+            for model in found
+            if "generateContent" in (model.supported_actions or ())
+        ]
+
+
+def _call(ask: Any) -> Any:
+    try:
+        return ask()
+    except errors.APIError as error:
+        raise refused(int(error.code or 0), error.details) from None
+    except httpx2.TimeoutException:
+        raise Refusal("timeout", "no answer in time") from None
+    except httpx2.TransportError as error:
+        if no_connection(error):
+            raise Refusal("unreachable", "Gemini's address cannot be reached") from None
+        raise Refusal("broken", "the connection broke off") from None
+    except (errors.UnknownApiResponseError, json.JSONDecodeError, pydantic.ValidationError):
+        raise Refusal("broken", "the answer is not one of Gemini's") from None
+
+
+def _reply(response: types.GenerateContentResponse) -> Reply:
+    first = response.candidates[0] if response.candidates else None
+    parts = (first.content.parts or []) if first and first.content else []
+    usage = response.usage_metadata or types.GenerateContentResponseUsageMetadata()
+    feedback = response.prompt_feedback
+    asked = usage.prompt_token_count or 0
+    return Reply(
+        text="".join(part.text or "" for part in parts if not part.thought),
+        finish=(first.finish_reason.name if first.finish_reason else "") if first else "",
+        blocked=feedback.block_reason.name if feedback and feedback.block_reason else "",
+        model=response.model_version or "",
+        input_tokens=asked,
+        output_tokens=max(0, (usage.total_token_count or asked) - asked),
+    )

@@ -1,0 +1,117 @@
+"""Gemini through google-generativeai, the SDK that came first; Google ended its support on 2025-11-30.
+
+It is used over REST: gRPC would ignore a plain-HTTP endpoint. Its client is one for the whole process.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import requests
+
+from pipeline.enrich.gemini import CONNECTIONS, Refusal, Reply, Request, no_connection, refused
+
+with warnings.catch_warnings():
+    # The README says both once; a worker's log need not say them at every start.
+    warnings.filterwarnings("ignore", message=r"\s*All support for the `google.generativeai`", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=r"You are using a Python version", category=FutureWarning)
+    import google.generativeai as sdk
+    from google.api_core import exceptions
+    from google.generativeai import client as sdk_client
+    from google.generativeai import protos
+    from google.protobuf import json_format
+
+# In what order a schema's words are the SDK's: a field of the same name but for these.
+_WORDS = {"type": "type_", "format": "format_", "minItems": "min_items", "maxItems": "max_items"}
+
+
+class Client:
+    """The adapter; see `pipeline.enrich.gemini.Gemini` for what its methods promise."""
+
+    def __init__(self, key: str, endpoint: str | None, timeout: float) -> None:
+        options = {"api_endpoint": endpoint} if endpoint else None
+        sdk.configure(api_key=key, transport="rest", client_options=options)
+        self._options: dict[str, Any] = {"timeout": timeout, "retry": None}  # the queue tries again, not the SDK
+        for service in (sdk_client.get_default_generative_client(), sdk_client.get_default_model_client()):
+            session = service.transport._session  # noqa: SLF001 - its ten connections are not a setting
+            adapter = requests.adapters.HTTPAdapter(pool_maxsize=CONNECTIONS)
+            session.mount("https://", adapter)
+            session.mount("http://", adapter)
+
+    def generate(self, request: Request) -> Reply:
+        """Ask for an answer."""
+        model = sdk.GenerativeModel(
+            request.model,
+            system_instruction=request.system,
+            generation_config={
+                "response_mime_type": "application/json",
+                "response_schema": _schema(request.schema),
+                "max_output_tokens": request.max_output_tokens,
+                "temperature": 0.2,
+            },
+        )
+        turns = [{"role": turn.role, "parts": [turn.text]} for turn in request.turns]
+        return _reply(_call(lambda: model.generate_content(turns, request_options=self._options)))
+
+    def count(self, model: str, text: str) -> int:
+        """Return how many tokens `text` is."""
+        counted = _call(lambda: sdk.GenerativeModel(model).count_tokens(text, request_options=self._options))
+        return int(counted.total_tokens)
+
+    def models(self) -> list[str]:
+        """Return the names of the models that the key may use to generate."""
+        found = _call(lambda: list(sdk.list_models(request_options=self._options)))
+        return [
+            model.name.removeprefix("models/")
+            for model in found
+            if "generateContent" in model.supported_generation_methods
+        ]
+
+
+def _call(ask: Any) -> Any:
+    try:
+        return ask()
+    except exceptions.GoogleAPICallError as error:
+        response = getattr(error, "response", None)
+        try:
+            body = response.json() if response is not None else None
+        except ValueError:
+            body = None
+        raise refused(int(error.code or 0), body) from None
+    except requests.exceptions.Timeout:
+        raise Refusal("timeout", "no answer in time") from None
+    except requests.exceptions.RequestException as error:
+        if no_connection(error):
+            raise Refusal("unreachable", "Gemini's address cannot be reached") from None
+        raise Refusal("broken", "the connection broke off") from None
+    except (json_format.ParseError, ValueError):
+        raise Refusal("broken", "the answer is not one of Gemini's") from None
+
+
+def _reply(response: Any) -> Reply:
+    first = response.candidates[0] if response.candidates else None
+    usage = response.usage_metadata
+    blocked = response.prompt_feedback.block_reason if "prompt_feedback" in response._result else 0  # noqa: SLF001 - presence is not told otherwise
+    return Reply(
+        text="".join(part.text for part in first.content.parts) if first else "",
+        finish=getattr(first.finish_reason, "name", str(first.finish_reason)) if first else "",
+        blocked=getattr(blocked, "name", str(blocked)) if blocked else "",
+        model=getattr(response._result, "model_version", ""),  # noqa: SLF001 - it has no public name
+        input_tokens=int(usage.prompt_token_count),
+        output_tokens=int(usage.total_token_count - usage.prompt_token_count),  # this SDK shows no thoughts
+    )
+
+
+def _schema(schema: dict[str, Any]) -> protos.Schema:
+    """Return `schema` as the SDK's own: its reading of a dictionary loses `required`."""
+    words: dict[str, Any] = {}
+    for word, value in schema.items():
+        name = _WORDS.get(word, word)
+        if word == "properties":
+            words[name] = {field: _schema(inner) for field, inner in value.items()}
+        elif word == "items":
+            words[name] = _schema(value)
+        else:
+            words[name] = value
+    return protos.Schema(**words)
