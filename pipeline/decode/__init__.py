@@ -6,6 +6,7 @@ a cage (cage.py), and its levels are measured (levels.py).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,14 @@ class Decoded:
     warnings: list[str] = field(default_factory=list)
 
 
-def decode(source: str, folder: Path, settings: Settings, *, stream: int | None = None) -> Decoded:
+def decode(
+    source: str,
+    folder: Path,
+    settings: Settings,
+    *,
+    stream: int | None = None,
+    on_fetched: Callable[[str], None] | None = None,
+) -> Decoded:
     """Fetch and decode one voice message.
 
     Args:
@@ -44,23 +52,36 @@ def decode(source: str, folder: Path, settings: Settings, *, stream: int | None 
         folder: a private temporary folder of this job, which the caller makes and removes.
         settings: sources allowed, limits.
         stream: which of several audio streams, from 0; None: the default one.
+        on_fetched: is called with the fingerprint of the fetched bytes before they are decoded; what it raises ends the
+            work, for instance because the same message has its transcript already.
 
     Raises:
         JobError: why there is no audio, with a code of the table.
     """
     with sources.fetch(source, folder, settings) as fetched:
+        fingerprint = fetched.fingerprint()
+        if on_fetched:
+            on_fetched(fingerprint)
         sound = probe(fetched.file, folder, stream, settings.decode_timeout)
-        converted = convert(fetched.file, sound, folder, longest=settings.max_duration, seconds=settings.decode_timeout)
+        converted = convert(
+            fetched.file,
+            sound,
+            folder,
+            longest=settings.max_duration,
+            seconds=settings.decode_timeout,
+            loudness=settings.normalize_loudness,
+        )
         if converted.duration > settings.max_duration:
             raise JobError("too_long", f"it lasts more than {settings.max_duration:g} s")
         if converted.duration < settings.min_duration:
             raise JobError("too_short", f"it lasts {converted.duration:.3f} s, less than {settings.min_duration:g} s")
         warnings = _warnings(converted, cut_short(fetched.file, sound, converted))
         log.info("Decoded", codec=sound.codec, duration=round(converted.duration, 3), bytes=fetched.size)
-        return Decoded(converted.path, converted.duration, _record(converted, sound, fetched.size), warnings)
+        audio = _record(converted, sound) | {"source_bytes": fetched.size, "sha256": fingerprint}
+        return Decoded(converted.path, converted.duration, audio, warnings)
 
 
-def _record(converted: Converted, sound: Sound, size: int) -> dict[str, Any]:
+def _record(converted: Converted, sound: Sound) -> dict[str, Any]:
     levels = asdict(converted.levels)
     alone = levels.pop("alone")
     return {
@@ -70,7 +91,6 @@ def _record(converted: Converted, sound: Sound, size: int) -> dict[str, Any]:
         "channels": sound.channels,
         "channel_used": alone,  # None: all of them, mixed
         "sample_rate": sound.sample_rate,
-        "source_bytes": size,
         **levels,
     }
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from config.settings import Settings
 from pipeline.decode.sources import inline, local, remote, uploads
@@ -18,8 +19,13 @@ from pipeline.errors import JobError
 class Fetched:
     """A source on the worker's disk, open: it is read by this and never again by a name. `size` in bytes."""
 
-    file: BinaryIO
+    file: BufferedReader
     size: int
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of its bytes in hexadecimal, by which the same message is known when it comes again."""
+        self.file.seek(0)
+        return hashlib.file_digest(self.file, "sha256").hexdigest()
 
 
 @contextmanager
@@ -38,7 +44,7 @@ def fetch(source: str, folder: Path, settings: Settings) -> Iterator[Fetched]:
         yield Fetched(file, size)
 
 
-def _open(source: str, folder: Path, settings: Settings) -> BinaryIO:
+def _open(source: str, folder: Path, settings: Settings) -> BufferedReader:
     scheme, colon, _ = source.partition(":")
     match scheme.lower() if colon else "":
         case "upload":

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from pipeline.errors import JobError
 
 
-def save(chunks: Iterable[bytes], folder: Path, limit: int) -> BinaryIO:
+def save(chunks: Iterable[bytes], folder: Path, limit: int) -> BufferedReader:
     """Write `chunks` to a file in `folder` and return it open for reading.
 
     Raises:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import unquote_to_bytes
 
 from pipeline.decode.sources.disk import save
@@ -14,7 +14,7 @@ from pipeline.errors import JobError
 LIMIT = 1024**2  # characters: the address travels in the queue's message; larger ones are uploaded
 
 
-def fetch(uri: str, folder: Path, limit: int) -> BinaryIO:
+def fetch(uri: str, folder: Path, limit: int) -> BufferedReader:
     """Write the bytes of a `data:` URI to `folder` and open them. What type it claims is not looked at.
 
     Raises:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from pipeline.errors import JobError
@@ -27,7 +27,7 @@ def path_of(address: str) -> str:
     return unquote(parts.path)
 
 
-def open_path(name: str, media_root: str | None) -> BinaryIO:
+def open_path(name: str, media_root: str | None) -> BufferedReader:
     """Open a regular file that lies in `media_root`, judged by where the opened file really is.
 
     Args:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from config.settings import Settings
 from pipeline.decode.sources.disk import save
@@ -22,7 +23,7 @@ def allowed(address: str, settings: Settings) -> bool:
     return any(address.startswith(prefix) and len(address) > len(prefix) for prefix in prefixes)
 
 
-def fetch(address: str, folder: Path, settings: Settings) -> BinaryIO:
+def fetch(address: str, folder: Path, settings: Settings) -> BufferedReader:
     """Copy an object into `folder` and open it. Its store's credentials are those of the worker's environment.
 
     Raises:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from pipeline import handoff
 from pipeline.decode.sources.disk import save
 
 
-def fetch(source: str, folder: Path, limit: int) -> BinaryIO:
+def fetch(source: str, folder: Path, limit: int) -> BufferedReader:
     """Copy an upload into `folder` and open it.
 
     Raises:

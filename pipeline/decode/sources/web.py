@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import urljoin
 
 import urllib3
@@ -107,7 +107,7 @@ class _Watch:
             self._socket = None
 
 
-def fetch(url: str, folder: Path, settings: Settings) -> BinaryIO:
+def fetch(url: str, folder: Path, settings: Settings) -> BufferedReader:
     """Fetch what an address serves into `folder` and open it.
 
     Raises:
