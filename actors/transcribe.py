@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 BROKER = broker.for_process("transcribe")
 MAX_REDECODES = 2  # of one message whose audio expires before its turn
-WATCH = 2.0  # seconds between looks at whether the engine is still alive
+WATCH = 1.0  # seconds between looks at whether the engine is still alive
 
 _engine: Engine | None = None
 log = structlog.get_logger(__name__)

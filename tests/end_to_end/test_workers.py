@@ -1,5 +1,6 @@
 """Each line of the Procfile as a command of its own: how it starts, refuses to start, and stops."""
 
+import json
 import os
 import shutil
 import signal
@@ -12,7 +13,7 @@ from processes import children, end
 from processes import models as slots
 
 from config.environment import STATE
-from pipeline import handoff, jobs
+from pipeline import connection, handoff, jobs
 from pipeline.options import Options
 from pipeline.transcribe import models
 
@@ -138,9 +139,11 @@ def test_a_worker_whose_model_does_not_come_back_exits_1_and_hands_the_job_back(
     out = process.stdout.read()
     assert process.wait(timeout=30) == 1, out
     assert "No slot of the engine is left" in out
-    job = jobs.get("j")
-    assert (job.status, job.stages["transcribe"].attempts) == ("transcribing", 1)
-    assert job.stages["transcribe"].next_retry_at is not None
+    assert jobs.get("j").status == "transcribing"
+    client = connection.client()
+    assert client.hlen("{voicemill}:transcribe.msgs") + client.hlen("{voicemill}:transcribe.DQ.msgs") == 1
+    told = client.xrange(jobs.events_key("j"))[-1][1][b"event"]
+    assert json.loads(told)["detail"]["retry"]["code"] == "gpu_unfit"
 
 
 def test_a_model_that_is_not_there_stops_the_transcribe_stage_with_a_line(dramatiq):
