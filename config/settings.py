@@ -97,6 +97,11 @@ class Settings(BaseSettings):
     whisper_beam_size: int = Field(5, ge=1, le=16, description="Beam size of the decoder")
     whisper_gpus: str = Field("all", description="Which visible GPUs to use: all, or indices such as 0,1")
     whisper_cpu_replicas: int = Field(0, ge=0, description="Model processes on a CPU; 0: chosen from the cores")
+    encoder_window: str = Field(
+        "auto",
+        pattern=r"^(auto|full|[1-9]\d*(\.\d+)?)$",
+        description="Least audio the encoder is shown: auto (10 s for proven model sizes), full (30 s), or seconds",
+    )
     transcribe_timeout: Seconds = Field(
         120, description="Time limit of a window's work, to which four times its audio's length is added (seconds)"
     )

@@ -7,6 +7,7 @@ where there is silence. So words are taken from the first and kept out of the se
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from faster_whisper.transcribe import merge_punctuations
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
 
 Timings = list[dict[str, Any]]  # faster-whisper's aligned words: word, tokens, start, end (seconds), probability
 
-SENTENCE_END = ".?!。？！…"  # noqa: RUF001 - the full-width ones are meant
+SENTENCE_END = ".?!。？！…"
 ONE_SEGMENT = 8.0  # seconds; a window with one sentence this short is one segment
 PAUSE = 0.8  # seconds of silence between two words that end a segment without a full stop
 LONGEST = 12.0  # seconds; a longer segment ends at the next comma or pause
 BRIEF_PAUSE = 0.3  # seconds; where a segment that is too long may end
-PREPENDED, APPENDED = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001 - faster-whisper's defaults
+PREPENDED, APPENDED = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"
 CANARY_OPTIONS = Options()
 _SENTENCES = re.compile(rf"[{SENTENCE_END}]+\s+\S")
 
@@ -65,6 +66,12 @@ def segments(window: Window, draft: Draft, timings: Timings, *, keep_words: bool
     )
 
 
+def voiced(window: Window, timing: dict[str, Any]) -> float:
+    """Return how much of an aligned word the VAD takes for a voice (seconds)."""
+    start, end = window.clock(float(timing["start"])), window.clock(float(timing["end"]))
+    return sum(max(0.0, min(end, last) - max(start, first)) for first, last in window.speech)
+
+
 def _on_the_clock(window: Window, timings: Timings) -> Iterator[Word]:
     """Yield the words on the message's clock, in order, none of them reaching into a silence."""
     merge_punctuations(timings, PREPENDED, APPENDED)
@@ -83,7 +90,7 @@ def _on_the_clock(window: Window, timings: Timings) -> Iterator[Word]:
 
 def _out_of_silence(start: float, end: float, speech: Sequence[tuple[float, float]]) -> tuple[float, float]:
     """Move the ends of a word that lie in a silence to where the voice is."""
-    for (_, silence), (voice, _) in zip(speech, speech[1:], strict=False):
+    for (_, silence), (voice, _) in pairwise(speech):
         if silence < start < voice < end:
             start = voice
         if start < silence < end < voice:
@@ -106,4 +113,4 @@ def _ends(group: Sequence[Word], word: Word) -> bool:
     before, pause = group[-1].word.rstrip(), word.start - group[-1].end
     if before.endswith(tuple(SENTENCE_END)) or pause >= PAUSE:
         return True
-    return word.end - group[0].start > LONGEST and (before.endswith((",", "、", "，")) or pause >= BRIEF_PAUSE)  # noqa: RUF001
+    return word.end - group[0].start > LONGEST and (before.endswith((",", "、", "，")) or pause >= BRIEF_PAUSE)

@@ -9,20 +9,22 @@ import ctypes
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pipeline.transcribe.failures import OutOfMemoryError, UnfitError
+from pipeline.transcribe.failures import BrokenError, GoneError, OutOfMemoryError, UnfitError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pipeline.transcribe.options import Options
     from pipeline.transcribe.recognizer import Recognizer
     from pipeline.transcribe.window import Window, WindowResult
 
 _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
+
+T = TypeVar("T")
 
 _recognizer: Recognizer | None = None
 
@@ -58,7 +60,13 @@ class SlotInfo:
     canary_seconds: float
     libraries: tuple[str, ...]
     pid: int
-    multilingual: bool
+    languages: frozenset[str] = field(repr=False)  # codes that the model knows
+    window: float  # most seconds that a window should have
+
+    @property
+    def multilingual(self) -> bool:
+        """Whether the model knows other languages than English."""
+        return len(self.languages) > 1
 
 
 def initialize(gpu: str | None) -> None:
@@ -67,6 +75,17 @@ def initialize(gpu: str | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # pebble's handler would wait for C code to come back
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     os.environ["CUDA_VISIBLE_DEVICES"] = gpu or ""
+    if _has_avx512():  # CTranslate2 takes AVX2 on AMD's processors; the encoder gains a seventh
+        os.environ.setdefault("CT2_FORCE_CPU_ISA", "AVX512")
+
+
+def _has_avx512() -> bool:
+    """Tell whether the processor has all that CTranslate2's AVX-512 code was compiled for."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("flags")[2].partition("\n")[0].split()
+    except OSError:
+        return False
+    return {"avx512f", "avx512cd", "avx512vl", "avx512bw", "avx512dq"} <= set(flags)
 
 
 def start(spec: Spec) -> SlotInfo:
@@ -77,23 +96,23 @@ def start(spec: Spec) -> SlotInfo:
     """
     global _recognizer  # noqa: PLW0603 - the one thing that a process keeps between two batches
     libraries: list[str] = []
-    if spec.device == "cuda":
-        from pipeline.doctor import libraries as cuda  # noqa: PLC0415 - only where there is a GPU
-
-        libraries = cuda.preload()
-    begun = time.monotonic()
-    from pipeline.transcribe.recognizer import Recognizer  # noqa: PLC0415 - after the libraries are in
-
     try:
+        if spec.device == "cuda":
+            from pipeline.doctor import libraries as cuda  # noqa: PLC0415 - only where there is a GPU
+
+            libraries = cuda.preload()
+        begun = time.monotonic()
+        from pipeline.transcribe.recognizer import Recognizer  # noqa: PLC0415 - after the libraries are in
+
         recognizer = Recognizer(
             spec.path, spec.device, spec.compute_type, spec.threads, spec.encoder_window, spec.beam_size
         )
-        if recognizer.device != spec.device:
-            raise UnfitError(f"the model was to run on {spec.device} and runs on {recognizer.device}")
         loaded = time.monotonic()
         recognizer.canary()
-    except (RuntimeError, ValueError) as error:
-        raise UnfitError(f"{spec.model} on {spec.device_name}: {error}") from error
+    except Exception as error:  # whatever it is, the parent must hear of it in words
+        raise UnfitError(f"{spec.model} on {spec.device_name}: {type(error).__name__}: {error}") from error
+    if recognizer.device != spec.device:
+        raise UnfitError(f"{spec.model} was to run on {spec.device} and runs on {recognizer.device}")
     _recognizer = recognizer
     return SlotInfo(
         device=recognizer.device,
@@ -105,16 +124,16 @@ def start(spec: Spec) -> SlotInfo:
         canary_seconds=round(time.monotonic() - loaded, 2),
         libraries=tuple(libraries),
         pid=os.getpid(),
-        multilingual=recognizer.multilingual,
+        languages=frozenset(recognizer.languages),
+        window=recognizer.window,
     )
 
 
-def canary() -> int:
-    """Prove an idle slot: decode noise to its end, and return the memory that the process holds (bytes)."""
+def canary() -> None:
+    """Prove an idle slot: decode noise to its end."""
     if _recognizer is None:
-        raise UnfitError("this process has loaded no model")
-    _recognizer.canary()
-    return resident()
+        raise GoneError("the process that had the model has been replaced")
+    _guarded(_recognizer.canary)
 
 
 def run(work: Sequence[tuple[Window, Options]]) -> list[WindowResult]:
@@ -124,18 +143,17 @@ def run(work: Sequence[tuple[Window, Options]]) -> list[WindowResult]:
         OutOfMemoryError: the batch does not fit.
     """
     if _recognizer is None:
-        raise UnfitError("this process has loaded no model")
+        raise GoneError("the process that had the model has been replaced")
+    return _guarded(_recognizer.run, work)
+
+
+def _guarded(function: Callable[..., T], *args: Any) -> T:
+    """Call into the model; any failure but a lack of memory leaves the process in doubt, and is reported as such."""
     try:
-        return _recognizer.run(work)
+        return function(*args)
     except MemoryError as error:
         raise OutOfMemoryError(str(error)) from error
-    except RuntimeError as error:
+    except Exception as error:
         if "out of memory" in str(error).lower():
             raise OutOfMemoryError(str(error)) from error
-        raise
-
-
-def resident() -> int:
-    """Return the physical memory that this process holds (bytes)."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+        raise BrokenError(f"{type(error).__name__}: {error}") from error

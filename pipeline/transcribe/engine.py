@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
-from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,10 +14,10 @@ from pipeline.transcribe import devices, models
 from pipeline.transcribe.audio import SAMPLE_RATE
 from pipeline.transcribe.child import SlotInfo
 from pipeline.transcribe.failures import DiedError, EngineError, HungError, OutOfMemoryError, UnfitError
-from pipeline.transcribe.options import Options
-from pipeline.transcribe.scheduler import Message, Scheduler, Task
+from pipeline.transcribe.message import Message, Task
+from pipeline.transcribe.options import Options, check
+from pipeline.transcribe.scheduler import Scheduler
 from pipeline.transcribe.slot import START_TIMEOUT, Slot
-from pipeline.transcribe.transcript import Transcript
 from pipeline.transcribe.window import cut
 
 if TYPE_CHECKING:
@@ -28,14 +26,16 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from pipeline.transcribe.window import WindowResult
+    from pipeline.transcribe.transcript import Transcript
 
 __all__ = ["Engine", "SlotInfo"]
 
 MOST_FAILURES = 2  # batches that may end badly with a window on board before its message is given up
-BATCH = {"cpu": 8, "cuda": 16}  # windows; on a CPU more bring nothing, on a GPU they are halved where memory ends
+STARTS = 2  # attempts to bring a slot back
+BATCH = {"cpu": 8, "cuda": 32}  # windows; on a CPU more bring nothing, on a GPU they are halved where memory ends
+SHARES = {"cpu": 2, "cuda": 1}  # batches that what waits is divided into for each slot: a CPU's must end together
 IDLE = 60.0  # seconds after which an idle slot proves itself again
-STOPPED = "worker_stopped"
+GROWTH = 2 * 1024**3  # bytes that a slot's process may hold more than when it started, before it is replaced
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +54,8 @@ class Engine:
         timeout: constant part of a batch's time limit (seconds); four times its audio is added.
         encoder_window: `auto`, `full`, or the least seconds of audio that the encoder is shown.
         degraded: the reason why this engine runs on a CPU though a GPU was wanted; it marks every transcript.
+        idle: seconds after which an idle slot proves itself again.
+        growth: bytes by which a slot's process may grow before it is replaced.
 
     Raises:
         EngineError: no slot could be started, or the model cannot be had.
@@ -72,6 +74,8 @@ class Engine:
         timeout: float = 120.0,
         encoder_window: str = "auto",
         degraded: str | None = None,
+        idle: float = IDLE,
+        growth: int = GROWTH,
     ) -> None:
         path = models.resolve(model, model_dir)
         specs = devices.plan(
@@ -85,9 +89,10 @@ class Engine:
             beam_size=beam_size,
         )
         self._degraded = degraded
-        self._scheduler = Scheduler()
+        self._idle, self._growth = idle, growth
         self._batch = BATCH[specs[0].device]
-        self._lock = threading.Lock()
+        self._scheduler = Scheduler(SHARES[specs[0].device] * len(specs))
+        self._stopping = False
         self._slots = [Slot(spec, timeout) for spec in specs]
         self._ready: list[Future[SlotInfo]] = [Future() for _ in specs]
         self._threads = [
@@ -98,20 +103,18 @@ class Engine:
             thread.start()
         failures = [error for ready in self._ready if (error := ready.exception(timeout=START_TIMEOUT + 60))]
         if len(failures) == len(specs):
-            self.stop(0)
-            raise EngineError(f"No slot could be started: {failures[0]}") from failures[0]
-        self._multilingual = self.slots[0].multilingual
+            raise EngineError(f"No slot could be started. {failures[0]}") from failures[0]
+        self._info = next(slot.info for slot in self._slots if slot.info is not None)
 
     @property
     def slots(self) -> list[SlotInfo]:
         """The slots that take work, each as its process proved itself last."""
-        with self._lock:
-            return [slot.info for slot in self._slots if slot.info is not None]
+        return [info for slot in self._slots if (info := slot.info) is not None and not slot.retired]
 
     @property
     def alive(self) -> bool:
-        """Whether any slot is left."""
-        return any(thread.is_alive() for thread in self._threads)
+        """Whether any slot is left to take work."""
+        return bool(self.slots)
 
     def transcribe(self, audios: Sequence[np.ndarray], options: Sequence[Options] | None = None) -> list[Transcript]:
         """Transcribe several messages and wait for all of them.
@@ -141,49 +144,35 @@ class Engine:
             A future whose exception, if any, is a JobError. Cancelling it drops the windows that still wait.
         """
         future: Future[Transcript] = Future()
+        duration = len(audio) / SAMPLE_RATE
         try:
-            options = self._checked(options, len(audio) / SAMPLE_RATE)
+            check(options, duration, self._info)
         except JobError as error:
             future.set_exception(error)
             return future
-        windows = cut(audio)
-        held = options.language is None
-        message = Message(
-            options, windows, len(audio) / SAMPLE_RATE, future, on_progress, deque(range(len(windows))), held
-        )
-        if not windows:
-            self._deliver(message)
+        if not self._info.multilingual:
+            options = replace(options, language="en")
+        message = Message(options, cut(audio, self._info.window), duration, future, on_progress)
+        if not message.windows:
+            message.deliver(self._info, self._degraded)
         elif not self._scheduler.add(message):
-            future.set_exception(self._gone())
+            message.fail(self._gone())
         return future
 
     def stop(self, timeout: float = 30.0) -> None:
         """Let running batches finish within `timeout` seconds; what still waits fails with `worker_stopped`."""
-        gone = self._gone()
+        self._stopping = True
         unfinished = self._scheduler.close()
         for thread in self._threads:
             thread.join(timeout)
         for slot in self._slots:
             slot.stop()
         for message in unfinished:
-            _fail(message, gone)
-
-    def _checked(self, options: Options, duration: float) -> Options:
-        """Return the options with the language that the model will use, or refuse them before work is spent."""
-        if options.max_duration is not None and duration > options.max_duration:
-            raise JobError("too_long", f"the message lasts {duration:.0f} s, allowed are {options.max_duration:.0f} s")
-        if self._multilingual:
-            return options
-        if options.language not in (None, "en") or options.task != "transcribe":
-            wanted = options.task if options.task != "transcribe" else f"language {options.language!r}"
-            raise JobError(
-                "invalid_options", f"the model {self.slots[0].model} knows English only: it cannot do {wanted}"
-            )
-        return replace(options, language="en")
+            message.fail(self._gone())
 
     def _gone(self) -> JobError:
-        if self.alive:
-            return JobError(STOPPED, "the worker was told to stop before the message's turn")
+        if self._stopping:
+            return JobError("worker_stopped", "the worker was told to stop before the message was done")
         return JobError("gpu_unfit", "no device of this worker can run the model any more")
 
     def _serve(self, slot: Slot, ready: Future[SlotInfo]) -> None:
@@ -191,11 +180,16 @@ class Engine:
         try:
             ready.set_result(slot.start())
         except UnfitError as error:
-            log.critical("slot unfit", device_name=slot.spec.device_name, reason=str(error))
+            slot.stop()
             ready.set_exception(error)
             return
-        while (batch := self._scheduler.take(self._batch, IDLE)) is not None:
-            if batch and not self._run(slot, batch):
+        while (batch := self._scheduler.take(self._batch, self._idle)) is not None:
+            fit = self._run(slot, batch) if batch else self._proves_itself(slot)
+            if fit and slot.grown > self._growth:
+                log.info("slot recycled", device_name=slot.spec.device_name, grown_bytes=slot.grown)
+                slot.stop()
+                fit = self._restart(slot)
+            if not fit:
                 self._retire(slot)
                 return
 
@@ -209,28 +203,30 @@ class Engine:
             self._try_again(batch, JobError("out_of_memory", str(error)), charged=len(batch) == 1)
             return True
         except (DiedError, HungError) as error:
-            code = "transcribe_crashed" if isinstance(error, DiedError) else "transcribe_timeout"
+            code = "transcribe_timeout" if isinstance(error, HungError) else "transcribe_crashed"
             log.warning("slot lost", device_name=slot.spec.device_name, windows=len(batch), reason=str(error))
             self._try_again(batch, JobError(code, f"{error} at this message"), charged=True)
             return self._restart(slot)
-        except UnfitError as error:
+        except UnfitError as error:  # it had died while idle, and does not come back
             log.critical("slot unfit", device_name=slot.spec.device_name, reason=str(error))
-            self._try_again(batch, JobError("gpu_unfit", str(error)), charged=False)
+            self._try_again(batch, self._gone(), charged=False)
             return False
+        except Exception as error:
+            log.exception("fault while a batch ran", device_name=slot.spec.device_name, windows=len(batch))
+            self._try_again(batch, JobError("internal", f"{type(error).__name__}: {error}"), charged=True)
+            return self._restart(slot)
         for task, result in zip(batch, results, strict=True):
-            self._finish(task, result)
+            if self._scheduler.finish(task, result):
+                task.message.deliver(self._info, self._degraded)
+            self._tell(task.message)
         return True
 
-    def _finish(self, task: Task, result: WindowResult) -> None:
-        message = task.message
-        last = self._scheduler.finish(task, result, replace(message.options, language=result.language))
+    def _tell(self, message: Message) -> None:
         if message.on_progress is not None:
             try:
                 message.on_progress(len(message.results), len(message.windows))
             except Exception:  # a caller's bar must not cost a slot its thread
                 log.exception("progress could not be told")
-        if last:
-            self._deliver(message)
 
     def _try_again(self, batch: list[Task], error: JobError, *, charged: bool) -> None:
         """Give the windows of a batch that ended badly back; those that were on board too often fail their message."""
@@ -241,48 +237,36 @@ class Engine:
                 again.append(task)
             else:
                 self._scheduler.drop(task.message)
-                _fail(task.message, error)
+                task.message.fail(error)
         self._scheduler.give_back(again)
 
-    def _restart(self, slot: Slot) -> bool:
+    def _proves_itself(self, slot: Slot) -> bool:
+        """Have an idle slot run its canary; one that fails is started anew."""
         try:
-            slot.start()
+            slot.canary()
+        except (DiedError, HungError, OutOfMemoryError) as error:
+            log.warning("idle slot failed its canary", device_name=slot.spec.device_name, reason=str(error))
+            return self._restart(slot)
         except UnfitError as error:
             log.critical("slot unfit", device_name=slot.spec.device_name, reason=str(error))
             return False
         return True
 
+    def _restart(self, slot: Slot) -> bool:
+        """Bring a slot back; False after it failed twice running."""
+        for attempt in range(1, STARTS + 1):
+            try:
+                slot.start()
+            except UnfitError as error:
+                log.critical("slot unfit", device_name=slot.spec.device_name, attempt=attempt, reason=str(error))
+            else:
+                return True
+        return False
+
     def _retire(self, slot: Slot) -> None:
-        """Take a slot out; with the last one go all messages."""
+        """Take a slot out for good; with the last one go all messages."""
+        slot.retired = True
         slot.stop()
-        with self._lock:
-            slot.info = None
-            left = any(one.info is not None for one in self._slots)
-        if not left:
+        if not self.slots:
             for message in self._scheduler.close():
-                _fail(message, JobError("gpu_unfit", "no device of this worker can run the model any more"))
-
-    def _deliver(self, message: Message) -> None:
-        """Put the windows' results together and hand the transcript over."""
-        results = [message.results[index] for index in sorted(message.results)]
-        segments = tuple(segment for result in results for segment in result.segments)
-        slot = self.slots[0]
-        transcript = Transcript(
-            text=" ".join(segment.text for segment in segments),
-            language=results[0].language if results else message.options.language,
-            language_probability=results[0].language_probability if results else None,
-            duration=message.duration,
-            model=slot.model,
-            device=slot.device,
-            compute_type=slot.compute_type,
-            segments=segments,
-            no_speech=not segments,
-            degraded=self._degraded,
-        )
-        with suppress(InvalidStateError):  # it was cancelled
-            message.future.set_result(transcript)
-
-
-def _fail(message: Message, error: JobError) -> None:
-    with suppress(InvalidStateError):  # it was cancelled, or failed before
-        message.future.set_exception(error)
+                message.fail(self._gone())

@@ -20,7 +20,15 @@ class OutOfMemoryError(Exception):
 
 
 class DiedError(Exception):
-    """A slot's process died in the middle of its work."""
+    """A slot's process died in the middle of its work, or cannot be trusted any more."""
+
+
+class BrokenError(DiedError):
+    """The model's library raised what it should not: on a GPU, every later call may fail too."""
+
+
+class GoneError(DiedError):
+    """The process was dead before the work reached it."""
 
 
 class HungError(Exception):

@@ -1,4 +1,9 @@
-"""Doubt what the model wrote: the signs that a window has to be looked at again, with more care."""
+"""Doubt what the model wrote: the signs that a window has to be looked at again, with more care.
+
+A shortened encoder window makes Whisper loop now and then ("Please increase that limit. Please increase that limit."),
+or stop before the speaker does. What is doubted is only looked at again, so the signs may be generous for a short look,
+which is cheap to repeat; for a full one they are OpenAI's own.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +13,17 @@ from dataclasses import dataclass
 
 COMPRESSION_RATIO = 2.4  # OpenAI's threshold for text that repeats itself
 LOGPROB = -1.0  # OpenAI's threshold of the mean log-probability of a token
-LOGPROB_SHORT = -0.7  # for a shortened window, which is cheap to look at again
+LOGPROB_SHORT = -0.7  # of a short look; 1 to 5 of 100 prompts fall under it
 TOKENS_PER_SECOND = 8  # more than any speech needs; a decoding that reaches this budget is a loop
 TOKENS_AT_LEAST = 12
 WORDS_PER_SECOND = 6.0  # the fastest speakers stay under 5
+WORDS_AT_LEAST = 4  # said in no time at all: the VAD's edges are not exact
+SLOWEST = 0.6  # words a second; who speaks more slowly is looked at again
+SPEECH_TO_JUDGE = 4.0  # seconds of speech from which on slowness says something
+LONGEST_WORD = 3.0  # seconds of speech; an aligned word that fills more covers something left out
 _WORD = re.compile(r"\w+(?:['\u2019]\w+)*")  # with the apostrophes inside, straight or curly
+_UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue", "km", "bo"})  # written without blanks between words
+_CHARACTERS_PER_WORD = 2.0  # in those
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +44,36 @@ def budget(seconds: float) -> int:
     return TOKENS_AT_LEAST + round(TOKENS_PER_SECOND * seconds)
 
 
-def doubt(draft: Draft, seconds: float) -> str | None:
-    """Return why this decoding of `seconds` of audio is not to be believed, or None."""
-    words = _WORD.findall(draft.text.lower())
+def doubt(draft: Draft, seconds: float, speech: float, longest_word: float = 0.0) -> str | None:
+    """Return why a decoding is not to be believed, or None.
+
+    Args:
+        draft: the decoding.
+        seconds: length of the window.
+        speech: how much of it the VAD takes for a voice (seconds).
+        longest_word: how much speech its longest aligned word fills, where it was aligned (seconds).
+    """
     if len(draft.tokens) >= budget(seconds) - 1:
         return "too many tokens"
-    if draft.avg_logprob < (LOGPROB_SHORT if draft.short else LOGPROB):
-        return "improbable"
     if compression_ratio(draft.text) > COMPRESSION_RATIO:
         return "compressible"
-    if draft.short and len(words) > 4 + WORDS_PER_SECOND * seconds:
-        return "too many words"
-    if draft.short and repeats(words):
+    if draft.avg_logprob < (LOGPROB_SHORT if draft.short else LOGPROB):
+        return "improbable"
+    return _doubt_short(draft, speech, longest_word) if draft.short else None
+
+
+def _doubt_short(draft: Draft, speech: float, longest_word: float) -> str | None:
+    """Return what tells against a look at a shortened window."""
+    words = _WORD.findall(draft.text.lower())
+    count = len(draft.text) / _CHARACTERS_PER_WORD if draft.language in _UNSPACED else len(words)
+    if repeats(words if draft.language not in _UNSPACED else list(draft.text)):
         return "a phrase repeated"
+    if count > WORDS_AT_LEAST + WORDS_PER_SECOND * speech:
+        return "too many words"
+    if speech >= SPEECH_TO_JUDGE and count < SLOWEST * speech:
+        return "too few words"
+    if longest_word > LONGEST_WORD:
+        return "speech without words"
     return None
 
 
@@ -56,9 +84,9 @@ def compression_ratio(text: str) -> float:
 
 
 def repeats(words: list[str]) -> bool:
-    """Tell whether three or more words stand twice in a row, which a loop does, and a speaker rarely."""
+    """Tell whether a word or a phrase stands twice in a row: a loop, or said so, which another look will tell."""
     return any(
         words[at : at + size] == words[at + size : at + 2 * size]
-        for size in range(3, len(words) // 2 + 1)
+        for size in range(1, len(words) // 2 + 1)
         for at in range(len(words) - 2 * size + 1)
     )

@@ -1,8 +1,14 @@
-"""What a sender may ask of the model for one message."""
+"""What a sender may ask of the model for one message, and what is refused before any work is spent."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipeline.errors import JobError
+
+if TYPE_CHECKING:
+    from pipeline.transcribe.child import SlotInfo
 
 TASKS = ("transcribe", "translate")
 
@@ -20,3 +26,21 @@ class Options:
     beam_size: int | None = None  # of the second look at a doubtful window; None: the engine's
     no_speech_threshold: float = 0.6  # OpenAI's: above it, and with improbable words, a window counts as silence
     max_duration: float | None = None  # seconds; a longer message fails with `too_long`
+
+
+def check(options: Options, duration: float, slot: SlotInfo) -> None:
+    """Refuse what the loaded model cannot do for a message of `duration` seconds.
+
+    Raises:
+        JobError: `too_long` or `invalid_options`.
+    """
+    if options.max_duration is not None and duration > options.max_duration:
+        raise JobError("too_long", f"the message lasts {duration:.0f} s, allowed are {options.max_duration:.0f} s")
+    if options.task not in TASKS:
+        raise JobError("invalid_options", f"task is {options.task!r}; it takes one of {', '.join(TASKS)}")
+    if options.language is not None and options.language not in slot.languages:
+        if not slot.multilingual:
+            raise JobError("invalid_options", f"{slot.model} knows English only, not language {options.language!r}")
+        raise JobError("invalid_options", f"language is {options.language!r}; it takes a code such as en, ko or de")
+    if options.task == "translate" and not slot.multilingual:
+        raise JobError("invalid_options", f"{slot.model} knows English only: it cannot translate")

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING
 import ctranslate2
 import numpy as np
 from faster_whisper import WhisperModel
-from faster_whisper.audio import pad_or_trim
 from faster_whisper.tokenizer import Tokenizer
 
-from pipeline.transcribe import align, guard
+from pipeline.transcribe import align, guard, hallucinations
 from pipeline.transcribe.guard import Draft
-from pipeline.transcribe.window import WindowResult
+from pipeline.transcribe.window import LONGEST, WindowResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,26 +28,36 @@ if TYPE_CHECKING:
     from pipeline.transcribe.window import Window
 
 FULL = 3000  # frames of 10 ms; what the encoder was trained on
-SHORTEST = 1000  # frames; below it the decoder loops (word error rates over 1 were measured at 500)
-MARGIN = 200  # frames of silence after the longest window of a batch
+WINDOW = 20.0  # seconds of a window where short looks are allowed: the encoder's cost grows faster than its length
 MOST_TOKENS = 448  # positions of Whisper's decoder, prompt included
 TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0)  # OpenAI's, after 0
 BEST_OF = 5  # samples at a temperature above 0, OpenAI's
 LOUDEST = 0.1  # of the canary's noise; full scale is 1
 
-# Sizes that keep their word error rate on a shortened encoder window, by the width of the model (d_model).
-# Measured with bench/engine.py: see bench/results/.
-SHORT_WINDOW_PROVEN = {384: "tiny", 512: "base"}
-
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One way of decoding: how many hypotheses, and at which temperature; a short one leaves out padding."""
+    """One way of decoding.
+
+    `floor` and `margin` are frames: the encoder sees at least the first, and the second after the longest window. What
+    is missing is filled with silence, as OpenAI trained it, or with zeros, as faster-whisper does: a loud hiss, which
+    costs some words but breaks loops.
+    """
 
     name: str
-    short: bool = False
+    floor: int = FULL
+    margin: int = 0
+    silence: bool = True
     beam_size: int = 1
     temperature: float = 0.0
+
+
+# What the encoder is shown, by the width of the model (d_model), for the sizes that keep their word error rate on less
+# than 30 s. Greedy, of 150 and 80 prompts (seed 0), windows of at most 20 s: word error rate, and windows doubted.
+#   tiny.en: full .071 (0); silence at 500 frames .073 (34), at 1,000 .070 (7); zeros .099 (35) and .078 (2)
+#   base:    full .079 (0); silence at 500 frames .079 (7), at 1,000 .079 (2); zeros .079 (4) and .088 (1)
+_SHORT = (Look("quick", floor=1000, margin=200), Look("second", floor=1000, margin=200, silence=False))
+SHORT_LOOKS = {384: _SHORT, 512: _SHORT}
 
 
 class Recognizer:
@@ -70,14 +79,16 @@ class Recognizer:
         self._model: ctranslate2.models.Whisper = self._whisper.model
         self.device: str = self._model.device
         self.compute_type: str = self._model.compute_type
-        self.multilingual: bool = self._model.is_multilingual
+        self.languages: list[str] = self._whisper.supported_languages
         self._tokenizers: dict[tuple[str, str], Tokenizer] = {}
         self._beam_size = beam_size
+        self._looks: tuple[Look, ...] = (Look("quick"),)
         if encoder_window == "auto":
-            width = self._encode([np.zeros((self._model.n_mels, 2), np.float32)], 2).shape[2]
-            self._shortest = SHORTEST if width in SHORT_WINDOW_PROVEN else FULL
-        else:
-            self._shortest = FULL if encoder_window == "full" else min(FULL, round(float(encoder_window) * 100))
+            width = self._encode([np.zeros((self._model.n_mels, 2), np.float32)], Look("width", floor=2)).shape[2]
+            self._looks = SHORT_LOOKS.get(width, self._looks)
+        elif encoder_window != "full":
+            self._looks = (Look("quick", floor=round(float(encoder_window) * 100), margin=200),)
+        self.window = WINDOW if self._looks[0].floor < FULL else LONGEST  # seconds that a message's windows should have
 
     def run(self, work: Sequence[tuple[Window, Options]]) -> list[WindowResult]:
         """Return what was said in each window; every window comes with its message's options."""
@@ -93,36 +104,46 @@ class Recognizer:
         """Decode noise to its end, quickly and carefully, with alignment: whatever comes out, everything has run."""
         noise = np.random.default_rng(0).normal(0, LOUDEST, int(seconds * 16_000)).astype(np.float32)
         features = [self._features(noise)]
-        for frames, look in ((self._shortest, Look("quick", short=True)), (FULL, Look("beam", beam_size=2))):
-            encoded = self._encode(features, frames)
+        for look in (self._looks[0], Look("beam", beam_size=2)):
+            encoded = self._encode(features, look)
             options = self._with_languages(encoded, [align.CANARY_OPTIONS])
             self._drafts(encoded, [seconds], options, look)
             tokenizer = self._tokenizer(options[0][0])
             self._whisper.find_alignment(tokenizer, [tokenizer.encode(" one two")], encoded, [100])
 
     def _group(self, work: Sequence[tuple[Window, Options]]) -> list[WindowResult]:
-        """Look quickly at windows whose prompts have one length, and carefully at those that stay doubtful."""
+        """Look quickly at windows whose prompts have one length, and more and more carefully at the doubtful."""
         features = [self._features(window.audio) for window, _ in work]
-        longest = max(feature.shape[-1] for feature in features)
-        frames = min(FULL, max(self._shortest, longest + MARGIN + (longest & 1)))
-        look = Look("quick", short=frames < FULL)
-        encoded = self._encode(features, frames)
-        options = self._with_languages(encoded, [options for _, options in work])
-        drafts = self._drafts(encoded, [window.duration for window, _ in work], options, look)
-        words = self._words(encoded, features, work, options, drafts)
+        options: list[tuple[Options, float | None]] = [(wish, None) for _, wish in work]
+        results: dict[int, WindowResult] = {}
+        for look in self._looks:
+            left = [index for index in range(len(work)) if index not in results]
+            if not left:
+                break
+            seen = [features[index] for index in left]
+            encoded = self._encode(seen, look)
+            known = self._with_languages(encoded, [options[index][0] for index in left])
+            windows = [work[index][0] for index in left]
+            drafts = self._drafts(encoded, [window.duration for window in windows], known, look)
+            timings = self._timings(encoded, seen, windows, known, drafts)
+            for index, window, draft, words, option in zip(left, windows, drafts, timings, known, strict=True):
+                options[index] = (option[0], option[1] if option[1] is not None else options[index][1])
+                if self._doubt(window, draft, words) is None:
+                    results[index] = self._result(window, draft, look, words, option[0])
         return [
-            self._result(window, draft, look, row_words, wish)
-            if guard.doubt(draft, window.duration) is None
-            else self._look_again(window, feature, (wish, probability))
-            for (window, _), feature, (wish, probability), draft, row_words in zip(
-                work, features, options, drafts, words, strict=True
-            )
+            results.get(index) or self._look_again(work[index][0], features[index], options[index])
+            for index in range(len(work))
         ]
+
+    @staticmethod
+    def _doubt(window: Window, draft: Draft, timings: align.Timings) -> str | None:
+        longest = max((align.voiced(window, timing) for timing in timings), default=0.0)
+        return guard.doubt(draft, window.duration, window.spoken, longest)
 
     def _look_again(self, window: Window, feature: np.ndarray, option: tuple[Options, float | None]) -> WindowResult:
         """Decode a doubtful window on the full 30 s, with a beam, then with rising temperature; keep the best."""
         options, _ = option
-        encoded = self._encode([feature], FULL)
+        encoded = self._encode([feature], Look("full"))
         looks = [Look("beam", beam_size=options.beam_size or self._beam_size)]
         looks += [Look(f"temperature {value}", temperature=value) for value in TEMPERATURES]
         tried: list[tuple[Draft, Look]] = []
@@ -132,13 +153,13 @@ class Recognizer:
             if silent:
                 draft = replace(draft, tokens=(), text="")
             tried.append((draft, look))
-            if silent or guard.doubt(draft, window.duration) is None:
+            if silent or self._doubt(window, draft, []) is None:
                 break
         else:  # none is beyond doubt: as Whisper does, the likeliest of those that do not repeat themselves
             calm = [one for one in tried if guard.compression_ratio(one[0].text) <= guard.COMPRESSION_RATIO]
             tried.append(max(calm or tried, key=lambda one: one[0].avg_logprob))
         draft, look = tried[-1]
-        [words] = self._words(encoded, [feature], [(window, options)], [option], [draft])
+        [words] = self._timings(encoded, [feature], [window], [option], [draft])
         return self._result(window, draft, look, words, options)
 
     def _drafts(
@@ -174,25 +195,25 @@ class Recognizer:
                     no_speech_prob=result.no_speech_prob,
                     language=tokenizer.language_code,
                     language_probability=probability,
-                    short=look.short,
+                    short=look.floor < FULL,
                 )
             )
         return drafts
 
-    def _words(
+    def _timings(
         self,
         encoded: ctranslate2.StorageView,
         features: Sequence[np.ndarray],
-        work: Sequence[tuple[Window, Options]],
+        windows: Sequence[Window],
         options: Sequence[tuple[Options, float | None]],
         drafts: Sequence[Draft],
     ) -> list[align.Timings]:
-        """Return the timed words of the windows that want them, and nothing for the others; times in seconds."""
+        """Return the aligned words of the windows that want them, and nothing for the others; times in seconds."""
         wanted = [
             bool(draft.tokens) and align.wants_words(window, option, draft.text)
-            for (window, option), draft in zip(work, drafts, strict=True)
+            for window, (option, _), draft in zip(windows, options, drafts, strict=True)
         ]
-        found: list[align.Timings] = [[] for _ in work]
+        found: list[align.Timings] = [[] for _ in windows]
         starts: dict[tuple[int, ...], list[int]] = defaultdict(list)  # an alignment has one start sequence
         for index, (option, _) in enumerate(options):
             if wanted[index]:
@@ -211,6 +232,8 @@ class Recognizer:
         return found
 
     def _result(self, window: Window, draft: Draft, look: Look, words: align.Timings, options: Options) -> WindowResult:
+        if hallucinations.hallucinated(draft):
+            draft = replace(draft, tokens=(), text="")
         segments = align.segments(window, draft, words, keep_words=options.word_timestamps)
         return WindowResult(segments, draft.language, draft.language_probability, look.name)
 
@@ -219,9 +242,11 @@ class Recognizer:
         feature: np.ndarray = self._whisper.feature_extractor(audio)[..., :-1]  # the last frame is the extractor's own
         return feature
 
-    def _encode(self, features: Sequence[np.ndarray], frames: int) -> ctranslate2.StorageView:
+    def _encode(self, features: Sequence[np.ndarray], look: Look) -> ctranslate2.StorageView:
         """Return the encoder's output, of shape (windows, frames / 2, d_model)."""
-        padded = [pad_or_trim(feature, frames) for feature in features]
+        longest = max(feature.shape[1] for feature in features)
+        frames = min(FULL, max(look.floor, longest + look.margin + (longest + look.margin) % 2))
+        padded = [_padded(feature, frames, silence=look.silence) for feature in features]
         if self.device == "cpu" and len(padded) > 1:  # one at a time stays in the cache: up to 1.7 times as fast
             rows = [np.asarray(self._whisper.encode(feature)) for feature in padded]
             return ctranslate2.StorageView.from_array(np.concatenate(rows))
@@ -231,7 +256,7 @@ class Recognizer:
         self, encoded: ctranslate2.StorageView, options: Sequence[Options]
     ) -> list[tuple[Options, float | None]]:
         """Return the options with a language each, and its probability where it had to be detected."""
-        if not self.multilingual:
+        if not self._model.is_multilingual:
             return [(replace(option, language="en"), None) for option in options]
         if all(option.language for option in options):
             return [(option, None) for option in options]
@@ -245,7 +270,7 @@ class Recognizer:
         key = (options.language or "en", options.task)
         if key not in self._tokenizers:
             self._tokenizers[key] = Tokenizer(
-                self._whisper.hf_tokenizer, self.multilingual, task=options.task, language=key[0]
+                self._whisper.hf_tokenizer, self._model.is_multilingual, task=options.task, language=key[0]
             )
         return self._tokenizers[key]
 
@@ -258,3 +283,11 @@ class Recognizer:
             previous = previous[-(most - min(most, len(tokenizer.encode(" " + hotwords)))) :]
         prompt: list[int] = self._whisper.get_prompt(tokenizer, previous, without_timestamps=True, hotwords=hotwords)
         return prompt
+
+
+def _padded(feature: np.ndarray, frames: int, *, silence: bool) -> np.ndarray:
+    """Pad a spectrogram with its own silence or with zeros, or cut it, to this many frames."""
+    missing = frames - feature.shape[1]
+    if missing <= 0:
+        return feature[:, :frames]
+    return np.pad(feature, ((0, 0), (0, missing)), constant_values=feature.min() if silence else 0.0)

@@ -8,53 +8,27 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from concurrent.futures import Future
+from pipeline.transcribe.message import Message, Task
 
-    from pipeline.transcribe.options import Options
-    from pipeline.transcribe.transcript import Transcript
+if TYPE_CHECKING:
     from pipeline.transcribe.window import Window, WindowResult
 
 ALIKE = 1.25  # the longest window of a batch is at most this many times the shortest, since all are padded to it
 PADDED_ALIKE = 8.0  # seconds; shorter windows are all padded to the same length
 
 
-@dataclass(slots=True, eq=False)
-class Message:
-    """A message in the engine: its windows, those that still wait (by index), and what came of the others."""
-
-    options: Options
-    windows: list[Window]
-    duration: float
-    future: Future[Transcript]
-    on_progress: Callable[[int, int], None] | None
-    waiting: deque[int]
-    held: bool  # only the first window may go, until it has told the language
-    results: dict[int, WindowResult] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Task:
-    """A window on its way; `failures` counts the batches that ended badly with it on board."""
-
-    message: Message
-    index: int
-    failures: int = 0
-
-    @property
-    def window(self) -> Window:
-        """The window itself."""
-        return self.message.windows[self.index]
-
-
 class Scheduler:
-    """The waiting room. Every method may be called from any thread."""
+    """The waiting room. Every method may be called from any thread.
 
-    def __init__(self) -> None:
+    Args:
+        shares: a batch holds at most one of this many parts of what waits, so that all slots have work.
+    """
+
+    def __init__(self, shares: int = 1) -> None:
+        self.shares = shares
         self._changed = threading.Condition()
         self._turns: deque[Message] = deque()  # messages of which a window may go, in the order of their turns
         self._alone: deque[Task] = deque()  # windows whose batch ended badly: each is tried by itself, before the rest
@@ -83,12 +57,14 @@ class Scheduler:
                     return []
             return None
 
-    def finish(self, task: Task, result: WindowResult, options: Options) -> bool:
-        """Note a window's result and its message's options as they are known now; True when it was the last one."""
+    def finish(self, task: Task, result: WindowResult) -> bool:
+        """Note a window's result; the first tells the language. True when it was the message's last window."""
         with self._changed:
             message = task.message
             message.results[task.index] = result
-            message.options = options
+            if message.options.language is None:
+                message.options = replace(message.options, language=result.language)
+                message.language_probability = result.language_probability
             if message.held:
                 message.held = False
                 if message.waiting:
@@ -123,13 +99,21 @@ class Scheduler:
             task = self._alone.popleft()
             if not task.message.future.done():
                 return [task]
-        self._turns = deque(m for m in self._turns if m.waiting and not m.future.done())
+        self._forget_the_cancelled()
+        waiting = sum(message.ready for message in self._turns)
+        most = min(most, -(-waiting // self.shares))
         batch: list[Task] = []
-        while self._turns and len(batch) < most:  # a second round only when nobody else waits
+        while self._turns and len(batch) < most:
             taken = self._round(batch, most)
-            if not taken or any(message not in {task.message for task in batch} for message in self._turns):
+            others = any(message not in {task.message for task in batch} for message in self._turns)
+            if not taken or others:  # a message gets a second window into the batch only where nobody else waits
                 break
         return batch
+
+    def _forget_the_cancelled(self) -> None:
+        for message in [message for message in self._turns if message.future.done()]:
+            self._turns.remove(message)
+            self._unfinished.discard(message)
 
     def _round(self, batch: list[Task], most: int) -> int:
         """Go once through the turns and put a window of each message into the batch where it is alike the first."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 from pebble import ProcessExpired, ProcessPool
 
 from pipeline.transcribe import child
-from pipeline.transcribe.failures import DiedError, HungError, UnfitError
+from pipeline.transcribe.failures import BrokenError, DiedError, GoneError, HungError, UnfitError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,9 +44,11 @@ class Slot:
 
     def __init__(self, spec: Spec, timeout: float) -> None:
         self.spec = spec
-        self.info: SlotInfo | None = None
+        self.info: SlotInfo | None = None  # as it proved itself last
+        self.retired = False  # for good: it takes no more work
         self._timeout = timeout
         self._pool: ProcessPool | None = None
+        self._fresh = 0  # bytes that the process held when it was new
 
     def start(self) -> SlotInfo:
         """Start the process, or give the one that took a dead one's place its model, and wait for its canary.
@@ -52,12 +56,15 @@ class Slot:
         Raises:
             UnfitError: the model does not work on the device.
         """
+        if self._pool is not None and not self._pool.active:
+            self.stop()
         try:
-            self.info = self._call(child.start, self.spec, timeout=START_TIMEOUT)
+            info = self._call(child.start, self.spec, timeout=START_TIMEOUT)
         except (DiedError, HungError) as error:
             raise UnfitError(f"{self.spec.model} on {self.spec.device_name}: {error} while it loaded") from error
-        log.info("slot ready", **{name: getattr(self.info, name) for name in ("device_name", "compute_type", "pid")})
-        return self.info
+        log.info("slot ready", device_name=info.device_name, compute_type=info.compute_type, pid=info.pid)
+        self.info, self._fresh = info, resident(info.pid)
+        return info
 
     def run(self, work: Sequence[tuple[Window, Options]]) -> list[WindowResult]:
         """Decode a batch.
@@ -71,31 +78,48 @@ class Slot:
         limit = self._timeout + TIMEOUT_PER_SECOND * seconds
         try:
             return self._call(child.run, work, timeout=limit)
-        except BrokenProcessPool:  # it had died while idle: no fault of this batch
+        except GoneError:  # no fault of this batch
             log.warning("slot died while idle", device_name=self.spec.device_name)
             self.start()
             return self._call(child.run, work, timeout=limit)
 
+    def canary(self) -> None:
+        """Have the process prove itself; raises as `run` does."""
+        try:
+            self._call(child.canary, timeout=self._timeout)
+        except GoneError:
+            log.warning("slot died while idle", device_name=self.spec.device_name)
+            self.start()
+
+    @property
+    def grown(self) -> int:
+        """Bytes of physical memory that the process holds more than when it was new."""
+        return resident(self.info.pid) - self._fresh if self.info else 0
+
     def stop(self) -> None:
         """End the process, whatever it is doing."""
         if self._pool is not None:
-            self._pool.stop()  # type: ignore[no-untyped-call] # pebble's stubs leave it out
+            self._pool.stop()
             self._pool.join()
             self._pool = None
 
     def _call(self, function: Callable[..., T], *args: Any, timeout: float) -> T:
         try:
             return self._living_pool().schedule(function, args=args, timeout=timeout).result(timeout=timeout + _GRACE)
+        except (BrokenProcessPool, RuntimeError) as error:  # pebble's words for a process that died while idle
+            self.stop()
+            raise GoneError("the process died while idle") from error
         except ProcessExpired as error:
             raise DiedError(f"the process {_how(error.exitcode)}") from error
+        except BrokenError:
+            self.stop()  # what the library left behind is not to be used again
+            raise
         except FutureTimeoutError as error:
+            self.stop()
             raise HungError(f"the process was killed after {timeout:.0f} s") from error
 
     def _living_pool(self) -> ProcessPool:
-        """Return the pool of one; a broken one (its process died while idle) is replaced."""
-        if self._pool is not None and not self._pool.active:
-            self.stop()
-            raise BrokenProcessPool
+        """Return the pool of one process, made anew where there is none."""
         if self._pool is None:
             self._pool = ProcessPool(
                 max_workers=1,
@@ -104,6 +128,15 @@ class Slot:
                 initargs=(self.spec.gpu,),
             )
         return self._pool
+
+
+def resident(pid: int) -> int:
+    """Return the physical memory that a process holds (bytes); 0 where it is gone."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _how(code: int | None) -> str:

@@ -53,6 +53,11 @@ class Window:
         """Seconds of audio in the window."""
         return len(self.audio) / SAMPLE_RATE
 
+    @property
+    def spoken(self) -> float:
+        """Seconds in which the VAD hears a voice."""
+        return sum(end - start for start, end in self.speech)
+
     def clock(self, at: float) -> float:
         """Return the message's time at `at` seconds into the window's audio."""
         piece = next((piece for piece in reversed(self.pieces) if piece.at <= at), self.pieces[0])
