@@ -9,7 +9,7 @@ import dramatiq
 import structlog
 from dramatiq.errors import Retry
 
-from actors import broker, tracking
+from actors import broker, process, tracking
 from config import settings
 from pipeline import jobs
 from pipeline.enrich import Enricher
@@ -65,5 +65,8 @@ if broker.in_worker():
     if settings.get().gemini_api_key is None:
         log.warning("Gemini skipped: jobs end without a summary", reason=NO_KEY)
     else:
-        _enricher = Enricher(settings.get())
+        try:
+            _enricher = Enricher(settings.get())
+        except settings.SettingsError as error:
+            process.give_up("enrich", str(error), process.USAGE)
         log.info("Gemini ready", model=_enricher.model)

@@ -1,0 +1,136 @@
+"""The enrich stage as its own worker, against a server that speaks Gemini's wire format."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import gemini_server
+import pytest
+
+from actors import broker
+from config.environment import STATE
+from pipeline import jobs
+from pipeline.options import Options
+
+CLONE = STATE.parent
+TRANSCRIPT = {"text": "Please call Anna about the slides.", "language": "en", "no_speech": False, "segments": []}
+SUMMARY = {
+    "title": "Call Anna",
+    "summary": "Anna is to be called about the slides.",
+    "language": "en",
+    "topics": ["slides"],
+    "action_items": [{"task": "Call Anna", "owner": None, "due": None}],
+    "sentiment": "neutral",
+}
+
+
+@pytest.fixture
+def gemini():
+    with gemini_server.GeminiServer() as server:
+        yield server
+
+
+@pytest.fixture
+def enrich_worker(redis_url, gemini):
+    """Start a worker of the enrich stage that talks to the local Gemini."""
+    started = []
+
+    def start(**variables):
+        environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | {
+            "REDIS_URL": redis_url,
+            "GEMINI_API_KEY": gemini_server.KEY,
+            "GEMINI_ENDPOINT": gemini.url,
+            "LOG_FORMAT": "json",
+        }
+        process = subprocess.Popen(
+            [Path(sys.executable).with_name("dramatiq"), "actors.enrich", "--skip-logging", "--processes", "1"],
+            cwd=CLONE,
+            env=environment | variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        lines = []
+        reader = threading.Thread(target=lambda: lines.extend(process.stdout))
+        reader.start()
+        started.append((process, reader))
+        return lines
+
+    yield start
+    for process, reader in started:
+        process.terminate()
+        process.wait()
+        reader.join()
+        process.stdout.close()
+
+
+def send(job_id, transcript=TRANSCRIPT):
+    jobs.create(job_id, "voice.ogg", Options(metadata={"chat": 7}))
+    jobs.finish(job_id, "transcribe", {"transcript": transcript})
+    broker.enqueue_stage(broker.for_process("enrich"), "enrich", job_id)
+    return job_id
+
+
+def test_a_transcript_gets_its_validated_summary_with_what_it_cost(enrich_worker, gemini):
+    enrich_worker()
+    job = jobs.wait(send("j"), timeout=30)
+
+    assert job.status == "done"
+    assert job.enrichment["title"]
+    assert job.enrichment["usage"]["input_tokens"] > 0
+    assert TRANSCRIPT["text"] in gemini.generated()[0].text
+    assert job.enrichment_error is None
+
+
+def test_an_overload_is_retried_by_the_queue_and_the_summary_comes(enrich_worker, gemini):
+    gemini.plan(gemini_server.overloaded(), gemini_server.rate_limited(0.5))
+    lines = enrich_worker()
+
+    job = jobs.wait(send("j"), timeout=60)
+
+    assert job.enrichment is not None, job.enrichment_error
+    assert job.stages["enrich"].attempts == 3
+    assert not any("Traceback" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("variables", "planned", "code"),
+    [
+        ({"GEMINI_API_KEY": "wrong"}, [], "enrich_invalid_key"),
+        ({"GEMINI_MODEL": "gemini-1.5-flash"}, [], "enrich_unknown_model"),
+        ({}, [gemini_server.blocked_prompt()], "enrich_blocked"),
+        ({"ENRICH_DEADLINE": "1"}, [gemini_server.rate_limited(30)], "enrich_deadline"),
+    ],
+)
+def test_a_summary_that_cannot_be_had_never_takes_the_transcript_with_it(
+    enrich_worker, gemini, variables, planned, code
+):
+    gemini.plan(*planned)
+    lines = enrich_worker(**variables)
+
+    job = jobs.wait(send("j"), timeout=30)
+
+    assert (job.status, job.enrichment_error["code"], job.transcript) == ("done", code, TRANSCRIPT)
+    assert job.error is None
+    assert not any("Traceback" in line or TRANSCRIPT["text"] in line for line in lines)
+
+
+def test_silence_is_not_sent(enrich_worker, gemini):
+    enrich_worker()
+
+    job = jobs.wait(send("j", TRANSCRIPT | {"text": "", "no_speech": True}), timeout=30)
+
+    assert "no speech" in job.enrichment_skipped
+    assert not gemini.requests
+
+
+def test_the_start_says_in_a_line_that_gemini_is_ready_and_nothing_of_the_sdks_end(enrich_worker):
+    lines = enrich_worker()
+    jobs.wait(send("j"), timeout=30)
+
+    ready = [json.loads(line) for line in lines if "Gemini ready" in line]
+    assert ready[0]["model"] == "gemini-flash-lite-latest"
+    assert not any("FutureWarning" in line for line in lines)
