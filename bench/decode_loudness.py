@@ -38,9 +38,8 @@ def main() -> int:
             low, high = prompts.interval(raised[0], plain[0], plain[1])
             rates = [float(wrong.sum() / total.sum()) for wrong, total in (plain, raised)]
             worst = max(worst, low)
-            print(
-                f"{attenuation:>10} dB   {rates[0]:>10.3f}{rates[1]:>12.3f}{rates[1] - rates[0]:>+12.3f}   {low:+.3f} to {high:+.3f}"
-            )
+            figures = f"{rates[0]:>10.3f}{rates[1]:>12.3f}{rates[1] - rates[0]:>+12.3f}"
+            print(f"{attenuation:>10} dB   {figures}   {low:+.3f} to {high:+.3f}")
     finally:
         engine.stop(5)
     print("MEASURED: no harm is proven" if worst <= 0 else "MEASURED: it does harm, and stays off by default")

@@ -14,9 +14,9 @@ from typing import Any
 import structlog
 
 from config.settings import Settings
-from pipeline.decode import sources
-from pipeline.decode.convert import Converted, convert
-from pipeline.decode.probe import Sound, probe
+from pipeline.decode import convert, probe, sources
+from pipeline.decode.convert import Converted
+from pipeline.decode.probe import Sound
 from pipeline.decode.truncation import cut_short
 from pipeline.errors import JobError
 
@@ -62,8 +62,8 @@ def decode(
         fingerprint = fetched.fingerprint()
         if on_fetched:
             on_fetched(fingerprint)
-        sound = probe(fetched.file, folder, stream, settings.decode_timeout)
-        converted = convert(
+        sound = probe.probe(fetched.file, folder, stream, settings.decode_timeout)
+        converted = convert.convert(
             fetched.file,
             sound,
             folder,
