@@ -19,7 +19,7 @@ NAMESPACE = "{voicemill}"  # prefix of every key; the braces put them all into o
 SOCKET_TIMEOUT = 5.0  # seconds; whatever blocks in Redis blocks for less
 RETRIES = 3  # of one command over a lost connection, within about two seconds
 
-_clients: dict[int, redis.Redis] = {}  # by process id: a connection does not survive a fork
+_clients: dict[tuple[int, str], redis.Redis] = {}  # by process, since no connection survives a fork, and by URL
 _lock = threading.Lock()
 
 
@@ -58,10 +58,9 @@ def connect(*, socket_timeout: float = SOCKET_TIMEOUT, retries: int = RETRIES) -
 
 
 def client() -> redis.Redis:
-    """Return this process's client; it is made at the first call and is safe to use from any thread."""
+    """Return this process's client for the present `REDIS_URL`; it is safe to use from any thread."""
+    key = os.getpid(), os.environ.get("REDIS_URL", "")
     with _lock:
-        pid = os.getpid()
-        if pid not in _clients:
-            _clients.clear()
-            _clients[pid] = connect()
-        return _clients[pid]
+        if key not in _clients:
+            _clients[key] = connect()
+        return _clients[key]
