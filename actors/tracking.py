@@ -35,19 +35,12 @@ class Tracking(Middleware):
         """Begin the context of a message."""
         structlog.contextvars.bind_contextvars(job=message.message_id, stage=message.queue_name, worker=WORKER)
 
-    def after_process_message(
-        self,
-        _broker: Broker,
-        _message: MessageProxy,
-        *,
-        result: Any = None,  # noqa: ARG002 - Dramatiq's signature
-        exception: BaseException | None = None,  # noqa: ARG002
-    ) -> None:
-        """End the context of a message."""
+    def after_ack(self, _broker: Broker, _message: MessageProxy) -> None:
+        """End the context of a message that is done with."""
         structlog.contextvars.clear_contextvars()
 
-    def after_skip_message(self, _broker: Broker, _message: MessageProxy) -> None:
-        """End the context of a message that was not processed."""
+    def after_nack(self, _broker: Broker, _message: MessageProxy) -> None:
+        """End the context of a message that went to the dead letters."""
         structlog.contextvars.clear_contextvars()
 
 

@@ -1,5 +1,6 @@
 """From `decode.send()` to the result, through the real worker groups of the Procfile."""
 
+import json
 import os
 import signal
 
@@ -66,6 +67,18 @@ def test_what_cannot_be_decoded_fails_with_its_code_and_the_workers_go_on(backen
     assert job.error["message"]
     assert backend.supervisor.pids() == before
     assert jobs.wait(decode.send("en.ogg", language="en").message_id, timeout=30).status == "done"
+
+
+def test_every_line_of_a_job_says_which_job_stage_and_worker_dramatiqs_lines_too(backend):
+    job = jobs.wait(decode.send("letter.ogg").message_id, timeout=30)
+
+    lines = [json.loads(line.partition(" | ")[2]) for line in backend.await_line(job.id, count=2)]
+
+    assert {"Job failed"} < {line["event"] for line in lines}
+    assert any(line["event"].startswith("Failed to process message") for line in lines)
+    for line in lines:
+        assert (line["job"], line["stage"], line["worker"]) == (job.id, "decode", job.stages["decode"].worker)
+    assert not backend.matching("Traceback")
 
 
 def test_a_message_that_ends_in_the_middle_gives_its_audible_part_with_a_warning():
