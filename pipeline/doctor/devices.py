@@ -3,54 +3,114 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from dataclasses import dataclass
+from typing import List, Optional, Tuple
+
+from pipeline.doctor import child
 
 TIMEOUT = 10.0  # seconds; a healthy driver answers in a fraction of one
 
-# Attributes of cuDeviceGetAttribute: 75 and 76 are the compute capability, major and minor (CUDA driver API).
+# The numbers are those of the CUDA driver API, cuda.h: attributes 75 and 76 are the compute capability, 20 is the
+# compute mode and 32 tells whether ECC is on; a result of 0 is success.
 _CHILD = """
-import ctypes, json
-cuda = ctypes.CDLL("libcuda.so.1")
-found, count = [], ctypes.c_int()
-if cuda.cuInit(0) == 0 and cuda.cuDeviceGetCount(ctypes.byref(count)) == 0:
-    for index in range(count.value):
-        device, name, size = ctypes.c_int(), ctypes.create_string_buffer(128), ctypes.c_size_t()
-        uuid, major, minor = (ctypes.c_ubyte * 16)(), ctypes.c_int(), ctypes.c_int()
-        cuda.cuDeviceGet(ctypes.byref(device), index)
-        cuda.cuDeviceGetName(name, 128, device)
-        cuda.cuDeviceTotalMem_v2(ctypes.byref(size), device)
-        cuda.cuDeviceGetUuid(ctypes.byref(uuid), device)
-        cuda.cuDeviceGetAttribute(ctypes.byref(major), 75, device)
-        cuda.cuDeviceGetAttribute(ctypes.byref(minor), 76, device)
-        text = bytes(uuid).hex()
-        parts = [text[:8], text[8:12], text[12:16], text[16:20], text[20:]]
-        found.append([index, "GPU-" + "-".join(parts), name.value.decode(), size.value, [major.value, minor.value]])
-print(json.dumps(found))
+import ctypes, json, sys
+try:
+    cuda = ctypes.CDLL("libcuda.so.1")
+except OSError as error:
+    print(json.dumps({"missing": str(error)}))
+    sys.exit()
+seen = {"init": cuda.cuInit(0), "driver": 0, "gpus": []}
+number, size, free = ctypes.c_int(), ctypes.c_size_t(), ctypes.c_size_t()
+if cuda.cuDriverGetVersion(ctypes.byref(number)) == 0:
+    seen["driver"] = number.value
+with open("/proc/self/maps") as maps:
+    seen["library"] = next((line.split()[-1] for line in maps if "libcuda.so" in line), "")
+count = ctypes.c_int()
+if seen["init"] == 0:
+    seen["init"] = cuda.cuDeviceGetCount(ctypes.byref(count))
+for index in range(count.value):
+    device, name, uuid = ctypes.c_int(), ctypes.create_string_buffer(128), (ctypes.c_ubyte * 16)()
+    cuda.cuDeviceGet(ctypes.byref(device), index)
+    cuda.cuDeviceGetName(name, 128, device)
+    cuda.cuDeviceTotalMem_v2(ctypes.byref(size), device)
+    cuda.cuDeviceGetUuid(ctypes.byref(uuid), device)
+    attributes = {}
+    for attribute in (75, 76, 20, 32):
+        cuda.cuDeviceGetAttribute(ctypes.byref(number), attribute, device)
+        attributes[attribute] = number.value
+    context = ctypes.c_void_p()
+    used = cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), device) if sys.argv[1] == "context" else -1
+    if used == 0:
+        cuda.cuCtxSetCurrent(context)
+        used = cuda.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(size))
+    text = bytes(uuid).hex()
+    seen["gpus"].append({
+        "index": index, "name": name.value.decode(errors="replace"), "memory_total": size.value,
+        "uuid": "GPU-" + "-".join([text[:8], text[8:12], text[12:16], text[16:20], text[20:]]),
+        "memory_free": free.value if used == 0 else None,
+        "capability": [attributes[75], attributes[76]], "mode": attributes[20], "ecc": attributes[32], "context": used,
+    })
+print(json.dumps(seen))
 """
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU that CUDA shows to this process."""
+    """A GPU that CUDA shows to this process.
+
+    `memory_total` and `memory_free` are bytes, `memory_free` is None where it could not be asked; `capability` is the
+    compute capability such as (9, 0); `mode` the compute mode (0 shared, 2 prohibited, 3 one process alone); `context`
+    the driver's answer to the wish to work on it (0: granted, -1: not asked).
+    """
 
     index: int
     uuid: str
     name: str
-    memory_total: int  # bytes
-    capability: tuple[int, int]  # compute capability, such as (9, 0)
+    memory_total: int
+    memory_free: Optional[int]
+    capability: Tuple[int, int]
+    mode: int = 0
+    ecc: int = 0
+    context: int = -1
 
 
-def visible() -> list[Gpu]:
+@dataclass(frozen=True)
+class Driver:
+    """What the driver's library answered; `outcome` is how the process ended that asked it.
+
+    `missing` is the loader's reason where there is no library; `init` the code of cuInit or cuDeviceGetCount; `version`
+    the CUDA release that the driver knows, such as (12, 8).
+    """
+
+    outcome: child.Outcome
+    missing: str = ""
+    init: int = -1
+    version: Tuple[int, int] = (0, 0)
+    library: str = ""
+    gpus: Tuple[Gpu, ...] = ()
+
+
+def ask(*, context: bool, timeout: float = TIMEOUT) -> Driver:
+    """Ask the driver for itself and its GPUs.
+
+    Args:
+        context: whether to begin work on each GPU, which shows whether one may and how much memory is free.
+        timeout: of it all, in seconds.
+    """
+    outcome = child.python(
+        _CHILD, "context" if context else "look", timeout=timeout, interpreter=sys.executable, options=("-S",)
+    )
+    if not outcome.ok:
+        return Driver(outcome)
+    seen = json.loads(outcome.out)
+    if "missing" in seen:
+        return Driver(outcome, missing=seen["missing"])
+    gpus = tuple(Gpu(**{**gpu, "capability": tuple(gpu["capability"])}) for gpu in seen["gpus"])
+    version = (seen["driver"] // 1000, seen["driver"] % 1000 // 10)
+    return Driver(outcome, "", seen["init"], version, seen["library"], gpus)
+
+
+def visible() -> List[Gpu]:
     """Return the GPUs that CUDA programs started from here would see; none where there is no driver that works."""
-    try:
-        asked = subprocess.run(  # noqa: S603 - our own program
-            [sys.executable, "-I", "-c", _CHILD], capture_output=True, text=True, timeout=TIMEOUT, check=True
-        )
-    except (subprocess.SubprocessError, OSError):
-        return []
-    return [
-        Gpu(index, uuid, name, size, (major, minor))
-        for index, uuid, name, size, (major, minor) in json.loads(asked.stdout)
-    ]
+    return list(ask(context=True).gpus)

@@ -1,0 +1,103 @@
+"""A sacrificial process: whatever may die, hang or spoil a process is done in one, and its end is a finding."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Dict, List, Optional, Sequence
+
+from config.environment import ROOT
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a process ended: its exit code (None after the time limit), what it wrote, and the seconds it took."""
+
+    code: Optional[int]
+    out: str
+    err: str
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether it ended by itself with exit code 0."""
+        return self.code == 0
+
+    @property
+    def hung(self) -> bool:
+        """Whether it had to be ended."""
+        return self.code is None
+
+    @property
+    def signal(self) -> str:
+        """The name of the signal that it died of; empty: it did not."""
+        if self.code is None or self.code >= 0:
+            return ""
+        try:
+            return signal.Signals(-self.code).name
+        except ValueError:
+            return f"signal {-self.code}"
+
+    @property
+    def ending(self) -> str:
+        """Its end in a few words."""
+        if self.hung:
+            return f"hung, ended after {self.seconds:.0f} s"
+        return f"killed by {self.signal}" if self.signal else f"exit code {self.code}"
+
+    @property
+    def last(self) -> str:
+        """The last line that it wrote, on the error stream if there is one."""
+        lines = [line.strip() for line in (self.err + "\n" + self.out).splitlines() if line.strip()]
+        errors = [line.strip() for line in self.err.splitlines() if line.strip()]
+        return (errors or lines or [""])[-1][:300]
+
+
+def run(command: Sequence[str], timeout: float, variables: Optional[Dict[str, str]] = None) -> Outcome:
+    """Run a program within a time limit (seconds), its children included.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    begun = time.monotonic()
+    process = subprocess.Popen(  # noqa: S603 - the doctor's own programs
+        list(command),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=str(ROOT),
+        env={**os.environ, **(variables or {})},
+        start_new_session=True,
+    )
+    code: Optional[int]
+    try:
+        out, err = process.communicate(timeout=timeout)
+        code = process.returncode
+    except subprocess.TimeoutExpired:
+        with suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
+        try:
+            out, err = process.communicate(timeout=1)
+        except subprocess.TimeoutExpired:  # a process that waits for a dead driver cannot even be killed
+            out = err = b""
+        code = None
+    return Outcome(code, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"), time.monotonic() - begun)
+
+
+def python(
+    program: str,
+    *arguments: str,
+    timeout: float,
+    interpreter: str = sys.executable,
+    options: Sequence[str] = (),
+    variables: Optional[Dict[str, str]] = None,
+) -> Outcome:
+    """Run a program of Python's; it imports this clone's packages and writes no byte code."""
+    command: List[str] = [interpreter, "-B", *options, "-c", program, *arguments]
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    return run(command, timeout, {"PYTHONPATH": path, **(variables or {})})
