@@ -1,9 +1,11 @@
 """A local HTTP server that speaks Gemini's REST wire format, as strictly as Google does, and answers as it is told.
 
 In tests: `with GeminiServer() as server: server.plan(overloaded(), answer({...}))`, then look at `server.requests`.
-By hand: `python tests/gemini_server.py --port 8899`, then `GEMINI_ENDPOINT=http://127.0.0.1:8899 GEMINI_API_KEY=test-key`.
+By hand: `python tests/gemini_server.py --port 8899`, then
+`GEMINI_ENDPOINT=http://127.0.0.1:8899 GEMINI_API_KEY=test-key`.
 Without a plan every request is answered by a made-up document that fits its response schema.
 """
+# ruff: noqa: C901, PLR0911, PLR0912 - a list of refusals reads best as one
 
 import argparse
 import json
@@ -16,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 
 KEY = "test-key"
 MODELS = ("gemini-flash-lite-latest", "gemini-flash-latest", "gemini-2.5-flash")
@@ -168,7 +170,7 @@ class GeminiServer:
         self.url = f"http://127.0.0.1:{self.port}"
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
 
-    def __enter__(self) -> "GeminiServer":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -247,9 +249,9 @@ class _Handler(BaseHTTPRequestHandler):
         raw = self.rfile.read(int(self.headers.get("content-length") or 0))
         try:
             body = json.loads(raw)
-            if not isinstance(body, dict):
-                raise TypeError
-        except (ValueError, TypeError):
+        except ValueError:
+            body = None
+        if not isinstance(body, dict):
             self._send(failure(400, "INVALID_ARGUMENT", "Invalid JSON payload received."), "", {}, "", "")
             return
         self._answer(_camel(body))
@@ -434,7 +436,5 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, default=0)
     with GeminiServer(parser.parse_args().port) as running:
         print(f"Gemini at {running.url}, key {KEY}", flush=True)
-        try:
+        with suppress(KeyboardInterrupt):
             threading.Event().wait()
-        except KeyboardInterrupt:
-            pass

@@ -1,4 +1,4 @@
-"""The enrich stage's work: a transcript in, a validated summary out. Importing it is cheap; `Enricher` loads the rest."""
+"""The enrich stage: a transcript in, a validated summary out. Importing it is cheap: `Enricher` loads the rest."""
 
 from __future__ import annotations
 

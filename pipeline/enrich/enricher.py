@@ -83,8 +83,8 @@ class Enricher:
             model: another model than `GEMINI_MODEL`.
 
         Returns:
-            The fields of the schema, and `model`, `usage` {input_tokens, output_tokens}, `latency` (seconds spent waiting
-            for Gemini), `tries` (requests), `cost_usd` (estimate; None: no price is known).
+            The fields of the schema, and `model`, `usage` {input_tokens, output_tokens}, `latency` (seconds spent
+            waiting for Gemini), `tries` (requests), `cost_usd` (estimate; None: no price is known).
 
         Raises:
             JobError: `enrich_…`; with `retry_after` where another try is worth it, `redis_unavailable`.
@@ -300,5 +300,8 @@ def _whole(reply: Reply) -> str:
 
 def _complaint(reply: Reply, unfit: UnfitAnswer) -> tuple[Turn, Turn]:
     """Return the repair round: the answer, and what is wrong with it."""
-    wrong = f"This answer does not fit the schema: {unfit}. Give the whole answer again, as JSON that fits, and nothing else."
+    wrong = (
+        f"This answer does not fit the schema: {unfit}. "
+        "Give the whole answer again, as JSON that fits, and nothing else."
+    )
     return Turn("model", reply.text), Turn("user", wrong)

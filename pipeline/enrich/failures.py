@@ -14,7 +14,14 @@ MESSAGE = 200  # characters of Google's own words that go into a job record
 
 _KEY = re.compile(r"AIza[\w-]+|(?<=api_key:)[^\s'\"]+")  # Google names a suspended key in full
 
-BLOCKED = ("SAFETY", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "IMAGE_SAFETY", "OTHER", "LANGUAGE")
+MALFORMED = ("MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "MALFORMED_RESPONSE")  # the model slipped; no filter
+BY_STATUS = {
+    401: "enrich_invalid_key",
+    403: "enrich_forbidden",
+    404: "enrich_unknown_model",
+    408: "enrich_timeout",
+    504: "enrich_timeout",
+}
 WHOLE = ("STOP", "FINISH_REASON_UNSPECIFIED", "")
 
 
@@ -25,36 +32,24 @@ def of_refusal(refusal: Refusal) -> JobError:
         return JobError("enrich_timeout", "Gemini did not answer within GEMINI_TIMEOUT")
     if refusal.kind != "answered":
         return JobError("enrich_unavailable", said)
-    status, name = refusal.status, str(refusal.body.get("status", ""))
-    if status == 429:
+    if refusal.status == 429:
         return _of_quota(refusal, said)
-    if status == 401 or _reason(refusal) in ("API_KEY_INVALID", "API_KEY_EXPIRED") or "API key not valid" in said:
-        return JobError("enrich_invalid_key", said)
-    if status == 403 or name == "FAILED_PRECONDITION":
-        return JobError("enrich_forbidden", said)
-    if status == 404:
-        return JobError("enrich_unknown_model", said)
-    if status in (408, 504):
-        return JobError("enrich_timeout", said)
-    if status >= 500:
-        return JobError("enrich_unavailable", said)
-    return JobError("enrich_invalid_request", said)
+    return JobError(_code(refusal, said), said)
 
 
 def of_reply(reply: Reply) -> JobError | None:
     """Return the error that an answer is which holds no whole document; None: it holds one."""
     if reply.blocked:
         return JobError("enrich_blocked", f"Gemini refused the prompt: {reply.blocked}")
-    if reply.finish in BLOCKED:
-        return JobError("enrich_blocked", f"Gemini broke off its answer: {reply.finish}")
     if reply.finish == "RECITATION":
         return JobError("enrich_recitation", "Gemini broke off its answer: it recited a text of others")
     if reply.finish == "MAX_TOKENS":
         return JobError("enrich_truncated", f"Gemini's answer was cut off after {reply.output_tokens} tokens")
+    if reply.finish not in WHOLE:
+        code = "enrich_empty" if reply.finish in MALFORMED else "enrich_blocked"
+        return JobError(code, f"Gemini broke off its answer: {reply.finish}")
     if not reply.text.strip():
         return JobError("enrich_empty", f"Gemini's answer is empty: {reply.finish or 'no candidate'}")
-    if reply.finish not in WHOLE:
-        return JobError("enrich_blocked", f"Gemini broke off its answer: {reply.finish}")
     return None
 
 
@@ -68,6 +63,15 @@ def until_midnight(now: datetime | None = None) -> float:
     pacific = (now or datetime.now(UTC)).astimezone(UTC) + PACIFIC
     midnight = (pacific + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
     return (midnight - pacific).total_seconds()
+
+
+def _code(refusal: Refusal, said: str) -> str:
+    """Return the code of an HTTP error other than 429."""
+    if _reason(refusal) in ("API_KEY_INVALID", "API_KEY_EXPIRED") or "API key not valid" in said:
+        return "enrich_invalid_key"
+    if refusal.body.get("status") == "FAILED_PRECONDITION":  # the region, or billing
+        return "enrich_forbidden"
+    return BY_STATUS.get(refusal.status, "enrich_unavailable" if refusal.status >= 500 else "enrich_invalid_request")
 
 
 def _of_quota(refusal: Refusal, said: str) -> JobError:

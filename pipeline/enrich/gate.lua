@@ -47,26 +47,26 @@ if limit > 0 or budget > 0 then
   local room = limit == 0 or count + ahead < limit
   local affordable = budget == 0 or count == 0 or used + tokens * (ahead + 1) <= budget
   if not (room and affordable) then
-    -- The turn comes when enough of those that went have left the window, for all in front and for this one.
-    local place = mine <= now + late and ahead or redis.call("ZCOUNT", KEYS[5], now - late, "(" .. mine)
+    -- The turn comes when enough of those that went have left the window, for all in front and for this one. Those in
+    -- front fill a window as they go; who stands behind a whole window's worth of them waits for another one.
+    local place = ahead
     if not redis.call("ZSCORE", KEYS[5], job) then
       place = redis.call("ZCOUNT", KEYS[5], now - late, "+inf")
     end
     local due = now
-    local function leaves(index) -- when the index-th request from now on leaves; those to come fill the windows after
-      if count == 0 then return now + window * index end
-      return tonumber(log[2 * ((index - 1) % count) + 2]) + window * (1 + math.floor((index - 1) / count))
+    if limit > 0 then
+      local first = count + place % limit - limit + 1
+      due = (first >= 1 and log[2 * first] + window or now) + window * math.floor(place / limit)
     end
-    if limit > 0 and count + place + 1 > limit then
-      due = leaves(count + place + 1 - limit)
-    end
-    if budget > 0 and count > 0 then
-      local excess, index = used + tokens * (place + 1) - budget, 0
-      while excess > 0 and index < 10000 do
-        index = index + 1
-        excess = excess - math.max(1, sizes[(index - 1) % count + 1])
+    if budget > 0 then
+      local each = math.max(1, math.floor(budget / math.max(1, tokens)))
+      local excess, first = used + tokens * (place % each + 1) - budget, 0
+      while excess > 0 and first < count do
+        first = first + 1
+        excess = excess - sizes[first]
       end
-      if index > 0 then due = math.max(due, leaves(index)) end
+      local at = first >= 1 and log[2 * first] + window or now
+      due = math.max(due, at + window * math.floor(place / each))
     end
     due = math.max(due, now + 50)
     redis.call("ZADD", KEYS[5], due, job)

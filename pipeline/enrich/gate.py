@@ -1,4 +1,4 @@
-"""Lets requests through to Gemini, over all workers at once: within the minute's limits, and hardly any while it is down.
+"""Lets requests through to Gemini, over all workers at once: within the minute's limits, hardly any while it is down.
 
 Who may not go is told when to come back, and waits in the queue, not in a thread. Three things can be in the way: the
 limits (`GEMINI_REQUESTS_PER_MINUTE`, `GEMINI_TOKENS_PER_MINUTE`), taken in turn, one place a job, so that a long
@@ -59,15 +59,17 @@ class Gate:
         """
         request = secrets.token_hex(8)
         keys = [self._key(name) for name in ("breaker", "probe", "pause", "log", "waiting")]
-        arguments = [
+        arguments: list[str | int] = [
             job_id,
             request,
             tokens,
             self.requests_per_window,
             self.tokens_per_window,
-            *(int(1000 * seconds) for seconds in (self.window,)),
+            _ms(self.window),
             FAILURES,
-            *(int(1000 * seconds) for seconds in (self.probe, LATE, KEPT)),
+            _ms(self.probe),
+            _ms(LATE),
+            _ms(KEPT),
         ]
         reply = cast("list[Any]", connection.client().eval(_SCRIPT, len(keys), *keys, *arguments))
         verdict, wait, outage = reply[0].decode(), reply[1] / 1000, reply[2] / 1000
@@ -93,19 +95,19 @@ class Gate:
         """Note a sign of an outage; an address that cannot be reached opens the breaker at once."""
         key = self._key("breaker")
         client = connection.client()
-        seconds, _micros = cast("tuple[int, int]", client.time())
+        seconds, _micros = client.time()
         with client.pipeline(transaction=True) as pipe:
             pipe.hincrby(key, "failures", FAILURES if unreachable else 1)
             pipe.hsetnx(key, "since", seconds * 1000)
-            pipe.pexpire(key, int(MEMORY * 1000))
+            pipe.pexpire(key, _ms(MEMORY))
             failures = int(pipe.execute()[0])
         if failures >= FAILURES:
-            client.set(self._key("probe"), "failed", px=int(self.probe * 1000), nx=True)
+            client.set(self._key("probe"), "failed", px=_ms(self.probe), nx=True)
 
     def pause(self, seconds: float) -> float:
         """Let nothing through until the day's quota may have returned; return the seconds until the next look."""
         pause = min(seconds, PAUSE)
-        connection.client().set(self._key("pause"), "quota", px=max(1, int(pause * 1000)))
+        connection.client().set(self._key("pause"), "quota", px=max(1, _ms(pause)))
         return pause
 
     def _correct(self, pipe: Any, passage: Passage, tokens: int) -> None:
@@ -119,6 +121,10 @@ class Gate:
 
     def _key(self, name: str) -> str:
         return f"{self.prefix}:{name}"
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)
 
 
 def of_settings(settings: Settings) -> Gate:

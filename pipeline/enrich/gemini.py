@@ -1,4 +1,4 @@
-"""Gemini as the rest of this room sees it: one small interface that each of Google's two SDKs serves through an adapter.
+"""Gemini as the rest of this room sees it: one small interface, served by an adapter for each of Google's two SDKs.
 
 No other module knows which SDK is in use; `GEMINI_SDK` chooses it.
 """

@@ -19,11 +19,12 @@ _NUMBER = re.compile(
 _TOKEN = re.compile(r"\[(EMAIL|PHONE|CARD|ID)-(\d+)\]")
 
 IDS = (  # modules of stdnum: numbers that name a person or account; those without check digits have a form of their own
-    "iban us.ssn us.itin gb.nino gb.nhs kr.rrn de.idnr fr.nir es.dni es.nie it.codicefiscale nl.bsn be.nn pt.cc "
+    "iban us.ssn us.itin gb.nhs kr.rrn de.idnr fr.nir es.dni es.nie it.codicefiscale nl.bsn be.nn pt.cc "
     "ch.ssn se.personnummer no.fodselsnummer dk.cpr fi.hetu pl.pesel cz.rc ro.cnp bg.egn tr.tckimlik br.cpf mx.curp "
     "cl.rut ar.cuit ca.sin au.tfn in_.aadhaar in_.pan cn.ric za.idnr il.idnr th.pin"
 ).split()
 CARD_DIGITS = range(13, 20)
+LONGEST = 42  # characters of the longest number, an IBAN in groups of four
 
 
 class Vault:
@@ -33,6 +34,7 @@ class Vault:
         self.region = region
         self._tokens: dict[str, str] = {}  # by what they stand for
         self._counts: dict[str, int] = {}
+        self._said: set[str] = set()  # what looks like a token of ours and is the speaker's
 
     def mask(self, value: Any) -> Any:
         """Return a JSON value with tokens in the place of what identifies people."""
@@ -56,15 +58,18 @@ class Vault:
         return value
 
     def _mask_text(self, text: str) -> str:
+        self._said.update(match[0] for match in _TOKEN.finditer(text))
         text = _EMAIL.sub(lambda match: self._token("EMAIL", match[0]), text)
         for start, end, kind in reversed(list(_numbers(text, self.region))):
             text = text[:start] + self._token(kind, text[start:end]) + text[end:]
         return text
 
     def _token(self, kind: str, original: str) -> str:
-        if original not in self._tokens:
+        while original not in self._tokens:
             self._counts[kind] = self._counts.get(kind, 0) + 1
-            self._tokens[original] = f"[{kind}-{self._counts[kind]}]"
+            token = f"[{kind}-{self._counts[kind]}]"
+            if token not in self._said:
+                self._tokens[original] = token
         return self._tokens[original]
 
 
@@ -72,16 +77,28 @@ def _numbers(text: str, region: str) -> Iterator[tuple[int, int, str]]:
     """Yield start, end and kind of each number that is to be masked, in their order, none of them overlapping."""
     import phonenumbers  # noqa: PLC0415 - loaded where ENRICH_REDACT is on
 
-    found = [(match.start(), match.end(), kind) for match in _NUMBER.finditer(text) if (kind := _kind(match[0]))]
-    leniency = phonenumbers.Leniency.POSSIBLE  # a number that might be one is not for others either
-    found += [
-        (match.start, match.end, "PHONE") for match in phonenumbers.PhoneNumberMatcher(text, region, leniency=leniency)
-    ]
+    found = [span for match in _NUMBER.finditer(text) for span in _known(match[0], match.start())]
+    found += [(match.start, match.end, "PHONE") for match in phonenumbers.PhoneNumberMatcher(text, region)]
     last = 0
     for start, end, kind in sorted(found, key=lambda span: (span[0], -span[1])):
         if start >= last:
             yield start, end, kind
             last = end
+
+
+def _known(run: str, offset: int) -> Iterator[tuple[int, int, str]]:
+    """Yield the stretches of a run of numbers that are known, the longest first: people say them one after another."""
+    groups = [group.span() for group in re.finditer(r"\S+", run)]
+    first = 0
+    while first < len(groups):
+        for last in range(len(groups), first, -1):
+            start, end = groups[first][0], groups[last - 1][1]
+            kind = _kind(run[start:end]) if end - start <= LONGEST else None
+            if kind:
+                yield offset + start, offset + end, kind
+                first = last - 1
+                break
+        first += 1
 
 
 def _kind(number: str) -> str | None:

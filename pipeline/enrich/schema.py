@@ -171,7 +171,7 @@ def _of_file(path: Path) -> Contract:
         raise SettingsError(f"ENRICH_SCHEMA is {str(path)!r}: {error.message}") from None
 
     def check(value: Any) -> dict[str, Any]:
-        kept = _prune(value, plain)
+        kept = _prune(value, contract.schema)
         problems = [
             f"{_place(error.absolute_path)}: {error.validator}" for error in validator(schema).iter_errors(kept)
         ]
@@ -180,14 +180,14 @@ def _of_file(path: Path) -> Contract:
         return kept
 
     contract = _contract(schema, check, str(path))
-    plain = contract.schema
     return contract
 
 
-def _contract(schema: dict[str, Any], check: Callable[[Any], dict[str, Any]], name: str) -> Contract:
+def _contract(schema: Any, check: Callable[[Any], dict[str, Any]], name: str) -> Contract:
     if not isinstance(schema, dict):
         raise SettingsError(f"ENRICH_SCHEMA is {name!r}: the schema is not an object")
-    plain = _plain(schema, schema.get("$defs", schema.get("definitions", {})), name)
+    definitions: dict[str, Any] = schema.get("$defs") or schema.get("definitions") or {}
+    plain = _plain(schema, definitions, name)
     if plain.get("type") != "OBJECT":
         raise SettingsError(f"ENRICH_SCHEMA is {name!r}: the answer must be an object")
     taken = [field for field in RESERVED if field in plain["properties"]]
@@ -202,40 +202,42 @@ def _plain(schema: Any, definitions: dict[str, Any], at: str, depth: int = 0) ->
     def fail(problem: str) -> SettingsError:
         return SettingsError(f"ENRICH_SCHEMA cannot be sent to Gemini: {at}: {problem}")
 
-    if not isinstance(schema, dict):
-        raise fail("a schema must be an object")
-    if depth > NESTING:
-        raise fail("it refers to itself")
-    if "$ref" in schema:
-        name = str(schema["$ref"]).rpartition("/")[2]
-        if name not in definitions:
-            raise fail(f"{schema['$ref']} is not in $defs")
+    if not isinstance(schema, dict) or depth > NESTING:
+        raise fail("it refers to itself" if depth > NESTING else "a schema must be an object")
+    name = str(schema.get("$ref", "")).rpartition("/")[2]
+    if name and name not in definitions:
+        raise fail(f"{schema['$ref']} is not in $defs")
+    if name:
         rest = {word: value for word, value in schema.items() if word != "$ref"}
         return _plain(definitions[name] | rest, definitions, at, depth + 1)
     schema = _one_type(schema, fail)
     found = {word: schema[word] for word in KEPT if word in schema}
     if found.get("format") not in FORMATS:
         found.pop("format", None)
-    if "const" in schema:
-        found["enum"] = [schema["const"]]
-    if "enum" in found:
-        if not all(isinstance(value, str) for value in found["enum"]):
-            raise fail("only texts can be enumerated")
-        found.setdefault("type", "string")
+    found |= _enumeration(schema, fail)
     kind = found.get("type") or ("object" if "properties" in found else None)
     if kind not in ("object", "array", "string", "number", "integer", "boolean"):
         raise fail(f"type {kind!r}")
     found["type"] = kind.upper()
+    if kind == "array":
+        found["items"] = _plain(found.get("items"), definitions, f"{at}[]", depth + 1)
     if kind == "object":
         if not found.get("properties"):
             raise fail("an object needs properties")
-        found["properties"] = {
-            name: _plain(inner, definitions, f"{at}.{name}", depth + 1) for name, inner in found["properties"].items()
-        }
+        fields = found["properties"].items()
+        found["properties"] = {name: _plain(inner, definitions, f"{at}.{name}", depth + 1) for name, inner in fields}
         found["required"] = [name for name in found.get("required", ()) if name in found["properties"]]
-    if kind == "array":
-        found["items"] = _plain(found.get("items"), definitions, f"{at}[]", depth + 1)
     return found
+
+
+def _enumeration(schema: dict[str, Any], fail: Callable[[str], SettingsError]) -> dict[str, Any]:
+    """Return the words of an enumeration, which a constant is, too; nothing: it is none."""
+    values = [schema["const"]] if "const" in schema else schema.get("enum")
+    if values is None:
+        return {}
+    if not all(isinstance(value, str) for value in values):
+        raise fail("only texts can be enumerated")
+    return {"type": "string", "enum": values}
 
 
 def _one_type(schema: dict[str, Any], fail: Callable[[str], SettingsError]) -> dict[str, Any]:

@@ -31,7 +31,8 @@ class Client:
         config = types.GenerateContentConfig(
             system_instruction=request.system,
             response_mime_type="application/json",
-            response_schema=types.Schema.model_validate(request.schema),
+            # Given as `response_schema` it would make the SDK parse the answer, and trip over one nested very deep.
+            http_options=types.HttpOptions(extra_body={"generationConfig": {"responseSchema": request.schema}}),
             max_output_tokens=request.max_output_tokens,
             temperature=0.2,
             automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),

@@ -16,13 +16,15 @@ with warnings.catch_warnings():
     # The README says both once; a worker's log need not say them at every start.
     warnings.filterwarnings("ignore", message=r"\s*All support for the `google.generativeai`", category=FutureWarning)
     warnings.filterwarnings("ignore", message=r"You are using a Python version", category=FutureWarning)
-    import google.generativeai as sdk
+    import google.generativeai as _sdk
     from google.api_core import exceptions
     from google.generativeai import client as sdk_client
     from google.generativeai import protos
     from google.protobuf import json_format
 
-# In what order a schema's words are the SDK's: a field of the same name but for these.
+sdk: Any = _sdk  # it says not what it exports
+
+# A schema's words have fields of the same name, but for these.
 _WORDS = {"type": "type_", "format": "format_", "minItems": "min_items", "maxItems": "max_items"}
 
 
@@ -33,8 +35,10 @@ class Client:
         options = {"api_endpoint": endpoint} if endpoint else None
         sdk.configure(api_key=key, transport="rest", client_options=options)
         self._options: dict[str, Any] = {"timeout": timeout, "retry": None}  # the queue tries again, not the SDK
-        for service in (sdk_client.get_default_generative_client(), sdk_client.get_default_model_client()):
-            session = service.transport._session  # noqa: SLF001 - its ten connections are not a setting
+        services: tuple[Any, ...] = (sdk_client.get_default_generative_client(), sdk_client.get_default_model_client())
+        for service in services:
+            session = service.transport._session  # noqa: SLF001 - neither its ten connections nor its
+            session._max_refresh_attempts = 0  # noqa: SLF001 - repetition of a refused request are settings
             adapter = requests.adapters.HTTPAdapter(pool_maxsize=CONNECTIONS)
             session.mount("https://", adapter)
             session.mount("http://", adapter)

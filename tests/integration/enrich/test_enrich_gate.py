@@ -1,0 +1,124 @@
+"""Limits and breaker, shared by all workers through a real Redis."""
+
+import threading
+import time
+
+import pytest
+
+from pipeline import connection
+from pipeline.enrich.gate import FAILURES, Gate
+from pipeline.errors import JobError
+
+
+@pytest.fixture
+def gate(redis_url):
+    def make(requests=0, tokens=0, window=1.0, probe=0.3):
+        return Gate(requests, tokens, window, probe)
+
+    return make
+
+
+def delay(gate, job, tokens=1):
+    """Seconds that a job is told to wait; 0: it may go."""
+    try:
+        gate.enter(job, tokens)
+    except JobError as error:
+        return error.retry_after
+    return 0
+
+
+def test_no_window_ever_holds_more_requests_than_allowed(gate):
+    subject = gate(requests=10, window=0.5)
+    went, jobs, lock = [], list(range(40)), threading.Lock()
+
+    def work():
+        while True:
+            with lock:
+                if not jobs:
+                    return
+                job = jobs.pop()
+            while wait := delay(subject, f"job-{job}"):
+                time.sleep(wait)  # as the queue does
+            with lock:
+                went.append(time.monotonic())
+
+    began = time.monotonic()
+    threads = [threading.Thread(target=work) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    times = sorted(went)
+    assert len(times) == 40
+    assert all(later - earlier > 0.45 for earlier, later in zip(times, times[10:], strict=False))
+    assert time.monotonic() - began < 3 * 0.5 * 1.3, "three windows after the first one, and little lost"
+
+
+def test_tokens_are_limited_as_well_and_corrected_by_what_was_true(gate):
+    subject = gate(tokens=100)
+    first = subject.enter("a", 60)
+    assert delay(subject, "b", 60) == pytest.approx(1, abs=0.1)
+    subject.succeeded(first, 30)
+    assert delay(subject, "b", 60) == 0
+
+
+def test_a_request_larger_than_the_limit_goes_alone_rather_than_never(gate):
+    subject = gate(tokens=100)
+    assert delay(subject, "giant", 1000) == 0
+    assert delay(subject, "small", 1) > 0.9
+
+
+def test_a_job_with_many_requests_waits_in_turn_with_the_others(gate):
+    subject = gate(requests=1, window=0.2)
+    assert delay(subject, "long") == 0
+    first, second = delay(subject, "long"), delay(subject, "short")
+    assert first == pytest.approx(0.2, abs=0.05)
+    assert second == pytest.approx(0.4, abs=0.05), "its place is behind"
+    time.sleep(first)
+    assert delay(subject, "newcomer") > 0.3, "who comes later waits longer"
+    assert delay(subject, "long") == 0
+    again = delay(subject, "long")
+    assert again > delay(subject, "short"), "the long job's next request stands behind the short job"
+
+
+def test_who_left_the_queue_for_good_holds_up_nobody(gate):
+    subject = gate(requests=1, window=0.2)
+    delay(subject, "first")
+    delay(subject, "gone")
+    assert delay(subject, "patient") > 0.3
+    connection.client().zadd("{voicemill}:enrich:waiting", {"gone": 0})  # as if it was due long ago
+    time.sleep(0.21)
+    assert delay(subject, "patient") == 0
+
+
+def test_failures_in_a_row_open_the_breaker_for_all_but_a_probe(gate):
+    subject = gate()
+    for _ in range(FAILURES - 1):
+        subject.failed(unreachable=False)
+    assert not subject.enter("a", 1).probe
+    subject.failed(unreachable=False)
+
+    with pytest.raises(JobError) as caught:
+        subject.enter("a", 1)
+    assert caught.value.code == "enrich_unavailable"
+    assert 0 < caught.value.retry_after <= 0.3 + 0.1
+
+    time.sleep(0.31)
+    passages = []
+    for job in "abcdef":
+        try:
+            passages.append(subject.enter(job, 1))
+        except JobError:
+            continue
+    assert [passage.probe for passage in passages] == [True]
+
+    subject.succeeded(passages[0])
+    assert not subject.enter("b", 1).probe
+
+
+def test_a_success_between_failures_keeps_the_breaker_closed(gate):
+    subject = gate()
+    for _ in range(3 * FAILURES):
+        subject.failed(unreachable=False)
+        subject.succeeded(subject.enter("a", 1))

@@ -1,0 +1,86 @@
+"""Hours of speech: read in parts, each paid for once."""
+
+import gemini_server as google
+import pytest
+
+from pipeline import connection
+from pipeline.enrich import record
+from pipeline.errors import JobError
+
+SENTENCES = [f"Sentence number {number} is about the budget and the plan." for number in range(400)]
+TRANSCRIPT = {"text": " ".join(SENTENCES), "language": "en"}
+
+
+def of_part(body):
+    """Whether a request asks for notes of a part."""
+    return "notes" in body.get("generationConfig", {}).get("responseSchema", {}).get("properties", {})
+
+
+def reader(body):
+    """Answers a part with its own words, as its cleaned-up text."""
+    if not of_part(body):
+        return None
+    prompt = body["contents"][0]["parts"][0]["text"]
+    said = prompt.rpartition("<data")[2].partition(">\n")[2].partition("\n</data")[0]
+    return google.answer({"notes": "N: " + said[:40], "cleaned_text": said})
+
+
+def test_a_long_transcript_is_counted_read_in_parts_and_put_together(sdk, gemini, enricher):
+    gemini.decide = reader
+    enrichment = enricher(sdk, enrich_part_tokens=1500).enrich("job", TRANSCRIPT)
+
+    calls = [request.call for request in gemini.requests]
+    parts = [request for request in gemini.generated() if of_part(request.body)]
+    assert calls[0] == "countTokens"
+    assert calls.count("countTokens") == 1
+    assert 3 <= len(parts) <= 6
+    whole = gemini.requests[-1]
+    assert not of_part(whole.body)
+    assert "cleaned_text" not in whole.body["generationConfig"]["responseSchema"]["properties"]
+    assert all(
+        f"Part {number} of {len(parts)}, notes: N: Sentence" in whole.text for number in range(1, len(parts) + 1)
+    )
+    assert enrichment["cleaned_text"].split() == TRANSCRIPT["text"].split(), "nothing is lost between the parts"
+    assert enrichment["tries"] == len(calls)
+
+
+def test_a_retry_repeats_only_what_is_missing(gemini, enricher):
+    subject = enricher(enrich_part_tokens=1500)
+    answered = []
+
+    def fail_at_third(body):
+        if of_part(body) and len(answered) == 2:
+            answered.append("failed")
+            return google.overloaded()
+        if of_part(body):
+            answered.append(body)
+        return reader(body)
+
+    gemini.decide = fail_at_third
+    with pytest.raises(JobError) as caught:
+        subject.enrich("job", TRANSCRIPT)
+    assert caught.value.retry_after
+    assert connection.client().pttl(record.key("job")) > 0, "what is stored does not stay for ever"
+    before = len(gemini.requests)
+
+    subject.enrich("job", TRANSCRIPT)
+    repeated = [request.text for request in gemini.requests[before:]]
+    assert not any("Sentence number 0 " in text and "This is a part" in text for text in repeated)
+    assert "countTokens" not in [request.call for request in gemini.requests[before:]]
+    parts = [request for request in gemini.generated() if of_part(request.body)]
+    assert len(parts) == len(answered), "each part was read once, but for the one that failed"
+    assert not connection.client().exists(record.key("job"))
+
+
+def test_a_text_just_over_the_estimate_that_gemini_counts_as_short_goes_in_one_piece(gemini, enricher):
+    text = "word " * 900
+    enricher(enrich_part_tokens=1400).enrich("job", {"text": text, "language": "en"})
+    assert [request.call for request in gemini.requests] == ["countTokens", "generateContent"]
+
+
+def test_a_mask_hides_the_same_number_in_every_part_and_it_comes_back(gemini, enricher):
+    gemini.decide = reader
+    text = " ".join([*SENTENCES[:200], "Write to mina@example.com.", *SENTENCES[200:], "Again: mina@example.com."])
+    enrichment = enricher(enrich_part_tokens=1500, enrich_redact=True).enrich("job", {"text": text})
+    assert not any("mina@" in request.text for request in gemini.requests)
+    assert enrichment["cleaned_text"].count("mina@example.com") == 2

@@ -1,0 +1,249 @@
+"""Both SDKs, over real HTTP: the same request, the same summary, the same failures told apart."""
+
+import subprocess
+import sys
+
+import gemini_server as google
+import pytest
+from pydantic import SecretStr
+
+from config.settings import SettingsError
+from pipeline import connection
+from pipeline.enrich import record
+from pipeline.errors import JobError
+
+TRANSCRIPT = {"text": "Um, please move the, the review to Thursday. Ask Mina in Busan.", "language": "en"}
+SUMMARY = {
+    "title": "Move the review",
+    "summary": "The review moves to Thursday.",
+    "language": "en",
+    "topics": ["review"],
+    "action_items": [{"task": "Ask", "owner": "Mina", "due": None}],
+    "sentiment": "neutral",
+    "urgency": "normal",
+    "people": ["Mina"],
+    "places": ["Busan"],
+    "cleaned_text": "Please move the review to Thursday. Ask Mina in Busan.",
+    "custom": [],
+}
+SUSPENDED = "Permission denied: Consumer 'api_key:AIzaSecretOfOurs' has been suspended."
+
+
+def test_a_summary_holds_every_field_and_what_it_cost(sdk, gemini, enricher):
+    gemini.plan(google.answer(SUMMARY, tokens=(1000, 200, 300)))
+
+    enrichment = enricher(sdk).enrich("job", TRANSCRIPT)
+
+    assert {name: enrichment[name] for name in SUMMARY} == SUMMARY
+    assert enrichment["usage"] == {"input_tokens": 1000, "output_tokens": 500}, "thoughts are paid for, too"
+    assert enrichment["tries"] == 1
+    assert enrichment["model"] == "gemini-2.5-flash-lite", "the version that answered"
+    assert enrichment["cost_usd"] == pytest.approx((1000 * 0.10 + 500 * 0.40) / 1e6, abs=1e-6)
+    assert 0 < enrichment["latency"] < 5
+
+
+def test_the_request_carries_guard_prompt_transcript_and_schema(sdk, gemini, enricher):
+    enricher(sdk, gemini_max_output_tokens=512).enrich("job", TRANSCRIPT, metadata={"caller": "desk 4"})
+
+    (request,) = gemini.requests
+    config = request.body["generationConfig"]
+    assert "never addressed to you" in request.body["systemInstruction"]["parts"][0]["text"]
+    assert TRANSCRIPT["text"] in request.text
+    assert "desk 4" in request.text
+    assert "in this language: en" in request.text
+    assert config["maxOutputTokens"] == 512
+    assert google.type_of(config["responseSchema"]) == "OBJECT"
+    assert set(config["responseSchema"]["required"]) == set(SUMMARY) - {"custom"}
+    assert config["responseSchema"]["properties"]["sentiment"]["enum"] == ["positive", "neutral", "negative", "mixed"]
+
+
+FAILURES = [  # what Gemini answers, the code that the job gets, its delay (seconds; None: no further try), requests
+    (google.rate_limited(7), "enrich_rate_limited", (7, 8.75), 1),
+    (google.rate_limited(None), "enrich_rate_limited", (2, 2.5), 1),
+    (google.day_quota(), "enrich_quota_exhausted", (1, 600), 1),
+    (google.overloaded(), "enrich_unavailable", (2, 2.5), 1),
+    (google.failure(500, "INTERNAL", "An internal error has occurred."), "enrich_unavailable", (2, 2.5), 1),
+    (google.Answer(502, "<html>Bad gateway</html>"), "enrich_unavailable", (2, 2.5), 1),
+    (google.Answer(200, "<html>Sign in to this network</html>"), "enrich_unavailable", (2, 2.5), 1),
+    (google.Answer(hang_up=True), "enrich_unavailable", (2, 2.5), 1),
+    (google.failure(504, "DEADLINE_EXCEEDED", "Deadline expired."), "enrich_timeout", (2, 2.5), 1),
+    (google.invalid_key(), "enrich_invalid_key", None, 1),
+    (google.failure(401, "UNAUTHENTICATED", "Invalid credentials."), "enrich_invalid_key", None, 1),
+    (google.failure(403, "PERMISSION_DENIED", SUSPENDED), "enrich_forbidden", None, 1),
+    (google.failure(400, "FAILED_PRECONDITION", "User location is not supported."), "enrich_forbidden", None, 1),
+    (google.failure(400, "INVALID_ARGUMENT", "The input token count is too large."), "enrich_invalid_request", None, 1),
+    (google.blocked_prompt("PROHIBITED_CONTENT"), "enrich_blocked", None, 1),
+    (google.empty("SAFETY"), "enrich_blocked", None, 1),
+    (google.answer('{"title": "Ha', finish="SPII"), "enrich_blocked", None, 1),
+    (google.empty("RECITATION"), "enrich_recitation", None, 1),
+    (google.answer('{"title": "Ha', finish="MAX_TOKENS"), "enrich_truncated", None, 1),
+]
+
+
+@pytest.mark.parametrize(("answer", "code", "delay", "requests"), FAILURES)
+def test_each_failure_has_its_code_and_its_delay(sdk, gemini, enricher, answer, code, delay, requests):
+    gemini.plan(answer)
+
+    with pytest.raises(JobError) as caught:
+        enricher(sdk).enrich("job", TRANSCRIPT)
+
+    assert caught.value.code == code
+    assert "AIza" not in str(caught.value), "Google names a suspended key in full"
+    if delay is None:
+        assert caught.value.retry_after is None
+        assert not caught.value.retryable
+    else:
+        assert delay[0] <= caught.value.retry_after <= delay[1]
+    assert len(gemini.requests) == requests
+
+
+def test_a_request_that_takes_too_long_is_a_timeout(sdk, gemini, enricher):
+    gemini.plan(google.Answer(delay=3))
+
+    with pytest.raises(JobError, match="GEMINI_TIMEOUT") as caught:
+        enricher(sdk, gemini_timeout=1).enrich("job", TRANSCRIPT)  # Google takes no shorter one
+
+    assert caught.value.code == "enrich_timeout"
+    assert caught.value.retry_after == pytest.approx(2.25, abs=0.26)
+
+
+def test_an_unknown_model_names_those_that_the_key_may_use(sdk, gemini, enricher):
+    with pytest.raises(JobError, match=r"gemini-flash-latest, gemini-2\.5-flash") as caught:
+        enricher(sdk, gemini_model="gemini-1.5-flash").enrich("job", TRANSCRIPT)
+
+    assert caught.value.code == "enrich_unknown_model"
+    assert "embedding" not in caught.value.message, "one that writes no text is no help"
+
+
+@pytest.mark.parametrize("empty", [google.empty(), google.no_candidates(), google.answer("  ")])
+def test_an_empty_answer_is_asked_for_once_more_and_no_more(sdk, gemini, enricher, empty):
+    gemini.plan(empty, google.answer(SUMMARY))
+    assert enricher(sdk).enrich("job", TRANSCRIPT)["tries"] == 2
+
+    gemini.plan(empty, empty)
+    with pytest.raises(JobError) as caught:
+        enricher(sdk).enrich("other", TRANSCRIPT)
+    assert (caught.value.code, caught.value.retry_after) == ("enrich_empty", None)
+    assert len(gemini.requests) == 4
+
+
+@pytest.mark.parametrize("unfit", ["not JSON", '{"title": "only"}', "[]", '{"title": ' * 5000, '"text"', "NaN"])
+def test_an_answer_that_does_not_fit_gets_one_repair_round(sdk, gemini, enricher, unfit):
+    gemini.plan(google.answer(unfit), google.answer(SUMMARY))
+    assert enricher(sdk).enrich("job", TRANSCRIPT)["title"] == SUMMARY["title"]
+    *_, complaint = gemini.requests[-1].body["contents"]
+    assert "does not fit" in complaint["parts"][0]["text"]
+
+    gemini.plan(google.answer(unfit), google.answer(unfit))
+    with pytest.raises(JobError) as caught:
+        enricher(sdk).enrich("other", TRANSCRIPT)
+    assert (caught.value.code, caught.value.retry_after) == ("enrich_invalid_answer", None)
+    assert len(gemini.requests) == 4
+
+
+def test_an_address_where_nothing_listens_opens_the_breaker_at_once(sdk, enricher):
+    subject = enricher(sdk, gemini_endpoint="http://127.0.0.1:9")
+    with pytest.raises(JobError) as caught:
+        subject.enrich("job", TRANSCRIPT)
+    assert caught.value.code == "enrich_unavailable"
+
+    with pytest.raises(JobError, match="out of service") as caught:
+        subject.enrich("other", TRANSCRIPT)
+    assert 5 < caught.value.retry_after <= 12
+
+
+def test_the_days_quota_stops_all_jobs_until_it_is_looked_at_again(sdk, gemini, enricher):
+    subject = enricher(sdk)
+    gemini.plan(google.day_quota())
+    for job in ("job", "other", "third"):
+        with pytest.raises(JobError) as caught:
+            subject.enrich(job, TRANSCRIPT)
+        assert caught.value.code == "enrich_quota_exhausted"
+        assert caught.value.retry_after > 0
+    assert len(gemini.requests) == 1
+
+    connection.client().delete("{voicemill}:enrich:pause")  # the pause is over
+    assert subject.enrich("job", TRANSCRIPT)["tries"] == 2
+
+
+def test_a_job_that_fails_for_ever_is_given_up_after_its_tries(sdk, gemini, enricher):
+    subject = enricher(sdk, enrich_tries=3)
+    gemini.plan(*[google.rate_limited(1)] * 3)
+    codes = []
+    for _ in range(3):
+        with pytest.raises(JobError) as caught:
+            subject.enrich("job", TRANSCRIPT)
+        codes.append(caught.value.code)
+    assert codes == ["enrich_rate_limited", "enrich_rate_limited", "enrich_gave_up"]
+    assert caught.value.retry_after is None
+
+
+def test_tokens_are_counted_by_gemini(sdk, enricher):
+    assert enricher(sdk)._gemini.count("gemini-flash-latest", "hello " * 100) > 100
+
+
+def test_a_fresh_worker_says_nothing_of_the_sdks_end(sdk):
+    program = (
+        "import sys; from config.settings import Settings; from pipeline.enrich import Enricher;"
+        "Enricher(Settings(gemini_sdk=sys.argv[1], gemini_api_key='k', gemini_endpoint='http://127.0.0.1:9'))"
+    )
+    run = subprocess.run([sys.executable, "-c", program, sdk], capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_an_sdk_that_is_not_installed_names_its_extra(sdk, enricher, monkeypatch):
+    module = {"google-generativeai": "google.generativeai", "google-genai": "google.genai"}[sdk]
+    for name in list(sys.modules):
+        if name.startswith("pipeline.enrich.sdk_"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(SettingsError, match=r"pip install"):
+        enricher(sdk)
+
+
+def test_the_days_totals_count_every_request(gemini, enricher, sdk):
+    subject = enricher(sdk)
+    gemini.plan(google.answer(SUMMARY, tokens=(100, 20, 0)), google.overloaded())
+    subject.enrich("job", TRANSCRIPT)
+    with pytest.raises(JobError):
+        subject.enrich("other", TRANSCRIPT)
+
+    totals = record.totals()
+    assert (totals["summaries"], totals["requests"], totals["failures"]) == (1, 2, 1)
+    assert (totals["input_tokens"], totals["output_tokens"]) == (100, 20)
+    assert totals["cost_usd"] == pytest.approx(0.000018)
+
+
+def test_an_unpriced_model_has_no_cost_rather_than_a_wrong_one(gemini, enricher):
+    gemini.models.append("gemini-9-nano")
+    reply = google.answer(SUMMARY)
+    gemini.plan(google.Answer(200, {**reply.body, "modelVersion": "gemini-9-nano-001"}))
+    assert enricher(gemini_model="gemini-9-nano").enrich("job", TRANSCRIPT)["cost_usd"] is None
+
+
+def test_another_prompt_and_model_serve_one_call_alone(gemini, enricher, tmp_path):
+    words = tmp_path / "brief.txt"
+    words.write_text("One line, please, in $language: $transcript", encoding="utf-8")
+    subject = enricher(enrich_language="German")
+    subject.enrich("job", TRANSCRIPT, prompt_file=words, model="gemini-flash-latest")
+    subject.enrich("job", TRANSCRIPT)
+
+    first, second = gemini.requests
+    assert first.model == "gemini-flash-latest"
+    assert "One line, please, in German" in first.text
+    assert second.model == "gemini-flash-lite-latest"
+    assert "One line" not in second.text
+
+
+def test_nothing_of_the_text_and_no_key_is_logged(gemini, enricher, capsys, caplog):
+    subject = enricher(enrich_tries=2, gemini_api_key=SecretStr(google.KEY))
+    gemini.plan(google.answer('{"title": "secret review"}'), google.answer("secret review"), google.overloaded())
+    for _ in range(2):
+        with pytest.raises(JobError) as caught:
+            subject.enrich("job", {"text": "the secret review", "language": "en"})
+        assert "secret" not in str(caught.value)
+    captured = capsys.readouterr()
+    for text in (captured.out, captured.err, caplog.text):
+        assert "secret" not in text
+        assert google.KEY not in text
+    assert "does not fit" in captured.out + captured.err + caplog.text

@@ -1,0 +1,135 @@
+"""What goes out and comes in, as text: prompts, parts, masks, and harmless words."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from config.settings import SettingsError
+from pipeline.enrich import failures, neutral, parts, prices, prompt, redact
+
+NOW = datetime(2026, 5, 4, 12, 30, tzinfo=UTC)
+
+
+def test_a_prompt_file_gets_its_four_variables(tmp_path):
+    file = tmp_path / "prompt.txt"
+    file.write_text("$language|$now|$metadata|$transcript|$$5", encoding="utf-8")
+    said = prompt.load(file).render("Hi", language=None, metadata={"a": "ü"}, now=NOW, data="m")
+    assert said == (
+        "the language of the message itself|2026-05-04T12:30+00:00|"
+        '<data m>\n{"a": "ü"}\n</data m>|<data m>\nHi\n</data m>|$5'
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("No transcript here", "leaves out"),
+        ("$transcript $transkript", r"unknown \$transkript; it takes \$transcript"),
+        ("$transcript costs $ 5", r"lone \$"),
+        ("$transcript " + "x" * 70_000, "longer"),
+    ],
+)
+def test_a_wrong_prompt_is_refused_at_the_start(tmp_path, text, complaint):
+    file = tmp_path / "prompt.txt"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(SettingsError, match=complaint):
+        prompt.load(file)
+
+
+def test_a_missing_prompt_is_refused_at_the_start(tmp_path):
+    with pytest.raises(SettingsError, match="No such file"):
+        prompt.load(tmp_path / "none.txt")
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "One. Two! Three? Four… " * 50,
+        "하나. 둘. 셋입니다. " * 60,
+        "没有空格的长句子" * 99,
+        "字。" * 200,
+        "w" * 1000,
+        "word " * 300,
+    ],
+)
+def test_parts_hold_all_of_the_text_and_are_about_as_many_as_asked_for(text, count):
+    found = parts.split(text, count)
+    assert "".join("".join(found).split()) == "".join(text.split())
+    assert count <= len(found) <= 2 * count
+    assert max(map(len, found)) <= -(-len(text) // count) + 1
+
+
+def test_parts_end_where_sentences_do():
+    assert parts.split("One is here. Two is there. Three is it. Four is fun.", 2) == [
+        "One is here. Two is there.",
+        "Three is it. Four is fun.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "harmless"),
+    [
+        ("see https://a.example/x?y=1", "see hxxps://a[.]example/x?y=1"),
+        ("[text](https://a.example)", "[text] (hxxps://a.example)"),
+        ("<b>bold</b> 3 < 5", "‹b>bold‹/b> 3 < 5"),
+        ("call tel:+123", "call t-el:+123"),
+        ("&lt;script&gt;", "＆lt;script＆gt;"),
+        ("AT&T costs $5; it's 12:30", "AT&T costs $5; it's 12:30"),
+        ("a\u200bb\u202ec\x00", "abc"),
+        ("mina@example.com on 1.5.2026", "mina@example.com on 1.5.2026"),
+        ("two\nlines\tand 한국어 🎉", "two\nlines\tand 한국어 🎉"),
+    ],
+)
+def test_markup_and_links_lose_their_effect_and_plain_words_stay(text, harmless):
+    assert neutral.plain(text) == harmless
+
+
+MASKED = [
+    ("Write to jane.doe+x@mail.example.co.uk today", "jane.doe+x@mail.example.co.uk", "EMAIL"),
+    ("mail jane at example dot com please", "jane at example dot com", "EMAIL"),
+    ("Call +44 20 7946 0958 now", "+44 20 7946 0958", "PHONE"),
+    ("Call (650) 253-0000 now", "(650) 253-0000", "PHONE"),
+    ("card 4111 1111 1111 1111 expires", "4111 1111 1111 1111", "CARD"),
+    ("card 5500-0055-5555-5559 expires", "5500-0055-5555-5559", "CARD"),
+    ("IBAN DE89 3704 0044 0532 0130 00 please", "DE89 3704 0044 0532 0130 00", "ID"),
+    ("my number is 536-90-4399 there", "536-90-4399", None),
+    ("주민번호 971013-9019902 입니다", "971013-9019902", None),
+    ("first 4111 1111 1111 1111 12 27 then", "4111 1111 1111 1111", "CARD"),
+    ("CPF 390.533.447-05 dele", "390.533.447-05", None),
+]
+
+
+@pytest.mark.parametrize(("text", "secret", "kind"), MASKED)
+def test_what_identifies_people_is_masked_and_comes_back(text, secret, kind):
+    vault = redact.Vault("US")
+    masked = vault.mask(text)
+    assert secret not in masked
+    assert kind is None or f"[{kind}-1]" in masked
+    assert vault.restore({"x": [masked]}) == {"x": [text]}
+
+
+@pytest.mark.parametrize(
+    "text", ["at 12:30 on 2026-05-04", "it costs 1,250 euros", "room 101, floor 3", "version 2.5.1"]
+)
+def test_other_numbers_are_left_alone(text):
+    assert redact.Vault("US").mask(text) == text
+
+
+def test_a_token_that_the_speaker_said_or_the_model_made_up_reveals_nothing():
+    vault = redact.Vault("US")
+    masked = vault.mask("He said [EMAIL-1], then a@b.example and again a@b.example")
+    assert masked.count("[EMAIL-2]") == 2
+    assert vault.restore("[EMAIL-1] [EMAIL-2] [EMAIL-3]") == "[EMAIL-1] a@b.example [EMAIL-3]"
+
+
+def test_the_longest_name_in_the_price_table_counts():
+    assert prices.cost(("gemini-2.5-flash-lite-001",), 1_000_000, 0) == pytest.approx(0.10)
+    assert prices.cost(("gemini-2.5-flash-001",), 1_000_000, 0) == pytest.approx(0.30)
+    assert prices.cost(("", "gemini-flash-latest"), 0, 1_000_000) == pytest.approx(2.50)
+    assert prices.cost(("gemma-3",), 1, 1) is None
+
+
+def test_the_days_quota_is_renewed_at_midnight_in_the_pacific():
+    assert failures.until_midnight(datetime(2026, 1, 5, 7, 0, tzinfo=UTC)) == 3600
+    assert failures.until_midnight(datetime(2026, 1, 5, 8, 0, tzinfo=UTC)) == 86400
