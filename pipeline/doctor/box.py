@@ -1,0 +1,140 @@
+"""The machine under examination: what every check may look at, and the commands that suit it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import threading
+from dataclasses import dataclass, field
+from typing import Dict, List, Optional, Tuple
+
+from config.environment import ROOT
+from pipeline.doctor import build, devices, elf, libraries, target
+
+# Packages of the package index by what they bring; the CUDA 12 series that ctranslate2 is built for.
+_PIP = {
+    ("cublas", 11): "nvidia-cublas-cu11",
+    ("cublas", 12): "nvidia-cublas-cu12",
+    ("cublas", 13): "nvidia-cublas",
+    ("cudnn", 8): "nvidia-cudnn-cu{cublas}==8.9.7.29",
+    ("cudnn", 9): "nvidia-cudnn-cu{cublas}>=9.1,<10",
+}
+
+
+@dataclass
+class Box:
+    """One machine and one question. What is costly to learn is learnt once, by whoever asks first.
+
+    Args:
+        device: `auto`, `cuda` or `cpu`: what the workers are to run on.
+        stage: the only stage to be judged; None: all.
+        target: the workers' Python.
+        variables: the effective environment, `.env` included.
+        canary: whether to run the configured model, too.
+    """
+
+    device: str
+    stage: Optional[str]
+    target: target.Target
+    variables: Dict[str, str]
+    canary: bool = False
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _known: Dict[str, object] = field(default_factory=dict)
+
+    @property
+    def driver(self) -> devices.Driver:
+        """The driver's answers, with a context on each GPU."""
+        return self._once("driver", lambda: devices.ask(context=True))  # type: ignore[no-any-return]
+
+    @property
+    def folder(self) -> Optional[str]:
+        """Where the workers' ctranslate2 is; None: nowhere."""
+        return build.locate(self.target.paths)
+
+    @property
+    def build(self) -> Optional[build.Build]:
+        """The workers' ctranslate2; None where it is missing or damaged, of which check 2 speaks."""
+        found = self._once("build", self._read)
+        return found if isinstance(found, build.Build) else None
+
+    @property
+    def damage(self) -> Optional[str]:
+        """What is wrong with the native library of ctranslate2, where it is there and broken."""
+        found = self._once("build", self._read)
+        return found if isinstance(found, str) else None
+
+    @property
+    def libraries(self) -> List[libraries.Found]:
+        """What the build wants, with the files that there are."""
+        wanted = self.build
+        if wanted is None:
+            return []
+        return self._once("libraries", lambda: libraries.find(wanted, self.target.paths))  # type: ignore[no-any-return]
+
+    def value(self, name: str, default: str = "") -> str:
+        """Return an environment variable."""
+        return self.variables.get(name) or default
+
+    def pip(self, *packages: str) -> str:
+        """Return the command that installs packages where the workers find them."""
+        words = [self.target.python, "-m", "pip", "install", *packages]
+        return " ".join(shlex.quote(word) for word in words)
+
+    def requirements(self) -> str:
+        """Return the command that installs all that the stages want, pinned."""
+        return self.pip("-r", os.path.join(str(ROOT), "requirements.txt"))
+
+    def cuda(self, kind: str) -> str:
+        """Return the command that installs `cublas` or `cudnn` as the installed build wants it."""
+        wanted = self.build
+        if wanted is None:
+            return self.requirements()
+        major = wanted.cublas if kind == "cublas" else wanted.cudnn
+        package = _PIP.get((kind, major or 0), f"nvidia-{kind}").format(cublas=wanted.cublas)
+        if kind == "cublas" and "-cu" in package:
+            release = wanted.cuda if wanted.cuda[0] == major else (major or 0, 0)
+            package += f">={release[0]}.{release[1]},<{release[0] + 1}"
+        return self.pip("--force-reinstall", "--no-deps", package) if self._has(kind) else self.pip(package)
+
+    def apt(self, *packages: str) -> str:
+        """Return the command that installs programs of the system."""
+        if not shutil.which("apt-get") and shutil.which("dnf"):
+            return "dnf install -y " + " ".join(packages)
+        prefix = "" if os.geteuid() == 0 else "sudo "
+        return f"{prefix}apt-get update && {prefix}apt-get install -y " + " ".join(packages)
+
+    def doctor(self, *arguments: str) -> str:
+        """Return the command that calls the doctor again."""
+        return " ".join([self.target.python, "-m", "pipeline", "doctor", *arguments])
+
+    def _has(self, kind: str) -> bool:
+        return any(
+            candidate.origin == "pip"
+            for library in self.libraries
+            if kind in library.name
+            for candidate in library.candidates
+        )
+
+    def _read(self) -> object:
+        if self.folder is None:
+            return None
+        try:
+            places: List[str] = [folder for folder, _ in libraries.folders(self.target.paths)]
+            return build.read(self.folder, [*places, "/usr/local/lib"]) or "missing"
+        except elf.Damaged as error:
+            return error.kind
+        except OSError as error:
+            return str(error)
+
+    def _once(self, name: str, learn):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 - any value
+        with self._lock:
+            if name not in self._known:
+                self._known[name] = learn()
+            return self._known[name]
+
+
+def gpu_memory(driver: devices.Driver) -> Tuple[str, Optional[int]]:
+    """Return name and free bytes of the GPU with most free memory."""
+    free = [(gpu.memory_free or 0, gpu.name) for gpu in driver.gpus if gpu.memory_free is not None]
+    return (max(free)[1], max(free)[0]) if free else ("", None)

@@ -1,0 +1,164 @@
+"""The Python that the workers run in, which need not be the one that the doctor runs in: asked, not imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+from dataclasses import dataclass, field
+from typing import Dict, List, Optional, Sequence, Tuple
+
+from config.environment import ROOT
+from pipeline.doctor import child
+
+TIMEOUT = 15.0  # seconds; a cold disk may be slow to give the metadata of a hundred packages
+STAGES = ("decode", "transcribe", "enrich", "backend")
+
+# Prints the interpreter's own account of itself, and name, version and requirements of each package that is reachable
+# from the names in its arguments.
+_CHILD = """
+import json, platform, sys
+from importlib import metadata
+seen, left = {}, list(sys.argv[1:])
+while left:
+    name = left.pop()
+    if name in seen:
+        continue
+    try:
+        found = metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        seen[name] = None
+        continue
+    wanted = [line for line in found.requires or [] if "extra ==" not in line and "extra==" not in line]
+    seen[name] = [found.version, wanted]
+    import re
+    left += [re.sub(r"[-_.]+", "-", re.match(r"[A-Za-z0-9._-]+", line).group()).lower() for line in wanted]
+print(json.dumps({"version": platform.python_version(), "prefix": sys.prefix, "base": sys.base_prefix,
+                  "paths": sys.path[1:], "libc": platform.libc_ver()[1], "packages": seen}))
+"""
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A package with the versions of it that will do, such as `>=4.8.1,<5`."""
+
+    name: str
+    versions: str
+
+    def __str__(self) -> str:
+        return self.name + self.versions
+
+    def accepts(self, version: str) -> bool:
+        """Tell whether a version will do; what this reading does not understand is let pass."""
+        have = numbers(version)
+        for operator, text in re.findall(r"(~=|===?|!=|<=|>=|<|>)\s*([^\s,]+)", self.versions):
+            want = numbers(text.replace(".*", ""))
+            width = max(len(have), len(want))
+            a, b = have + (0,) * (width - len(have)), want + (0,) * (width - len(want))
+            prefix = have[: len(want)] == want
+            fits = {
+                "==": prefix if text.endswith(".*") else a == b,
+                "===": a == b,
+                "!=": not prefix if text.endswith(".*") else a != b,
+                "~=": a >= b and have[: len(want) - 1] == want[:-1],
+                "<=": a <= b,
+                ">=": a >= b,
+                "<": a < b,
+                ">": a > b,
+            }[operator]
+            if not fits:
+                return False
+        return True
+
+
+@dataclass(frozen=True)
+class Target:
+    """The workers' Python: its path, and what it told of itself. `outcome` is how it ended when it was asked.
+
+    `packages` holds version and requirements by name, None for what is not installed; `paths` are its import paths.
+    """
+
+    python: str
+    outcome: Optional[child.Outcome]
+    version: Tuple[int, ...] = ()
+    virtual: bool = False
+    paths: Tuple[str, ...] = ()
+    libc: Tuple[int, ...] = ()
+    packages: Dict[str, Optional[Tuple[str, Tuple[str, ...]]]] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether it answered."""
+        return bool(self.version)
+
+
+def numbers(version: str) -> Tuple[int, ...]:
+    """Return the leading numbers of a version."""
+    match = re.match(r"v?(\d+(?:\.\d+)*)", version.strip())
+    return tuple(int(part) for part in match.group(1).split(".")) if match else ()
+
+
+def choose(wanted: Optional[str] = None) -> str:
+    """Return the workers' Python: the one that was named, else the virtual environment's, else this clone's, else ours."""
+    if wanted:
+        return shutil.which(wanted) or wanted
+    if sys.prefix != sys.base_prefix:
+        return sys.executable
+    clone = os.path.join(str(ROOT), ".venv", "bin", "python")
+    active = os.path.join(os.environ.get("VIRTUAL_ENV", ""), "bin", "python")
+    for python in (active if os.environ.get("VIRTUAL_ENV") else "", clone):
+        if python and os.path.exists(python):
+            return python
+    return sys.executable or "python3"
+
+
+def ask(python: str) -> Target:
+    """Ask a Python what it is and which packages it has."""
+    names = sorted({requirement.name for stage in STAGES for requirement in requirements(stage)})
+    try:
+        outcome = child.python(_CHILD, *names, timeout=TIMEOUT, interpreter=python)
+    except OSError as error:
+        return Target(python, child.Outcome(127, "", str(error), 0.0))
+    if not outcome.ok:
+        return Target(python, outcome)
+    seen = json.loads(outcome.out)
+    return Target(
+        python=python,
+        outcome=outcome,
+        version=numbers(seen["version"]),
+        virtual=seen["prefix"] != seen["base"],
+        paths=tuple(path for path in seen["paths"] if path != str(ROOT)),
+        libc=numbers(seen["libc"]),
+        packages={name: (pair[0], tuple(pair[1])) if pair else None for name, pair in seen["packages"].items()},
+    )
+
+
+def requirements(stage: Optional[str], python: Sequence[int] = sys.version_info[:2]) -> List[Requirement]:
+    """Return what `pyproject.toml` asks for a stage, or for all; read without a TOML library, which 3.10 lacks."""
+    with open(os.path.join(str(ROOT), "pyproject.toml"), encoding="utf-8") as file:
+        text = file.read()
+    found: List[Requirement] = []
+    for name in ["dependencies", *([stage] if stage else STAGES)]:
+        block = re.search(rf"^{name}\s*=\s*\[(.*?)\]", text, re.MULTILINE | re.DOTALL)
+        for line in re.findall(r"^\s*\"([^\"]+)\"", block.group(1), re.MULTILINE) if block else []:
+            requirement = parse(line, python)
+            if requirement and requirement not in found:
+                found.append(requirement)
+    return found
+
+
+def parse(line: str, python: Sequence[int]) -> Optional[Requirement]:
+    """Read a requirement; None where its marker does not apply, or is one that cannot be judged here."""
+    text, _, marker = line.partition(";")
+    match = re.match(r"\s*([A-Za-z0-9._-]+)(?:\[[^\]]*\])?\s*\(?([^)]*)\)?", text)
+    if not match:
+        return None
+    if marker:
+        condition = re.match(r"\s*python_version\s*(\S+)\s*['\"]([\d.]+)['\"]\s*$", marker)
+        here = ".".join(str(part) for part in python[:2])
+        if not condition or not Requirement("python", "".join(condition.groups())).accepts(here):
+            return None
+    name = re.sub(r"[-_.]+", "-", match.group(1)).lower()
+    return Requirement(name, match.group(2).replace(" ", ""))
