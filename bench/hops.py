@@ -1,0 +1,177 @@
+"""What the queue itself costs: three no-op hops on an idle system, a backlog, and an idle worker's commands.
+
+    python bench/hops.py [--messages 200] [--backlog 3000]
+
+Each figure is taken from Voicemill's broker and from Dramatiq's own, in turn, with real worker processes of the
+`dramatiq` command on a Valkey of their own. Writes bench/results/hops.json; the exit code is 1 where a floor is missed.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import redis
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from pipeline.commands.embedded import valkey  # noqa: E402 - the repository is not installed
+
+STAGES = ("one", "two", "three")
+FLOORS = {"p50": 15.0, "p95": 40.0, "throughput": 0.9, "idle": 0.8}  # ms, ms, share of stock's, commands/s a process
+IDLE = 30.0  # seconds over which an idle system's commands are counted
+
+ACTORS = """
+import os, sys
+sys.path.insert(0, {root!r})
+import dramatiq, redis
+from dramatiq import Message
+
+stage, following = {stage!r}, {following!r}
+if {ours}:
+    from actors.broker import Broker, Stopping
+    from actors.retries import Retries
+    from dramatiq.middleware import CurrentMessage
+    broker = Broker(middleware=[Stopping(), CurrentMessage(), Retries()])
+else:
+    from dramatiq.brokers.redis import RedisBroker
+    broker = RedisBroker(url=os.environ["REDIS_URL"], namespace="{{voicemill}}")
+dramatiq.set_broker(broker)
+results = redis.Redis.from_url(os.environ["REDIS_URL"])
+
+@dramatiq.actor(queue_name=stage, actor_name=stage)
+def hop(name):
+    if following:
+        broker.enqueue(Message(following, following, (name,), {{}}, {{}}))
+    else:
+        results.rpush("arrived", name)
+"""
+
+
+class System:
+    """Three worker processes of one broker, running."""
+
+    def __init__(self, folder, url, *, ours):
+        self.client = redis.Redis.from_url(url)
+        self.workers = []
+        for stage, following in zip(STAGES, (*STAGES[1:], None), strict=True):
+            module = f"hop_{stage}_{'ours' if ours else 'stock'}"
+            text = ACTORS.format(root=str(ROOT), stage=stage, following=following, ours=ours)
+            (folder / f"{module}.py").write_text(text)
+            command = [sys.executable, "-m", "dramatiq", module, "-p", "1", "-t", "8", "--path", str(folder)]
+            environment = os.environ | {"REDIS_URL": url, "PYTHONPATH": str(folder)}
+            self.workers.append(
+                subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            )
+        for worker in self.workers:
+            for line in worker.stderr:
+                if "ready for action" in line:
+                    break
+        from dramatiq.brokers.redis import RedisBroker
+
+        self.producer = RedisBroker(url=url, namespace="{voicemill}", middleware=[])
+
+    def send(self, name):
+        """Send one message into the first queue."""
+        from dramatiq import Message
+
+        self.producer.enqueue(Message("one", "one", (name,), {}, {}))
+
+    def latencies(self, count):
+        """Send one message at a time into an idle system; return the milliseconds that each took."""
+        taken = []
+        for number in range(count):
+            time.sleep(0.05 + 0.1 * (number % 7) / 7)  # at no fixed phase of any poll
+            began = time.perf_counter()
+            self.send(str(number))
+            assert self.client.blpop("arrived", timeout=30)
+            taken.append((time.perf_counter() - began) * 1000)
+        return taken
+
+    def throughput(self, count):
+        """Send a backlog faster than it can be worked off; return messages a second."""
+        began = time.perf_counter()
+        for number in range(count):
+            self.send(str(number))
+        while self.client.llen("arrived") < count:
+            time.sleep(0.01)
+        seconds = time.perf_counter() - began
+        self.client.delete("arrived")
+        return count / seconds
+
+    def idle_commands(self):
+        """Return the commands a second that each worker process sends while there is nothing to do."""
+
+        def calls():
+            statistic = self.client.info("commandstats")
+            scripted = {"zadd", "sadd", "lpop", "hlen", "scard", "zrangebyscore", "keys", "hmget", "rpush", "hset"}
+            own = {"info", "client", "hello", "select"}
+            return sum(
+                row["calls"]
+                for name, row in statistic.items()
+                if name.split("_")[1].split("|")[0] not in scripted | own
+            )
+
+        time.sleep(2)
+        before = calls()
+        time.sleep(IDLE)
+        return (calls() - before) / IDLE / len(self.workers)
+
+    def stop(self):
+        """End the workers."""
+        for worker in self.workers:
+            worker.terminate()
+        for worker in self.workers:
+            worker.stderr.close()
+            worker.wait(30)
+
+
+def measure(ours, messages, backlog):
+    with tempfile.TemporaryDirectory() as folder, valkey(Path(folder) / "redis", durable=False) as url:
+        system = System(Path(folder), url, ours=ours)
+        try:
+            latencies = sorted(system.latencies(messages))
+            return {
+                "p50": statistics.median(latencies),
+                "p95": latencies[int(0.95 * len(latencies))],
+                "throughput": system.throughput(backlog),
+                "idle": system.idle_commands(),
+            }
+        finally:
+            system.stop()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--messages", type=int, default=100, help="one at a time, for the latency (100)")
+    parser.add_argument("--backlog", type=int, default=3000, help="at once, for the throughput (3000)")
+    arguments = parser.parse_args()
+    ours = measure(True, arguments.messages, arguments.backlog)
+    stock = measure(False, min(arguments.messages, 40), arguments.backlog)
+
+    print(f"{'':<36}{'Voicemill':>12}{'Dramatiq':>12}")
+    for name, label in (
+        ("p50", "three idle hops, p50 (ms)"),
+        ("p95", "three idle hops, p95 (ms)"),
+        ("throughput", "backlog (messages/s)"),
+        ("idle", "idle commands/s a process"),
+    ):
+        print(f"{label:<36}{ours[name]:>12.2f}{stock[name]:>12.2f}")
+    results = ROOT / "bench" / "results"
+    results.mkdir(exist_ok=True)
+    (results / "hops.json").write_text(json.dumps({"voicemill": ours, "dramatiq": stock}, indent=2) + "\n")
+    missed = [name for name in ("p50", "p95", "idle") if ours[name] > FLOORS[name]]
+    share = ours["throughput"] / stock["throughput"]
+    missed += ["throughput"] if share < FLOORS["throughput"] else []
+    print(f"{'MISS: ' + ', '.join(missed) if missed else 'PASS'}: throughput {share:.2f} times Dramatiq's")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
