@@ -59,7 +59,7 @@ def prompts(count: int | None = None, seed: int = 0) -> list[Prompt]:
             if usable and (SOUNDS / f"{name.strip()}.wav").is_file():
                 texts[name.strip()] = text.strip()
     names = sorted(texts)
-    np.random.RandomState(seed).shuffle(names)  # noqa: NPY002 - the generator whose order the first figures used
+    np.random.RandomState(seed).shuffle(names)
     return [Prompt(name, load(SOUNDS / f"{name}.wav"), texts[name]) for name in names[:count]]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import os
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -34,7 +36,9 @@ MOST_FAILURES = 2  # batches that may end badly with a window on board before it
 STARTS = 2  # attempts to bring a slot back
 BATCH = {"cpu": 8, "cuda": 32}  # windows; on a CPU more bring nothing, on a GPU they are halved where memory ends
 SHARES = {"cpu": 2, "cuda": 1}  # batches that what waits is divided into for each slot: a CPU's must end together
+SECONDS = {"cpu": 40.0, "cuda": math.inf}  # of audio in a batch: on two cores about a third of a second's work
 IDLE = 60.0  # seconds after which an idle slot proves itself again
+LONG = 120.0  # seconds; the silences of a longer message are found in the background, so that short ones pass it by
 GROWTH = 2 * 1024**3  # bytes that a slot's process may hold more than when it started, before it is replaced
 
 log = structlog.get_logger(__name__)
@@ -91,8 +95,9 @@ class Engine:
         self._degraded = degraded
         self._idle, self._growth = idle, growth
         self._batch = BATCH[specs[0].device]
-        self._scheduler = Scheduler(SHARES[specs[0].device] * len(specs))
+        self._scheduler = Scheduler(SHARES[specs[0].device] * len(specs), SECONDS[specs[0].device])
         self._stopping = False
+        self._background = ThreadPoolExecutor(1, "cutter", initializer=_give_way)
         self._slots = [Slot(spec, timeout) for spec in specs]
         self._ready: list[Future[SlotInfo]] = [Future() for _ in specs]
         self._threads = [
@@ -133,7 +138,7 @@ class Engine:
     def submit(
         self, audio: np.ndarray, options: Options, on_progress: Callable[[int, int], None] | None = None
     ) -> Future[Transcript]:
-        """Take a message in and return the future of its transcript; its silences are found in the calling thread.
+        """Take a message in and return the future of its transcript; a short one is cut in the calling thread.
 
         Args:
             audio: float32 samples of shape (n,) at 16 kHz.
@@ -152,16 +157,30 @@ class Engine:
             return future
         if not self._info.multilingual:
             options = replace(options, language="en")
-        message = Message(options, cut(audio, self._info.window), duration, future, on_progress)
+        if duration > LONG:
+            self._background.submit(self._admit, audio, options, future, on_progress)
+        else:
+            self._admit(audio, options, future, on_progress)
+        return future
+
+    def _admit(
+        self,
+        audio: np.ndarray,
+        options: Options,
+        future: Future[Transcript],
+        on_progress: Callable[[int, int], None] | None,
+    ) -> None:
+        """Cut a message into windows and let them wait for their turns."""
+        message = Message(options, cut(audio, self._info.window), len(audio) / SAMPLE_RATE, future, on_progress)
         if not message.windows:
             message.deliver(self._info, self._degraded)
         elif not self._scheduler.add(message):
             message.fail(self._gone())
-        return future
 
     def stop(self, timeout: float = 30.0) -> None:
         """Let running batches finish within `timeout` seconds; what still waits fails with `worker_stopped`."""
         self._stopping = True
+        self._background.shutdown(wait=True, cancel_futures=True)
         unfinished = self._scheduler.close()
         for thread in self._threads:
             thread.join(timeout)
@@ -270,3 +289,8 @@ class Engine:
         if not self.slots:
             for message in self._scheduler.close():
                 message.fail(self._gone())
+
+
+def _give_way() -> None:
+    """Let the calling thread have what the slots leave of the cores (Linux gives every thread its own niceness)."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)

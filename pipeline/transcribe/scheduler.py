@@ -6,6 +6,7 @@ waits when a slot falls free is the batch. This is the one place of the engine w
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from dataclasses import replace
@@ -25,10 +26,12 @@ class Scheduler:
 
     Args:
         shares: a batch holds at most one of this many parts of what waits, so that all slots have work.
+        seconds: most audio in a batch of several windows: what comes meanwhile waits until it is done.
     """
 
-    def __init__(self, shares: int = 1) -> None:
-        self.shares = shares
+    def __init__(self, shares: int = 1, seconds: float = math.inf) -> None:
+        self._shares = shares
+        self._seconds = seconds
         self._changed = threading.Condition()
         self._turns: deque[Message] = deque()  # messages of which a window may go, in the order of their turns
         self._alone: deque[Task] = deque()  # windows whose batch ended badly: each is tried by itself, before the rest
@@ -101,7 +104,7 @@ class Scheduler:
                 return [task]
         self._forget_the_cancelled()
         waiting = sum(message.ready for message in self._turns)
-        most = min(most, -(-waiting // self.shares))
+        most = min(most, -(-waiting // self._shares))
         batch: list[Task] = []
         while self._turns and len(batch) < most:
             taken = self._round(batch, most)
@@ -123,7 +126,8 @@ class Scheduler:
         while self._turns and len(batch) < most:
             message = self._turns.popleft()
             task = Task(message, message.waiting[0])
-            if batch and not _alike(batch[0].window, task.window):
+            seconds = sum(one.window.duration for one in (*batch, task))
+            if batch and (seconds > self._seconds or not _alike(batch[0].window, task.window)):
                 passed.append(message)
                 continue
             message.waiting.popleft()

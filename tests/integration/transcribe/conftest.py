@@ -24,10 +24,17 @@ def speak(tmp_path_factory):
     """Return a function that has espeak-ng say something: float32 at 16 kHz."""
     folder = tmp_path_factory.mktemp("speech")
 
-    def say(text: str, *, speed: int = 150) -> np.ndarray:
-        file: Path = folder / f"{abs(hash((text, speed)))}.wav"
+    def say(text: str, *, voice: str = "en") -> np.ndarray:
+        file: Path = folder / f"{abs(hash((text, voice)))}.wav"
         if not file.exists():
-            subprocess.run(["espeak-ng", "-s", str(speed), "-w", str(file), text], check=True)
+            subprocess.run(["espeak-ng", "-s", "150", "-v", voice, "-w", str(file), text], check=True)
         return load(file)
 
     return say
+
+
+@pytest.fixture(scope="session")
+def multilingual():
+    engine = Engine("bundled:base", device="cpu", replicas=1, timeout=20)
+    yield engine
+    engine.stop(5)

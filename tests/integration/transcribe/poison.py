@@ -1,0 +1,53 @@
+"""Windows that harm the process that decodes them: told by how loud they are, so that they travel like any other."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipeline.transcribe import child
+from pipeline.transcribe.failures import OutOfMemoryError
+from pipeline.transcribe.options import Options
+from pipeline.transcribe.window import Window, WindowResult
+
+LOUD = 2.0  # full scale is 1: no real message is as loud
+ROOM = 2  # windows that the small device holds
+
+Work = Sequence[tuple[Window, Options]]
+
+_honest_run = child.run
+
+
+def poisoned(work: Work) -> bool:
+    return any(np.abs(window.audio).max() > LOUD for window, _ in work)
+
+
+def abort(work: Work) -> list[WindowResult]:
+    if poisoned(work):
+        os.abort()
+    return _honest_run(work)
+
+
+def hang(work: Work) -> list[WindowResult]:
+    if poisoned(work):
+        time.sleep(3600)
+    return _honest_run(work)
+
+
+def fault(work: Work) -> list[WindowResult]:
+    return child._guarded(_fault, work)
+
+
+def _fault(work: Work) -> list[WindowResult]:
+    if poisoned(work):
+        raise RuntimeError("CUDA failed with error an illegal memory access was encountered")
+    return _honest_run(work)
+
+
+def small_device(work: Work) -> list[WindowResult]:
+    if len(work) > ROOM:
+        raise OutOfMemoryError("CUDA failed with error out of memory")
+    return _honest_run(work)

@@ -1,0 +1,114 @@
+"""What one bad message does to the others: nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import poison
+import pytest
+
+from pipeline.errors import JobError
+from pipeline.transcribe import Engine, EngineError, Options, child, slot
+
+SENTENCE = "Please move our meeting with the design team to Thursday at three."
+
+
+@pytest.fixture
+def poisonous(speak):
+    audio = speak(SENTENCE)
+    return audio * (1.5 * poison.LOUD / np.abs(audio).max())
+
+
+@pytest.fixture
+def one_slot():
+    engine = Engine("bundled:tiny.en", device="cpu", replicas=1, timeout=1.5, idle=0.3)
+    yield engine
+    engine.stop(2)
+
+
+@pytest.mark.parametrize(
+    ("harm", "code"),
+    [
+        (poison.abort, "transcribe_crashed"),
+        (poison.fault, "transcribe_crashed"),
+        (poison.hang, "transcribe_timeout"),
+    ],
+)
+def test_a_poisonous_message_fails_after_two_tries_and_its_neighbours_are_done(
+    one_slot, speak, poisonous, monkeypatch, harm, code
+):
+    monkeypatch.setattr(child, "run", harm)
+    monkeypatch.setattr(slot, "TIMEOUT_PER_SECOND", 0.2)
+    first = one_slot.slots[0].pid
+    futures = [one_slot.submit(audio, Options()) for audio in (speak(SENTENCE), poisonous, speak(SENTENCE))]
+    with pytest.raises(JobError) as caught:
+        futures[1].result(60)
+    assert caught.value.code == code
+    assert all("design team" in futures[index].result(60).text for index in (0, 2))
+    assert one_slot.slots[0].pid != first
+    assert one_slot.alive
+
+
+def test_a_lack_of_memory_makes_batches_smaller_for_good_and_costs_no_message(one_slot, speak, monkeypatch):
+    monkeypatch.setattr(child, "run", poison.small_device)
+    futures = [one_slot.submit(speak(SENTENCE), Options()) for _ in range(16)]
+    assert all("design team" in future.result(60).text for future in futures)
+    assert one_slot._batch <= poison.ROOM
+
+
+def test_a_process_that_dies_idle_is_noticed_and_replaced_before_the_next_message(one_slot, speak):
+    first = one_slot.slots[0].pid
+    os.kill(first, signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while one_slot.slots[0].pid == first and time.monotonic() < deadline:
+        time.sleep(0.05)  # the idle canary has no event to wait for
+    assert one_slot.slots[0].pid != first
+    [transcript] = one_slot.transcribe([speak(SENTENCE)])
+    assert "design team" in transcript.text
+
+
+def test_a_process_whose_memory_has_grown_is_replaced_between_two_batches(speak):
+    engine = Engine("bundled:tiny.en", device="cpu", replicas=1, growth=1024)
+    try:
+        first = engine.slots[0].pid
+        texts = [engine.transcribe([speak(SENTENCE)])[0].text for _ in range(2)]
+        assert len(set(texts)) == 1
+        assert engine.slots[0].pid != first
+    finally:
+        engine.stop(5)
+
+
+def test_an_engine_whose_last_slot_cannot_come_back_fails_what_waits(one_slot, speak, poisonous, monkeypatch, tmp_path):
+    only = one_slot._slots[0]
+    monkeypatch.setattr(only, "spec", dataclasses.replace(only.spec, path=tmp_path))  # its model's folder is empty now
+    monkeypatch.setattr(child, "run", poison.abort)
+    future = one_slot.submit(poisonous, Options())
+    with pytest.raises(JobError) as caught:
+        future.result(60)
+    assert caught.value.code == "gpu_unfit"
+    assert not one_slot.alive
+    with pytest.raises(JobError, match="gpu_unfit"):
+        one_slot.submit(speak(SENTENCE), Options()).result(5)
+
+
+def test_stopping_lets_running_batches_finish_and_hands_the_rest_back(speak):
+    engine = Engine("bundled:tiny.en", device="cpu", replicas=1)
+    futures = [engine.submit(speak(SENTENCE), Options()) for _ in range(30)]
+    futures[0].result(60)
+    engine.stop(20)
+    outcomes = [future.exception(1) for future in futures]
+    codes = {error.code for error in outcomes if error is not None}
+    assert codes == {"worker_stopped"}
+    assert outcomes.count(None) >= 1
+    assert not any(Path(f"/proc/{slot.pid}").exists() for slot in engine.slots)
+
+
+def test_an_engine_for_a_gpu_that_is_not_there_does_not_start(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(EngineError, match="No GPU is visible"):
+        Engine("bundled:tiny.en", device="cuda")

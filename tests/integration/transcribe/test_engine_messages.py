@@ -1,0 +1,127 @@
+"""Every kind of message that people send, and every option they may ask for."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from pipeline.errors import JobError
+from pipeline.transcribe import Options
+
+SENTENCE = "Please move our meeting with the design team to Thursday at three."
+RATE = 16_000
+
+
+def noise(seconds: float, loudness: float = 0.1) -> np.ndarray:
+    return np.random.default_rng(1).normal(0, loudness, int(seconds * RATE)).astype(np.float32)
+
+
+def chords(seconds: float) -> np.ndarray:
+    time = np.arange(int(seconds * RATE)) / RATE
+    notes = [262 * 2 ** (step / 12) for step in (0, 4, 7, 12)]
+    beat = 0.5 + 0.5 * np.sign(np.sin(2 * np.pi * 2 * time))
+    return (0.1 * beat * sum(np.sin(2 * np.pi * note * time) for note in notes)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "audio",
+    [np.zeros(RATE, np.float32), np.zeros(0, np.float32), noise(6), chords(6), noise(0.1)],
+    ids=["silence", "nothing", "noise", "music", "a tenth of a second"],
+)
+def test_what_holds_no_voice_gives_no_words(engine, audio):
+    [transcript] = engine.transcribe([audio])
+    assert (transcript.text, transcript.no_speech) == ("", True)
+
+
+def test_a_voice_in_noise_clipped_or_from_a_telephone_is_understood(engine, speak):
+    clean = speak(SENTENCE)
+    telephone = np.repeat(clean[::2], 2)  # what 8 kHz leaves
+    for audio in (clean + noise(len(clean) / RATE, 0.005)[: len(clean)], np.clip(clean * 3, -1, 1), telephone):
+        [transcript] = engine.transcribe([audio])
+        assert "meeting" in transcript.text.lower()
+
+
+def test_a_long_message_is_cut_at_silences_and_every_sentence_comes_once(engine, speak):
+    days = ["Monday", "Tuesday", "Thursday", "Friday", "Saturday", "Sunday"]
+    gap = np.zeros(RATE * 3, np.float32)
+    parts = [part for day in days for part in (speak(f"Please move our meeting to {day} at three."), gap)]
+    seen: list[tuple[int, int]] = []
+    transcript = engine.submit(np.concatenate(parts), Options(), lambda *done: seen.append(done)).result(60)
+    assert [transcript.text.count(day) for day in days] == [1] * len(days)
+    starts = [segment.start for segment in transcript.segments]
+    assert starts == sorted(starts)
+    assert transcript.segments[-1].end <= transcript.duration
+    assert sorted(done for done, _ in seen) == list(range(1, seen[0][1] + 1))
+
+
+def test_words_have_times_and_probabilities_where_they_are_wanted(engine, speak):
+    [plain, timed] = engine.transcribe([speak(SENTENCE)] * 2, [Options(), Options(word_timestamps=True)])
+    assert all(segment.words is None for segment in plain.segments)
+    words = [word for segment in timed.segments for word in segment.words or ()]
+    assert len(words) >= 10
+    assert all(0 <= one.start <= one.end <= two.start + 1e-6 for one, two in pairwise(words))
+    assert all(0 < word.probability <= 1 for word in words)
+    assert words[-1].end <= timed.duration
+
+
+def test_hotwords_and_a_prompt_bend_the_spelling_of_their_own_message_alone(engine, speak):
+    audio = speak("Please call Kathryn about the Voicemill project.")
+    plain, prompted, hot = engine.transcribe(
+        [audio] * 3, [Options(), Options(prompt="Voicemill, Kathryn."), Options(hotwords="Voicemill Kathryn")]
+    )
+    assert plain.text
+    assert "Voicemill" in prompted.text + hot.text
+    assert "Voicemill" not in plain.text
+
+
+def test_messages_of_different_languages_and_tasks_share_an_engine(multilingual, speak):
+    german = speak("Guten Morgen, die Besprechung beginnt heute um drei Uhr.", voice="de")
+    wishes = [Options(), Options(language="de"), Options(language="de", task="translate"), Options(language="en")]
+    detected, given, translated, english = multilingual.transcribe([german] * 3 + [speak(SENTENCE)], wishes)
+    assert (detected.language, given.language) == ("de", "de")
+    assert 0 < (detected.language_probability or 0) <= 1
+    assert given.language_probability is None
+    assert "Guten Morgen" in given.text
+    assert "morning" in translated.text.lower()
+    assert "design team" in english.text
+
+
+def test_a_long_message_s_language_is_detected_once_and_for_all_of_it(multilingual, speak):
+    sentences = [
+        SENTENCE,
+        "The train to the airport leaves from platform seven in the morning.",
+        "She bought apples, bread and a bottle of milk at the market.",
+        "It has been raining for a week and the river is very high.",
+        "Call the doctor before noon and ask about the results of the test.",
+    ]
+    gap = np.zeros(RATE, np.float32)
+    audio = np.concatenate([part for sentence in sentences for part in (speak(sentence), gap)])
+    [transcript] = multilingual.transcribe([audio])
+    assert transcript.language == "en"
+    assert transcript.language_probability is not None
+    found = [word for word in ("meeting", "airport", "milk", "river", "doctor") if word in transcript.text]
+    assert len(found) >= len(sentences) - 1, transcript.text
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        (Options(language="klingon"), "invalid_options"),
+        (Options(task="sing"), "invalid_options"),
+        (Options(max_duration=0.5), "too_long"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_any_work(multilingual, options, code):
+    with pytest.raises(JobError) as caught:
+        multilingual.submit(np.zeros(RATE, np.float32), options).result(1)
+    assert caught.value.code == code
+
+
+def test_a_cancelled_message_leaves_the_engine_to_the_others(engine, speak):
+    gone = engine.submit(np.concatenate([speak(SENTENCE)] * 10), Options())
+    gone.cancel()
+    [transcript] = engine.transcribe([speak(SENTENCE)])
+    assert gone.cancelled()
+    assert "design team" in transcript.text

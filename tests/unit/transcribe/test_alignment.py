@@ -1,0 +1,52 @@
+"""From aligned words to segments on the message's own clock."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+
+from pipeline.transcribe import align
+from pipeline.transcribe.guard import Draft
+from pipeline.transcribe.window import Piece, Window
+
+# Two sentences, the second after a pause of 5 s of which the window keeps only the margins.
+WINDOW = Window(
+    np.zeros(16_000 * 4, np.float32), (Piece(0.0, 10.0, 12.0), Piece(2.0, 17.0, 19.0)), ((10.2, 11.8), (17.2, 18.8))
+)
+
+
+def timing(word: str, start: float, end: float) -> dict[str, object]:
+    return {"word": word, "tokens": [1], "start": start, "end": end, "probability": 0.9}
+
+
+def draft(text: str) -> Draft:
+    return Draft((1, 2), text, -0.1, 0.0, "en", None, True)
+
+
+def test_times_are_the_message_s_although_the_pause_was_cut_out():
+    timings = [timing(" One.", 0.0, 1.0), timing(" Two", 1.9, 3.0), timing(" three.", 3.0, 4.0)]
+    one, two = align.segments(WINDOW, draft("One. Two three."), timings, keep_words=True)
+    assert (one.start, one.text) == (10.2, "One.")
+    assert (two.start, two.end, two.text) == (17.2, 18.8, "Two three.")
+    assert [word.word for word in two.words or ()] == [" Two", " three."]
+
+
+def test_without_aligned_words_the_vad_gives_the_times():
+    [only] = align.segments(WINDOW, draft("One two."), [], keep_words=False)
+    assert (only.start, only.end, only.words) == (10.2, 18.8, None)
+
+
+def test_a_pause_ends_a_segment_without_a_full_stop():
+    timings = [timing(" one", 0.2, 1.6), timing(" two", 2.3, 3.8)]
+    assert [segment.text for segment in align.segments(WINDOW, draft("one two"), timings, keep_words=False)] == [
+        "one",
+        "two",
+    ]
+
+
+def test_words_never_overlap_and_never_run_backwards():
+    timings = [timing(" one", 0.5, 1.5), timing(" two", 1.2, 1.1), timing(" three", 1.0, 3.9)]
+    [*segments] = align.segments(WINDOW, draft("one two three"), timings, keep_words=True)
+    words = [word for segment in segments for word in segment.words or ()]
+    assert all(one.start <= one.end <= two.start for one, two in pairwise(words))

@@ -1,0 +1,60 @@
+"""The signs that make a decoding doubtful."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.transcribe import guard, hallucinations
+from pipeline.transcribe.guard import Draft
+
+
+def draft(text: str, *, logprob: float = -0.2, short: bool = True, language: str = "en", tokens: int = 10) -> Draft:
+    return Draft(tuple(range(tokens)), text, logprob, 0.01, language, None, short)
+
+
+PANGRAMS = (
+    "The quick brown fox jumps over the lazy dog. Pack my box with five dozen liquor jugs. How vexingly quick daft "
+    "zebras jump. Sphinx of black quartz, judge my vow. Waltz, bad nymph, for quick jigs vex."
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("Please increase that limit. Please increase that limit.", "a phrase repeated"),  # a loop too short for zlib
+        ("Press three. Press three.", "a phrase repeated"),
+        ("the the meeting", "a phrase repeated"),
+        ("one two three four five six seven eight nine ten eleven twelve thirteen fourteen " * 2, "a phrase repeated"),
+        (PANGRAMS, "too many words"),
+        ("Yes.", "too few words"),
+        ("You have five new messages in your inbox.", None),
+    ],
+)
+def test_a_short_look_is_doubted_for_what_it_wrote(text, reason):
+    assert guard.doubt(draft(text), seconds=5.5, speech=5.0) == reason
+
+
+def test_a_full_look_is_doubted_by_openai_s_thresholds_alone():
+    assert guard.doubt(draft("Press three. Press three.", short=False), 5, 5) is None
+    assert guard.doubt(draft("Fine.", short=False, logprob=-0.9), 5, 5) is None
+    assert guard.doubt(draft("Fine.", short=False, logprob=-1.1), 5, 5) == "improbable"
+    assert guard.doubt(draft("again and " * 60, short=False), 30, 30) == "compressible"
+
+
+def test_a_decoding_that_spends_its_token_budget_is_a_loop():
+    assert guard.doubt(draft("some words", tokens=guard.budget(2)), 2, 2) == "too many tokens"
+
+
+def test_an_aligned_word_that_fills_seconds_of_speech_hides_what_was_left_out():
+    assert guard.doubt(draft("a sentence and another one here"), 12, 9, longest_word=4) == "speech without words"
+
+
+def test_a_script_without_blanks_is_judged_by_its_characters():
+    assert guard.doubt(draft("明日の会議は三時に変更になりました", language="ja"), 5.5, 5.0) is None
+
+
+def test_a_subtitler_s_phrase_is_dropped_only_where_the_model_doubts_the_voice():
+    unsure = Draft((1,), "Thank you for watching!", -0.3, 0.6, "en", None, True)
+    sure = Draft((1,), "Thank you.", -0.2, 0.01, "en", None, True)
+    assert hallucinations.hallucinated(unsure)
+    assert not hallucinations.hallucinated(sure)

@@ -1,0 +1,107 @@
+"""The order in which windows of many messages go."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+
+import numpy as np
+
+from pipeline.transcribe import Options
+from pipeline.transcribe.message import Message, Task
+from pipeline.transcribe.scheduler import Scheduler
+from pipeline.transcribe.window import Piece, Window, WindowResult
+
+
+def window(seconds: float) -> Window:
+    return Window(np.zeros(int(seconds * 16_000), np.float32), (Piece(0, 0, seconds),), ((0, seconds),))
+
+
+def message(*seconds: float, language: str | None = "en") -> Message:
+    return Message(Options(language=language), [window(length) for length in seconds], sum(seconds), Future())
+
+
+def result(language: str = "ko") -> WindowResult:
+    return WindowResult((), language, 0.9, "quick")
+
+
+def take(scheduler: Scheduler, most: int = 8) -> list[Task]:
+    batch = scheduler.take(most, timeout=0.01)
+    assert batch is not None
+    return batch
+
+
+def test_windows_of_different_messages_share_a_batch():
+    scheduler, messages = Scheduler(), [message(3) for _ in range(3)]
+    for one in messages:
+        scheduler.add(one)
+    assert [task.message for task in take(scheduler)] == messages
+
+
+def test_a_long_recording_gets_one_window_a_turn_while_others_wait():
+    scheduler, hour, short = Scheduler(), message(*[20] * 50), [message(3) for _ in range(4)]
+    for one in (hour, *short):
+        scheduler.add(one)
+    order = [[task.message is hour for task in take(scheduler, 4)] for _ in range(3)]
+    assert order == [[True], [False] * 4, [True] * 4]  # alone at last, it may fill the batch
+
+
+def test_a_batch_holds_windows_of_similar_length_only():
+    scheduler = Scheduler()
+    for seconds in (20, 3, 18, 8):
+        scheduler.add(message(seconds))
+    lengths = [[task.window.duration for task in take(scheduler)] for _ in range(2)]
+    assert lengths == [[20, 18], [3, 8]]
+
+
+def test_what_waits_is_shared_out_so_that_no_slot_idles():
+    scheduler = Scheduler(shares=4)
+    for _ in range(8):
+        scheduler.add(message(3))
+    assert len(take(scheduler)) == 2
+
+
+def test_an_idle_slot_gets_an_empty_batch_and_a_closed_scheduler_none():
+    scheduler = Scheduler()
+    assert scheduler.take(8, timeout=0.01) == []
+    waiting = message(3)
+    scheduler.add(waiting)
+    assert scheduler.close() == [waiting]
+    assert scheduler.take(8, timeout=0.01) is None
+    assert not scheduler.add(message(3))
+
+
+def test_windows_given_back_are_tried_alone_and_first():
+    scheduler = Scheduler()
+    for _ in range(3):
+        scheduler.add(message(3))
+    batch = take(scheduler)
+    scheduler.add(message(3))
+    scheduler.give_back(batch)
+    assert [len(take(scheduler)) for _ in range(4)] == [1, 1, 1, 1]
+
+
+def test_a_cancelled_message_s_windows_are_never_taken():
+    scheduler, gone, stays = Scheduler(), message(3, 3), message(3)
+    scheduler.add(gone)
+    scheduler.add(stays)
+    gone.future.cancel()
+    assert [task.message for task in take(scheduler)] == [stays]
+
+
+def test_the_longest_of_the_first_windows_tells_the_language_before_the_others_go():
+    scheduler, unknown = Scheduler(), message(2, 9, 5, language=None)
+    scheduler.add(unknown)
+    [first] = take(scheduler)
+    assert first.window.duration == 9
+    assert take(scheduler) == []
+    assert not scheduler.finish(first, result("ko"))
+    assert unknown.options.language == "ko"
+    assert {task.index for task in take(scheduler)} == {0, 2}
+
+
+def test_a_message_is_done_with_its_last_window():
+    scheduler, two = Scheduler(), message(3, 3)
+    scheduler.add(two)
+    one, other = take(scheduler)
+    assert [scheduler.finish(one, result()), scheduler.finish(other, result())] == [False, True]
+    assert scheduler.close() == []
