@@ -1,7 +1,8 @@
 """Masks what identifies people before a transcript leaves for Gemini, and puts it back into what comes home.
 
 E-mail addresses by their form; phone numbers by Google's libphonenumber; card, bank and identity numbers by the check
-digits that python-stdnum knows. Each becomes a token such as `[EMAIL-1]`, the same for the same text throughout.
+digits that python-stdnum knows; and any other number as long as those, since masking costs nothing. Each becomes a
+token such as `[EMAIL-1]`, the same for the same text throughout.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-_EMAIL = re.compile(r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+|\b[\w.+-]+ at [\w-]+(?: dot [a-z]{2,10})+\b")
+_EMAIL = re.compile(
+    r"[\w.+%-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+|\b[\w.+-]{1,64} at [\w-]{1,63}(?: dot [a-z]{2,10})+\b"
+)
 _NUMBER = re.compile(
     r"(?<![\w-])[A-Z]{0,6}\d(?:[ .-]?[A-Z\d]){5,32}(?![\w-])|(?<![\w-])[A-Z]{2}\d{2}(?:[ -]?[A-Z\d]){11,30}\b"
 )
-_TOKEN = re.compile(r"\[(EMAIL|PHONE|CARD|ID)-(\d+)\]")
+_TOKEN = re.compile(r"\[(EMAIL|PHONE|CARD|ID|NUMBER)-(\d+)\]")
 
 IDS = (  # modules of stdnum: numbers that name a person or account; those without check digits have a form of their own
     "iban us.ssn us.itin gb.nhs kr.rrn de.idnr fr.nir es.dni es.nie it.codicefiscale nl.bsn be.nn pt.cc "
@@ -24,6 +27,7 @@ IDS = (  # modules of stdnum: numbers that name a person or account; those witho
     "cl.rut ar.cuit ca.sin au.tfn in_.aadhaar in_.pan cn.ric za.idnr il.idnr th.pin"
 ).split()
 CARD_DIGITS = range(13, 20)
+SHORTEST = 9  # letters and digits of an identity number; dates and prices are shorter
 LONGEST = 42  # characters of the longest number, an IBAN in groups of four
 
 
@@ -60,7 +64,7 @@ class Vault:
     def _mask_text(self, text: str) -> str:
         self._said.update(match[0] for match in _TOKEN.finditer(text))
         text = _EMAIL.sub(lambda match: self._token("EMAIL", match[0]), text)
-        for start, end, kind in reversed(list(_numbers(text, self.region))):
+        for start, end, kind in reversed(_numbers(text, self.region)):
             text = text[:start] + self._token(kind, text[start:end]) + text[end:]
         return text
 
@@ -73,17 +77,23 @@ class Vault:
         return self._tokens[original]
 
 
-def _numbers(text: str, region: str) -> Iterator[tuple[int, int, str]]:
-    """Yield start, end and kind of each number that is to be masked, in their order, none of them overlapping."""
+def _numbers(text: str, region: str) -> list[tuple[int, int, str]]:
+    """Return start, end and kind of each number that is to be masked, in their order, none of them overlapping."""
     import phonenumbers  # noqa: PLC0415 - loaded where ENRICH_REDACT is on
 
-    found = [span for match in _NUMBER.finditer(text) for span in _known(match[0], match.start())]
+    found = []
+    for match in _NUMBER.finditer(text):
+        known = list(_known(match[0], match.start()))
+        long = sum(map(str.isdigit, match[0])) >= SHORTEST
+        found += known or ([(*match.span(), "NUMBER")] if long else [])
     found += [(match.start, match.end, "PHONE") for match in phonenumbers.PhoneNumberMatcher(text, region)]
-    last = 0
+    whole: list[tuple[int, int, str]] = []
     for start, end, kind in sorted(found, key=lambda span: (span[0], -span[1])):
-        if start >= last:
-            yield start, end, kind
-            last = end
+        if whole and start < whole[-1][1]:  # two that overlap become one: neither's end may show
+            whole[-1] = (whole[-1][0], max(end, whole[-1][1]), whole[-1][2])
+        else:
+            whole.append((start, end, kind))
+    return whole
 
 
 def _known(run: str, offset: int) -> Iterator[tuple[int, int, str]]:
@@ -107,6 +117,8 @@ def _kind(number: str) -> str | None:
     digits = re.sub(r"\D", "", number)
     if re.fullmatch(r"[\d .-]+", number) and len(digits) in CARD_DIGITS and luhn.is_valid(digits):
         return "CARD"
+    if sum(map(str.isalnum, number)) < SHORTEST:
+        return None
     return "ID" if any(module.is_valid(number) for module in _modules()) else None
 
 

@@ -96,6 +96,7 @@ MASKED = [
     ("my number is 536-90-4399 there", "536-90-4399", None),
     ("주민번호 971013-9019902 입니다", "971013-9019902", None),
     ("first 4111 1111 1111 1111 12 27 then", "4111 1111 1111 1111", "CARD"),
+    ("제 번호는 010-1234-5678 입니다", "010-1234-5678", "NUMBER"),
     ("CPF 390.533.447-05 dele", "390.533.447-05", None),
 ]
 
@@ -110,7 +111,15 @@ def test_what_identifies_people_is_masked_and_comes_back(text, secret, kind):
 
 
 @pytest.mark.parametrize(
-    "text", ["at 12:30 on 2026-05-04", "it costs 1,250 euros", "room 101, floor 3", "version 2.5.1"]
+    "text",
+    [
+        "at 12:30 on 2026-05-04",
+        "it costs 1,250 euros",
+        "room 101, floor 3",
+        "version 2.5.1",
+        "24 12 2026",
+        "12 000 000 won",
+    ],
 )
 def test_other_numbers_are_left_alone(text):
     assert redact.Vault("US").mask(text) == text
