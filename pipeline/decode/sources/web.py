@@ -200,7 +200,8 @@ def _request(where: Url, auth: str | None, download: _Download) -> str | None:
             response = pool.urlopen(
                 "GET", where.request_uri, headers=headers, redirect=False, retries=False, preload_content=False
             )
-            return _receive(response, download)
+            with contextlib.closing(response):
+                return _receive(response, download)
     finally:
         pool.close()
 

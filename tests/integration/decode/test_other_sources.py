@@ -1,0 +1,101 @@
+"""Sources that are neither files of the worker nor on the web."""
+
+import base64
+import io
+import uuid
+
+import pytest
+
+from pipeline import handoff
+
+
+def test_a_small_message_can_be_its_own_address(decode, voice, media, ffmpeg):
+    ffmpeg("-i", voice, "-c:a", "libopus", "-b:a", "16k", media / "v.ogg")
+    encoded = base64.b64encode((media / "v.ogg").read_bytes()).decode()
+    assert decode(f"data:audio/ogg;base64,{encoded}").duration == pytest.approx(6.72, abs=0.05)
+    assert decode(f"data:;base64,{encoded.rstrip('=')}").audio["codec"] == "opus"
+
+
+def test_a_file_may_be_named_by_its_address(decode, voice, media):
+    (media / "my voice.wav").write_bytes(voice.read_bytes())
+    assert decode(f"file://{media}/my%20voice.wav").duration > 6
+    assert decode(f"{media}/my voice.wav").duration > 6
+    assert decode("my voice.wav").duration > 6
+
+
+def test_paths_are_refused_where_there_is_no_media_root(code, voice):
+    assert code(voice, media_root=None) == "source_forbidden"
+
+
+@pytest.mark.usefixtures("redis_url")
+def test_what_a_backend_uploaded_is_decoded(decode, code, voice):
+    assert decode(handoff.upload(voice.read_bytes())).duration == pytest.approx(6.72, abs=0.01)
+    assert decode(handoff.upload(io.BytesIO(voice.read_bytes()))).duration > 6
+    assert code(handoff.upload(b"")) == "empty_source"
+    assert code(f"upload:{uuid.uuid4().hex}") == "source_not_found"
+    assert code("upload:") == "source_not_found"
+
+
+@pytest.fixture
+def stored(voice):
+    import fsspec
+
+    store = fsspec.filesystem("memory")
+    store.pipe({"/inbox/voice.wav": voice.read_bytes(), "/inbox/empty": b"", "/other/voice.wav": voice.read_bytes()})
+    yield store
+    store.rm("/", recursive=True)
+
+
+@pytest.mark.usefixtures("stored")
+def test_an_object_under_an_allowed_prefix_is_decoded(decode):
+    assert decode("memory://inbox/voice.wav", source_remotes="s3://x/, memory://inbox").duration > 6
+
+
+@pytest.mark.usefixtures("stored")
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("memory://inbox/nobody.wav", "source_not_found"),
+        ("memory://inbox/empty", "empty_source"),
+        ("memory://other/voice.wav", "source_forbidden"),
+        ("memory://inbox-2/voice.wav", "source_forbidden"),
+        ("memory://inbox/../other/voice.wav", "source_forbidden"),
+        ("memory://inbox/", "source_forbidden"),
+        ("simplecache::memory://inbox/voice.wav", "source_forbidden"),
+        ("MEMORY://inbox/voice.wav", "source_forbidden"),
+    ],
+)
+def test_every_other_object_ends_in_its_code(code, address, expected):
+    assert code(address, source_remotes="memory://inbox/") == expected
+
+
+@pytest.mark.usefixtures("stored")
+def test_an_object_that_is_too_large_is_not_kept(code):
+    assert (
+        code("memory://inbox/voice.wav", source_remotes="memory://inbox/", max_source_bytes=1000) == "source_too_large"
+    )
+
+
+def test_a_store_whose_package_is_missing_is_named(code):
+    assert code("nosuchstore://inbox/voice.wav", source_remotes="nosuchstore://inbox/") == "source_unsupported"
+
+
+def test_work_can_be_ended_by_the_fingerprint(voice, tmp_path):
+    from config.settings import Settings
+    from pipeline.decode import decode
+
+    class Known(Exception):
+        pass
+
+    seen = []
+
+    def known(fingerprint):
+        seen.append(fingerprint)
+        raise Known
+
+    settings = Settings(media_root=str(voice.parent))
+    for _ in range(2):
+        with pytest.raises(Known):
+            decode(voice.name, tmp_path, settings, on_fetched=known)
+    assert seen[0] == seen[1]
+    assert len(seen[0]) == 64

@@ -1,0 +1,157 @@
+"""Fetching over HTTP from servers that do what servers do."""
+
+import time
+
+import misbehaving
+import pytest
+
+from pipeline.decode.sources import web
+from pipeline.errors import JobError
+
+OPEN = {"source_allow_http": True, "source_allow_private": True, "fetch_timeout": 20, "fetch_read_timeout": 5}
+
+
+@pytest.fixture(scope="module")
+def message(voice):
+    return voice.read_bytes()
+
+
+@pytest.fixture
+def server(message, monkeypatch):
+    monkeypatch.setattr(web, "FIRST_PAUSE", 0.01)
+    with misbehaving.serving(message) as server:
+        yield server
+
+
+GOOD = ["good", "nolength", "chunked", "resume", "changed", "otherpart", "busyonce", "to?/good", "to?/to?/good"]
+
+
+@pytest.mark.parametrize("path", GOOD)
+def test_a_message_is_heard_however_it_is_served(server, decode, path):
+    assert decode(server.url(path), **OPEN).duration == pytest.approx(6.72, abs=0.01)
+
+
+def test_a_lost_connection_is_resumed_where_it_broke(server, decode):
+    decode(server.url("resume"), **OPEN)
+    assert [headers.get("Range") for _, headers in server.asked] == [None, "bytes=9000-"]
+
+
+BAD = {
+    "missing": "source_not_found",
+    "gone": "source_not_found",
+    "loop": "source_not_found",
+    "nowhere": "source_not_found",
+    "nocontent": "source_not_found",
+    "secret": "source_forbidden",
+    "down": "source_unavailable",
+    "busy": "source_unavailable",
+    "limited": "source_unavailable",
+    "resets": "source_unavailable",
+    "nonsense": "source_unavailable",
+    "badchunks": "source_unavailable",
+    "toolong": "source_unavailable",
+    "gigantic": "source_unavailable",
+    "unasked": "source_unavailable",
+    "bighead": "source_unavailable",
+    "empty": "empty_source",
+    "page": "undecodable",
+    "endless": "source_too_large",
+    "to?ftp://127.0.0.1/": "source_forbidden",
+    "to?file:///etc/passwd": "source_forbidden",
+    "to?data:,x": "source_forbidden",
+    "to?http://169.254.169.254/latest/meta-data/": "source_forbidden",
+    "to?http://[fe80::1]/": "source_forbidden",
+    "to?//169.254.169.254/": "source_forbidden",
+    "to?http://": "source_not_found",
+}
+
+
+@pytest.mark.parametrize(("path", "expected"), BAD.items(), ids=BAD)
+def test_what_cannot_be_had_ends_in_its_code(server, code, path, expected):
+    assert code(server.url(path), **OPEN, max_source_bytes=20_000_000) == expected
+
+
+@pytest.mark.parametrize("path", ["dribble", "dribblehead", "silent", "hangs"])
+def test_no_server_holds_a_worker_beyond_the_time_limit(server, code, path):
+    started = time.monotonic()
+    assert code(server.url(path), **OPEN | {"fetch_timeout": 0.7}) == "source_timeout"
+    assert time.monotonic() - started < 2
+
+
+def test_a_length_that_is_too_small_is_not_gone_beyond(server, decode):
+    assert decode(server.url("short"), **OPEN).duration < 5
+
+
+def test_a_servers_wish_to_wait_goes_to_the_queue(server, decode):
+    with pytest.raises(JobError) as caught:
+        decode(server.url("limited"), **OPEN)
+    assert caught.value.retry_after == 3600
+    assert caught.value.retryable
+    assert server.times("limited") == 1
+
+
+def test_a_redirect_to_a_private_address_is_not_followed(server, decode, monkeypatch):
+    """The first server is let through as a public one would be; what it points at is judged anew."""
+    from pipeline.decode.sources import addresses
+
+    real = addresses.checked
+    seen = []
+
+    def lenient(host, port, rules):
+        seen.append(host)
+        return [("127.0.0.1", port)] if host == "voice.example" else real(host, port, rules)
+
+    monkeypatch.setattr(addresses, "checked", lenient)
+    start = server.url(f"to?{server.url('good')}", host="voice.example")
+    with pytest.raises(JobError, match="source_forbidden"):
+        decode(start, source_allow_http=True)
+    assert seen == ["voice.example", "127.0.0.1"]
+    assert server.times("good") == 0
+
+
+def test_credentials_go_to_their_own_server_and_no_other(server, decode, monkeypatch):
+    from pipeline.decode.sources import addresses
+
+    monkeypatch.setattr(addresses, "checked", lambda _host, port, _rules: [("127.0.0.1", port)])
+    decode(server.url(f"to?{server.url('good', host='elsewhere.example')}", credentials="me:secret@"), **OPEN)
+    assert "authorization" in {name.lower() for name in server.asked[0][1]}
+    assert "authorization" not in {name.lower() for name in server.asked[1][1]}
+    assert server.asked[1][1]["Host"].startswith("elsewhere.example")
+
+
+def test_http_is_refused_unless_allowed(server, code):
+    assert code(server.url("good"), source_allow_private=True) == "source_forbidden"
+    assert server.asked == []
+
+
+def test_an_untrusted_certificate_is_told(code, tmp_path, ffmpeg):
+    import ssl
+    import subprocess
+    import threading
+    from http.server import HTTPServer, SimpleHTTPRequestHandler
+
+    pem = tmp_path / "own.pem"
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
+    subprocess.run([*command, "-keyout", pem, "-out", tmp_path / "crt"], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "crt", pem)
+
+    class Quiet(HTTPServer):
+        def handle_error(self, *_):
+            pass
+
+    with Quiet(("127.0.0.1", 0), SimpleHTTPRequestHandler) as served:
+        served.socket = context.wrap_socket(served.socket, server_side=True)
+        thread = threading.Thread(target=served.serve_forever, args=(0.01,))
+        thread.start()
+        found = code(f"https://localhost:{served.server_port}/", source_allow_private=True)
+        served.shutdown()
+        thread.join()
+    assert found == "source_untrusted"
+
+
+def test_no_query_of_an_address_reaches_a_message(server, tmp_path, decode):
+    with pytest.raises(JobError) as caught:
+        decode(server.url("missing?signature=secret"), **OPEN)
+    assert "secret" not in str(caught.value)
