@@ -194,17 +194,24 @@ class Enricher:
             schema=contract.schema,
             max_output_tokens=self._settings.gemini_max_output_tokens,
         )
+        name = record.digest("spoiled", task.model, words.template.template, contract.schema, text)
+        spoiled = record.stored(task.job_id, name)  # by an earlier try, which had to wait for leave to ask again
+        if spoiled is None:
+            reply = self._generate(task, request)
+            try:
+                return contract.parse(_whole(reply)), reply
+            except UnfitAnswer as unfit:
+                spoiled = {"answer": reply.text, "problems": str(unfit)}
+            except JobError as error:
+                if error.code != "enrich_empty":
+                    raise self._final(task, error) from None
+                spoiled = {"answer": "", "problems": error.message}
+            log.warning("Answer does not fit the schema; asking once more", problems=spoiled["problems"])
+            record.store(task.job_id, name, spoiled, self._ttl)
+        if spoiled["answer"]:
+            request = replace(request, turns=(*request.turns, *_complaint(**spoiled)))
         reply = self._generate(task, request)
-        try:
-            return contract.parse(_whole(reply)), reply
-        except UnfitAnswer as unfit:
-            log.warning("Answer does not fit the schema; asking once more", problems=str(unfit))
-            request = replace(request, turns=(*request.turns, *_complaint(reply, unfit)))
-        except JobError as error:
-            if error.code != "enrich_empty":
-                raise self._final(task, error) from None
-            log.warning("Answer is empty; asking once more")
-        reply = self._generate(task, request)
+        record.drop(task.job_id, name)
         try:
             return contract.parse(_whole(reply)), reply
         except UnfitAnswer as unfit:
@@ -298,10 +305,10 @@ def _whole(reply: Reply) -> str:
     return reply.text
 
 
-def _complaint(reply: Reply, unfit: UnfitAnswer) -> tuple[Turn, Turn]:
+def _complaint(answer: str, problems: str) -> tuple[Turn, Turn]:
     """Return the repair round: the answer, and what is wrong with it."""
     wrong = (
-        f"This answer does not fit the schema: {unfit}. "
+        f"This answer does not fit the schema: {problems}. "
         "Give the whole answer again, as JSON that fits, and nothing else."
     )
-    return Turn("model", reply.text), Turn("user", wrong)
+    return Turn("model", answer), Turn("user", wrong)

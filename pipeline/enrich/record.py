@@ -100,6 +100,11 @@ def store(job_id: str, name: str, value: Any, ttl: float) -> None:
         pipe.execute()
 
 
+def drop(job_id: str, name: str) -> None:
+    """Forget a stored piece of work."""
+    connection.client().hdel(key(job_id), f"part:{name}")
+
+
 def totals(days: int = 1) -> dict[str, Any]:
     """Return the sums of the last `days` days (UTC), today included, as `status` shows them."""
     client = connection.client()

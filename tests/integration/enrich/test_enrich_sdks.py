@@ -1,7 +1,9 @@
 """Both SDKs, over real HTTP: the same request, the same summary, the same failures told apart."""
 
+import dataclasses
 import subprocess
 import sys
+import time
 
 import gemini_server as google
 import pytest
@@ -139,6 +141,21 @@ def test_an_answer_that_does_not_fit_gets_one_repair_round(sdk, gemini, enricher
         enricher(sdk).enrich("other", TRANSCRIPT)
     assert (caught.value.code, caught.value.retry_after) == ("enrich_invalid_answer", None)
     assert len(gemini.requests) == 4
+
+
+def test_the_one_repair_round_is_remembered_where_it_must_wait_for_its_turn(gemini, enricher):
+    subject = enricher(gemini_requests_per_minute=1)
+    subject._gate = dataclasses.replace(subject._gate, window=0.3)
+    gemini.plan(google.answer("not JSON"), google.answer("nor this"))
+
+    with pytest.raises(JobError) as caught:
+        subject.enrich("job", TRANSCRIPT)
+    assert caught.value.code == "enrich_rate_limited"
+    time.sleep(caught.value.retry_after)
+    with pytest.raises(JobError) as caught:
+        subject.enrich("job", TRANSCRIPT)
+    assert caught.value.code == "enrich_invalid_answer"
+    assert len(gemini.requests) == 2
 
 
 def test_an_address_where_nothing_listens_opens_the_breaker_at_once(sdk, enricher):

@@ -1,0 +1,86 @@
+"""Short forms of the drills in `bench/enrich.py`: many jobs, a Gemini in trouble, and the queue played by a heap."""
+
+import dataclasses
+import heapq
+import random
+import threading
+import time
+
+import gemini_server as google
+
+from pipeline.errors import JobError
+
+TRANSCRIPT = {"text": "Please move the review to Thursday.", "language": "en"}
+
+
+def run(subject, jobs, threads=8):
+    """Enrich jobs as the actor does, a retry at its time, and return what became of each and how long it all took."""
+    heap, results, lock = [(0.0, job) for job in jobs], {}, threading.Condition()
+    began = time.monotonic()
+
+    def work():
+        while True:
+            with lock:
+                while len(results) < len(jobs) and (not heap or heap[0][0] > time.monotonic()):
+                    lock.wait(max(0.005, heap[0][0] - time.monotonic()) if heap else 0.05)
+                if len(results) == len(jobs):
+                    return
+                _due, job = heapq.heappop(heap)
+            try:
+                outcome = subject.enrich(job, TRANSCRIPT)["tries"]
+            except JobError as error:
+                if error.retry_after is not None:
+                    with lock:
+                        heapq.heappush(heap, (time.monotonic() + error.retry_after, job))
+                        lock.notify_all()
+                    continue
+                outcome = error.code
+            with lock:
+                results[job] = outcome
+                lock.notify_all()
+
+    workers = [threading.Thread(target=work) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return results, time.monotonic() - began
+
+
+def test_a_storm_of_failures_under_a_limit_costs_no_job_and_never_breaks_the_limit(gemini, enricher, monkeypatch):
+    monkeypatch.setattr("pipeline.enrich.enricher.MIN_BACKOFF", 0.1)
+    dice, lock = random.Random(3), threading.Lock()
+
+    def decide(_body):
+        with lock:
+            throw = dice.random()
+        if throw < 0.40:
+            return google.rate_limited(0.2) if throw < 0.30 else google.overloaded()
+        return google.answer("spoiled") if throw < 0.45 else None
+
+    gemini.decide = decide
+    subject = enricher(gemini_requests_per_minute=20, enrich_tries=20)
+    subject._gate = dataclasses.replace(subject._gate, window=0.8, probe=0.2)
+    results, _took = run(subject, [f"job-{number}" for number in range(40)])
+
+    assert len(results) == 40
+    assert {outcome for outcome in results.values() if isinstance(outcome, str)} <= {"enrich_invalid_answer"}
+    times = [request.at for request in gemini.generated()]
+    assert len(times) > 50, "there was a storm"
+    assert all(later - earlier > 0.7 for earlier, later in zip(times, times[20:], strict=False))
+
+
+def test_while_gemini_is_down_one_call_a_while_is_made_and_then_every_summary_comes(gemini, enricher, monkeypatch):
+    monkeypatch.setattr("pipeline.enrich.gate.PATIENCE", 0.3)
+    subject = enricher(enrich_tries=2)
+    subject._gate = dataclasses.replace(subject._gate, probe=0.5)
+    back = time.monotonic() + 2
+    gemini.decide = lambda _body: google.overloaded() if time.monotonic() < back else None
+    monkeypatch.setattr("pipeline.enrich.gate.FAILURES", 1)
+
+    results, took = run(subject, [f"job-{number}" for number in range(30)], threads=1)
+
+    assert all(isinstance(outcome, int) for outcome in results.values()), "probes are not held against a job"
+    failed = [request for request in gemini.requests if request.status == 503]
+    assert 3 <= len(failed) <= 5
+    assert took < 5
