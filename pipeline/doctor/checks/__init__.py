@@ -1,0 +1,1 @@
+"""The eight checks, a module each: `examine(box)` returns what it found and never raises for what a machine may do."""

@@ -1,0 +1,206 @@
+"""Check 1: is there a GPU, does its driver work, and can this card run this build? Proven by a small model that runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import Dict, List, Optional
+
+from pipeline.doctor import build, canary, child, devices
+from pipeline.doctor.box import Box
+from pipeline.doctor.findings import FAIL, Finding, finding
+
+SMI_TIMEOUT = 2.0  # seconds; it is the second witness only
+_SMI = "index,name,memory.used,memory.total,ecc.errors.uncorrected.volatile.total,retired_pages.pending"
+SHARED = 1024  # MiB in use from which other processes are worth a word
+
+# Results of the CUDA driver API (cuda.h, CUresult) that a worker may meet.
+MEANINGS = {
+    1: "invalid value",
+    2: "out of memory",
+    3: "not initialized (the container lacks its device files)",
+    34: "the library is a stub and no driver",
+    46: "the device is busy or unavailable",
+    100: "no device",
+    101: "invalid device",
+    214: "a memory error that could not be corrected",
+    304: "an error of the operating system: a device file is missing or forbidden",
+    802: "the system is not ready (its fabric manager does not run)",
+    803: "the driver's library and its kernel module differ",
+    804: "forward compatibility is not possible on this card",
+    999: "unknown",
+}
+_MISMATCH = (803, 804)
+
+
+def examine(box: Box) -> List[Finding]:
+    """Look at the driver, then at each card, then at nvidia-smi, and run a small model where all that went well."""
+    driver = box.driver
+    trouble = _driver(box, driver)
+    witness = _smi(driver)
+    if trouble:
+        return [trouble, *[found for found in witness if found.status == FAIL]]
+    cards: Dict[int, List[Finding]] = {gpu.index: _card(box, driver, gpu) for gpu in driver.gpus}
+    fit = [index for index, found in cards.items() if all(each.status != FAIL for each in found)]
+    findings = [each for found in cards.values() for each in found]
+    if fit and len(fit) < len(cards):
+        indices = ",".join(map(str, fit))
+        findings = [
+            finding("gpu_hot_spare", each.message(), name=_name(driver, index), indices=indices)
+            if each.status == FAIL
+            else each
+            for index, found in cards.items()
+            for each in found
+        ]
+    findings += witness
+    wanted = box.build
+    if fit and wanted and wanted.cublas and all(library.chosen for library in box.libraries):
+        findings.append(_canary(box))
+    return findings
+
+
+def _driver(box: Box, driver: devices.Driver) -> Optional[Finding]:
+    """Return why no GPU can be seen at all."""
+    outcome = driver.outcome
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    barred = box.value("NVIDIA_VISIBLE_DEVICES")
+    if outcome.hung:
+        return finding("driver_hangs", outcome.last, ending=outcome.ending)
+    if not outcome.ok:
+        return finding("driver_crashes", outcome.last, ending=outcome.ending)
+    if driver.missing:
+        if "cannot open shared object file" not in driver.missing:
+            return finding("driver_library_broken", driver.missing, reason=driver.missing)
+        if barred in ("void", "none", ""):
+            kernel = _kernel_module()
+            if kernel:
+                return finding("driver_not_in_container", f"{kernel}; {driver.missing}")
+            if barred:
+                return finding("gpu_hidden_from_container", driver.missing, value=barred)
+        return finding("driver_absent", driver.missing)
+    release = f"{driver.version[0]}.{driver.version[1]}"
+    evidence = f"{driver.library}: CUDA {release}, result {driver.init}"
+    wanted = box.build
+    if wanted and wanted.cublas and (0, 0) < driver.version < (wanted.cublas, 0):
+        needed = (wanted.cublas, 0)
+        return _too_old("driver_too_old", evidence, driver, needed)
+    if driver.init in _MISMATCH:
+        return finding("driver_mismatch", evidence, code=driver.init)
+    if driver.init == 100 or (driver.init == 0 and not driver.gpus):
+        if hidden is not None:
+            return finding("gpu_hidden", evidence, value=repr(hidden))
+        if barred in ("void", "none"):
+            return finding("gpu_hidden_from_container", evidence, value=barred)
+        return finding("gpu_none", evidence)
+    if driver.init != 0:
+        return finding("driver_failed", evidence, code=driver.init, meaning=MEANINGS.get(driver.init, "unknown"))
+    return None
+
+
+def _card(box: Box, driver: devices.Driver, gpu: devices.Gpu) -> List[Finding]:
+    """Judge a card by its state, then by the code that the build has for it."""
+    free = "unknown" if gpu.memory_free is None else f"{gpu.memory_free >> 20}"
+    evidence = (
+        f"GPU {gpu.index}, compute capability {gpu.capability[0]}.{gpu.capability[1]}, "
+        f"{free} of {gpu.memory_total >> 20} MiB free, driver of CUDA {driver.version[0]}.{driver.version[1]}"
+    )
+    values = {"name": gpu.name, "index": gpu.index}
+    if gpu.mode == 2:
+        return [finding("gpu_prohibited", evidence, **values)]
+    if gpu.context == 46:
+        return [finding("gpu_busy", evidence, **values)]
+    if gpu.context == 2:
+        return [finding("gpu_memory_full", evidence, **values)]
+    if gpu.context == 214:
+        return [finding("gpu_ecc_errors", evidence, **values, count="some")]
+    if gpu.context > 0:
+        meaning = MEANINGS.get(gpu.context, "unknown")
+        return [finding("gpu_broken", evidence, **values, code=gpu.context, meaning=meaning)]
+    wanted = box.build
+    if wanted is None or not wanted.core.machine_code:
+        return [finding("gpu_found", evidence, **values)]
+    if wanted.runs_as_machine_code(gpu.capability):
+        return [finding("gpu_fit", f"{evidence}; machine code for it in ctranslate2 {wanted.version}", **values)]
+    if not wanted.runs_as_ptx(gpu.capability):
+        least = min(wanted.core.machine_code)
+        capability = f"{gpu.capability[0]}.{gpu.capability[1]}"
+        return [finding("gpu_too_old", evidence, **values, capability=capability, least=f"{least[0]}.{least[1]}")]
+    if driver.version < wanted.cuda:
+        return [_too_old("driver_too_old_for_ptx", evidence, driver, wanted.cuda, gpu.name)]
+    return [finding("gpu_fit", f"{evidence}; PTX of ctranslate2 {wanted.version} to be compiled for it", **values)]
+
+
+def _too_old(code: str, evidence: str, driver: devices.Driver, needed: "tuple[int, int]", name: str = "") -> Finding:
+    return finding(
+        code,
+        evidence,
+        name=name,
+        has=f"{driver.version[0]}.{driver.version[1]}",
+        cuda=f"{needed[0]}.{needed[1]}",
+        driver=build.driver(needed),
+    )
+
+
+def _smi(driver: devices.Driver) -> List[Finding]:
+    """Hear the second witness; it speaks of what the driver's library does not tell."""
+    program = shutil.which("nvidia-smi")
+    if not program:
+        return [finding("nvidia_smi_missing")] if driver.gpus else []
+    try:
+        outcome = child.run([program, f"--query-gpu={_SMI}", "--format=csv,noheader,nounits"], SMI_TIMEOUT)
+    except OSError as error:
+        return [finding("nvidia_smi_failed", str(error), ending="it does not start")]
+    text = outcome.out + outcome.err
+    if outcome.hung:
+        return [finding("nvidia_smi_hangs", program, ending=outcome.ending)]
+    if "mismatch" in text.lower():
+        return [finding("nvidia_smi_mismatch", text.strip()[:300])]
+    if "unknown error" in text.lower():
+        return [finding("nvidia_smi_unknown_error", text.strip()[:300])]
+    if not outcome.ok:
+        return [finding("nvidia_smi_failed", outcome.last, ending=outcome.ending)] if driver.gpus else []
+    found = []
+    for line in outcome.out.splitlines():
+        cells = [cell.strip() for cell in line.split(",")]
+        if len(cells) != 6:
+            continue
+        _, name, used, total, errors, pending = cells
+        if errors.isdigit() and int(errors):
+            found.append(finding("gpu_ecc_errors", line, name=name, count=errors))
+        if pending.lower() == "yes":
+            found.append(finding("gpu_pages_pending", line, name=name))
+        if used.isdigit() and int(used) > SHARED:
+            found.append(finding("gpu_shared", line, name=name, used=used, total=total))
+    return found
+
+
+def _canary(box: Box) -> Finding:
+    """Run a small model on the GPU."""
+    run = canary.micro(box.target.python, "cuda")
+    outcome = run.outcome
+    again = box.doctor("--device", "cuda", "--stage", "transcribe")
+    if outcome.hung:
+        cache = "/workspace/cuda-cache" if os.path.isdir("/workspace") else "~/.nv/ComputeCache"
+        return finding("canary_hangs", outcome.last, ending=outcome.ending, cache=cache, command=again)
+    if run.out_of_memory:
+        return finding("canary_out_of_memory", outcome.last)
+    if outcome.signal:
+        return finding("canary_killed", outcome.last, ending=outcome.ending, command=again)
+    if not outcome.ok:
+        return finding("canary_failed", outcome.err.strip()[-600:], reason=outcome.last, command=again)
+    if run.device != "cuda":
+        return finding("canary_on_cpu", outcome.last, device=run.device, command=box.requirements())
+    return finding("canary_passed", f"loaded in {run.load:.2f} s, ran in {run.run:.2f} s", seconds=f"{run.run:.2f}")
+
+
+def _kernel_module() -> str:
+    """Return the first line of what the kernel's NVIDIA module says of itself; empty: there is none."""
+    try:
+        with open("/proc/driver/nvidia/version", encoding="utf-8") as file:
+            return file.readline().strip()
+    except OSError:
+        return ""
+
+
+def _name(driver: devices.Driver, index: int) -> str:
+    return next(gpu.name for gpu in driver.gpus if gpu.index == index)

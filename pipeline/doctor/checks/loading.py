@@ -1,0 +1,81 @@
+"""What checks 2 and 3 share: the libraries of a build are loaded one by one in a process that may die of it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Dict, List, Optional, Tuple
+
+from pipeline.doctor import child
+from pipeline.doctor.box import Box
+
+TIMEOUT = 20.0  # seconds; cuDNN's engines are half a gigabyte on a disk that may be slow
+HANG = 8.0  # seconds that one library may take before the loading is given up
+
+# Loads each file globally, then lets ctranslate2's own library open them by its own way: its lazy loader of cuBLAS is
+# behind the exported cublasCreate_v2, which answers 1 where there is no GPU, and its shim of cuDNN behind cudnnCreate.
+_CHILD = """
+import ctypes, json, os, sys
+core, shim, files = sys.argv[1], sys.argv[2], sys.argv[3:]
+def tell(*words):
+    print(json.dumps(words), flush=True)
+for path in files:
+    tell("load", path)
+    try:
+        library = ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
+        version = 0
+        if "cudnn" in os.path.basename(path) and hasattr(library, "cudnnGetVersion"):
+            library.cudnnGetVersion.restype = ctypes.c_size_t
+            version = library.cudnnGetVersion()
+        tell("loaded", path, version)
+    except OSError as error:
+        tell("refused", path, str(error))
+for path, function in ((core, "cublasCreate_v2"), (shim, "cudnnCreate")):
+    if path:
+        tell("open", function)
+        try:
+            opened = getattr(ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL), function, None)
+            handle = ctypes.c_void_p()
+            tell("opened", function, opened(ctypes.byref(handle)) if opened else None)
+        except OSError as error:
+            tell("refused", function, str(error))
+"""
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How the loading went.
+
+    `versions` holds the cuDNN version by file, 0 where the file does not tell; `refused` the loader's reason by file or
+    function; `culprit` the file or function after which the process was never heard of again.
+    """
+
+    outcome: child.Outcome
+    versions: Dict[str, int]
+    refused: Dict[str, str]
+    culprit: Optional[str]
+
+
+def load(box: Box, kind: str) -> Loading:
+    """Load the chosen files whose names hold `kind` (cublas or cudnn), those of cuBLAS always first."""
+    wanted = box.build
+    assert wanted is not None  # noqa: S101 - the callers have looked
+    files = [library.chosen.path for library in box.libraries if library.chosen]
+    if kind == "cublas":
+        files = [path for path in files if "cublas" in os.path.basename(path)]
+    shim = wanted.shim or "" if kind == "cudnn" else ""
+    core = wanted.core.path if kind == "cublas" else ""
+    import json
+
+    outcome = child.python(
+        _CHILD, core, shim, *files, timeout=HANG if kind == "cublas" else TIMEOUT, interpreter=box.target.python
+    )
+    told: List[Tuple[str, ...]] = [tuple(json.loads(line)) for line in outcome.out.splitlines() if line[:1] == "["]
+    begun = [words[1] for words in told if words[0] in ("load", "open")]
+    ended = [words[1] for words in told if words[0] not in ("load", "open")]
+    return Loading(
+        outcome=outcome,
+        versions={words[1]: int(words[2]) for words in told if words[0] == "loaded"},
+        refused={words[1]: words[2] for words in told if words[0] == "refused"},
+        culprit=None if outcome.ok else next((name for name in begun if name not in ended), None),
+    )

