@@ -10,6 +10,7 @@ import errno
 import os
 import resource
 import selectors
+import shutil
 import signal
 import subprocess
 import time
@@ -26,6 +27,11 @@ FORMATS = "aac,ac3,aiff,amr,asf,au,avi,caf,flac,flv,matroska,mov,mp3,mpeg,mpegts
 # `file` alone, for standard input by its path, so that FFmpeg can seek: M4A often has its index at the end.
 FORBID = ("-protocol_whitelist", "file", "-format_whitelist", FORMATS)
 INPUT = ("-i", "file:/dev/stdin")
+
+# Of util-linux: the program ends with the thread that waits for it, also where the worker was killed, and can gain no
+# rights by what it starts. Two milliseconds.
+LEASH = ("setpriv", "--pdeathsig", "KILL", "--no-new-privs", "--") if shutil.which("setpriv") else ()
+_NOT_FOUND = 127  # the exit code of setpriv, as of a shell, where there is no such program
 
 MEMORY = 2 * 1024**3  # bytes of address space; Debian's FFmpeg maps 0.4 GiB before it reads anything
 STDERR = 16 * 1024  # bytes kept of what a program says: its first words and its last, half each
@@ -62,7 +68,7 @@ def run(
     deadline = time.monotonic() + seconds
     try:
         process = subprocess.Popen(  # noqa: S603 - no shell, and nothing of the sender's among the arguments
-            command,
+            [*LEASH, *command],
             stdin=source,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -71,7 +77,7 @@ def run(
             start_new_session=True,
         )
     except FileNotFoundError:
-        raise JobError("decode_crashed", f"{command[0]} is not installed on this worker: install ffmpeg") from None
+        raise _missing(command) from None
     except OSError as error:
         raise JobError("decode_crashed", f"{command[0]} could not be started: {error.strerror}") from error
     try:
@@ -83,7 +89,13 @@ def run(
         timed_out = process.poll() is None
     finally:  # also when the worker is told to stop in the middle
         _kill(process)
+    if LEASH and process.returncode == _NOT_FOUND:
+        raise _missing(command)
     return Outcome(process.returncode, output, said, timed_out)
+
+
+def _missing(command: list[str]) -> JobError:
+    return JobError("decode_crashed", f"{command[0]} is not installed on this worker: install ffmpeg")
 
 
 def _limit(pid: int, seconds: float, file_size: int) -> None:

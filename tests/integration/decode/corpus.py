@@ -73,6 +73,8 @@ FFMPEG: dict[str, tuple[str, ...]] = {
     "surround.flac": ("-c:a", "flac", "-ac", "6"),
 }
 SOX = {  # other encoders than FFmpeg's; for the drill, where sox is installed
+    "sox-12k.amr-nb": ("-r", "8000", "-C", "7"),
+    "sox-7k.amr-nb": ("-r", "8000", "-C", "4"),
     "sox-gsm.wav": ("-r", "8000", "-e", "gsm-full-rate"),
     "sox-vorbis.ogg": (),
     "sox-flac.flac": ("-C", "8"),

@@ -136,6 +136,27 @@ def test_a_worker_that_is_told_to_stop_takes_ffmpeg_with_it(tmp_path):
     assert not [pid for pid in children(os.getpid()) if Path(f"/proc/{pid}/comm").read_text() == "sh\n"]
 
 
+def test_ffmpeg_ends_with_a_worker_that_is_killed(tmp_path):
+    script = """
+        from pathlib import Path
+        from pipeline.decode import cage
+        with Path("/dev/null").open("rb") as nothing:
+            command = ["sh", "-c", "echo $$ > pid; mv pid started; exec sleep 60"]
+            cage.run(command, nothing, Path.cwd(), seconds=60, file_size=99)
+    """
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    worker = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], cwd=tmp_path, env=environment)
+    deadline = time.monotonic() + 10
+    while not (tmp_path / "started").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    program = os.pidfd_open(int((tmp_path / "started").read_text()))
+    worker.kill()
+    worker.wait()
+    assert select.select([program], [], [], 5)[0], "it lives on"
+    os.close(program)
+
+
 @pytest.mark.parametrize("size", [20_000, 400_000], ids=["while decoding", "while fetching"])
 def test_a_full_disk_ends_in_its_code(voice, tmp_path, size):
     """The file size that the process and its children may write stands for the space that is left."""
