@@ -127,3 +127,4 @@ if broker.in_worker():
     except EngineError as error:
         process.give_up("transcribe", str(error), process.UNFIT)
     BROKER.add_middleware(_Lives(_engine))
+    BROKER.device = ", ".join(sorted({slot.device_name for slot in _engine.slots}))

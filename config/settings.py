@@ -48,6 +48,12 @@ class Settings(BaseSettings):
     handoff_key: SecretStr | None = Field(
         None, description="Fernet keys that seal waiting audio: the first seals, all open; every worker needs them"
     )
+    max_queued: int = Field(
+        100_000, gt=0, description="Most messages of a stage before sending is refused, decoding pauses"
+    )
+    max_handoff_bytes: Bytes = Field(
+        8 * 1024**3, description="Most audio in the handoff store before sending is refused, decoding pauses (bytes)"
+    )
     shutdown_timeout: Seconds = Field(
         30, description="How long running work may take to end when a worker is told to stop (seconds)"
     )

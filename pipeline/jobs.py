@@ -29,6 +29,7 @@ DELETED = "deleted"  # all that is left of a job whose message may still lie in 
 
 DEFAULT_RESULT_TTL = 7 * 86400  # seconds
 BLOCK = 2000  # milliseconds that a reader waits in Redis for the next event; less than connection.SOCKET_TIMEOUT
+TIMINGS = 1000  # of the last jobs that a stage finished
 UNFINISHED_KEY = f"{connection.NAMESPACE}:jobs:unfinished"
 
 _ADVANCE = (Path(__file__).parent / "advance.lua").read_text(encoding="utf-8")
@@ -209,11 +210,29 @@ def finish(job_id: str, stage: str, results: dict[str, Any], *, last: bool = Fal
     `results` are fields of the record: `audio`, `transcript`, `enrichment`, `enrichment_error`, `enrichment_skipped`.
     """
     now = time.time()
-    fields = {name: json.dumps(value) for name, value in results.items()} | {f"{stage}.finished_at": now}
+    fields: dict[str, Any] = {name: json.dumps(value) for name, value in results.items()}
+    fields |= {f"{stage}.finished_at": now}
     if last or stage == STAGES[-1]:
-        return bool(_advance(job_id, "done", PROGRESS, fields))
-    fields[f"{STAGES[STAGES.index(stage) + 1]}.queued_at"] = now
-    return bool(_advance(job_id, FINISHED[stage], _until(FINISHED[stage]), fields))
+        stored = _advance(job_id, "done", PROGRESS, fields)
+    else:
+        fields[f"{STAGES[STAGES.index(stage) + 1]}.queued_at"] = now
+        stored = _advance(job_id, FINISHED[stage], _until(FINISHED[stage]), fields)
+    if stored:
+        _note_timing(job_id, stage, now)
+    return bool(stored)
+
+
+def _note_timing(job_id: str, stage: str, finished_at: float) -> None:
+    """Keep how long a stage took, among the last ones: what `status` computes its percentiles of."""
+    client = connection.client()
+    times = client.hmget(record_key(job_id), f"{stage}.queued_at", f"{stage}.started_at")
+    if None not in times:
+        queued_at, started_at = (float(cast("bytes", at)) for at in times)
+        timing = [finished_at, started_at - queued_at, finished_at - started_at]
+        with client.pipeline(transaction=False) as pipe:
+            pipe.lpush(timings_key(stage), json.dumps(timing))
+            pipe.ltrim(timings_key(stage), 0, TIMINGS - 1)
+            pipe.execute()
 
 
 def progress(job_id: str, stage: str, done: int, total: int) -> None:
@@ -240,7 +259,9 @@ def restart(job_id: str, stage: str, *, expired: bool = False) -> bool:
     status = PROGRESS[2 * STAGES.index(stage)]
     fields: dict[str, Any] = {"error": None, f"{stage}.queued_at": time.time()}
     for later in STAGES[STAGES.index(stage) :]:
-        fields |= {f"{later}.{name}": None for name in ("started_at", "finished_at", "next_retry_at")}
+        fields |= {
+            f"{later}.{name}": None for name in ("started_at", "finished_at", "next_retry_at", "attempts")
+        }
     count = "redecodes" if expired else ""
     return bool(_advance(job_id, status, ("failed", *PROGRESS), fields, count=count))
 
@@ -268,6 +289,11 @@ def record_key(job_id: str) -> str:
 def events_key(job_id: str) -> str:
     """Return the key of the job's events, a stream."""
     return f"{connection.NAMESPACE}:job:{job_id}:events"
+
+
+def timings_key(stage: str) -> str:
+    """Return the key of a list: when a stage finished its last jobs (Unix seconds), how long each waited and took."""
+    return f"{connection.NAMESPACE}:timings:{stage}"
 
 
 def parse(job_id: str, fields: dict[bytes, bytes]) -> Job:
