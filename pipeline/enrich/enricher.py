@@ -249,17 +249,18 @@ class Enricher:
             error = failures.of_refusal(refusal)
             outage = failures.is_outage(error)
             if outage:
-                self._gate.failed(unreachable=refusal.kind == "unreachable")
+                self._gate.failed(passage, unreachable=refusal.kind == "unreachable")
             else:
                 self._gate.succeeded(passage)
             held_against = 0 if passage.probe and outage else 1
-            spent = record.add(task.job_id, self._ttl, record.Spent(1, held_against, seconds=seconds))
+            bad = record.Spent(1, held_against, outages=int(outage), seconds=seconds)
+            spent = record.add(task.job_id, self._ttl, bad)
             raise self._after(task, error, spent) from None
         tokens_in, tokens_out, model = used(answer)
         self._gate.succeeded(passage, tokens_in)
         cost = prices.cost((model, task.model), tokens_in, tokens_out)
         seconds = time.monotonic() - began
-        record.add(task.job_id, self._ttl, record.Spent(1, 0, tokens_in, tokens_out, seconds, cost))
+        record.add(task.job_id, self._ttl, record.Spent(1, 0, 0, tokens_in, tokens_out, seconds, cost))
         return answer
 
     def _after(self, task: Task, error: JobError, spent: record.Spent) -> JobError:
@@ -275,7 +276,9 @@ class Enricher:
         if spent.failures >= self._settings.enrich_tries:
             gave_up = f"{spent.failures} requests failed; last: {error.code}: {error.message}"
             return self._final(task, JobError("enrich_gave_up", gave_up))
-        backoff = min(MAX_BACKOFF, MIN_BACKOFF * 2.0 ** (max(1, spent.failures) - 1))
+        # What all jobs suffer from is the gate's to wait out: a job's own back-off grows with its own bad luck alone.
+        times = spent.outages if failures.is_outage(error) else spent.failures
+        backoff = min(MAX_BACKOFF, MIN_BACKOFF * 2.0 ** (max(1, times) - 1))
         jitter = random.uniform(1.0, 1.25)  # noqa: S311 - it spreads load, no more
         error.retry_after = jitter * (error.retry_after or backoff)
         return error

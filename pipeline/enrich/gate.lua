@@ -9,7 +9,7 @@
 -- ARGV job, request id, tokens, requests a window (0: any), tokens a window (0: any), window, failures that open the
 -- breaker, how long a probe holds it, how late a job may come to its turn, how long its place is kept
 --
--- Returns {verdict, milliseconds to wait, milliseconds that the outage has lasted}; the verdict is "go", "probe" (go, and
+-- Returns {verdict, milliseconds to wait, milliseconds that the outage has lasted, now}; the verdict is "go", "probe" (go, and
 -- the breaker is open), "open", "paused" or "limited".
 
 local clock = redis.call("TIME")
@@ -20,14 +20,14 @@ local threshold, hold, late, kept = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumb
 
 local paused = redis.call("PTTL", KEYS[3])
 if paused > 0 then
-  return {"paused", paused, 0}
+  return {"paused", paused, 0, now}
 end
 
 local open = tonumber(redis.call("HGET", KEYS[1], "failures") or 0) >= threshold
 if open then
   local held = redis.call("PTTL", KEYS[2])
   if held > 0 then
-    return {"open", held, now - tonumber(redis.call("HGET", KEYS[1], "since") or now)}
+    return {"open", held, now - tonumber(redis.call("HGET", KEYS[1], "since") or now), now}
   end
 end
 
@@ -71,7 +71,7 @@ if limit > 0 or budget > 0 then
     due = math.max(due, now + 50)
     redis.call("ZADD", KEYS[5], due, job)
     redis.call("PEXPIRE", KEYS[5], kept + due - now)
-    return {"limited", due - now, 0}
+    return {"limited", due - now, 0, now}
   end
   redis.call("ZREM", KEYS[5], job)
   redis.call("ZADD", KEYS[4], now, request .. ":" .. tokens)
@@ -80,6 +80,6 @@ end
 
 if open then
   redis.call("SET", KEYS[2], request, "PX", hold)
-  return {"probe", 0, 0}
+  return {"probe", 0, 0, now}
 end
-return {"go", 0, 0}
+return {"go", 0, 0, now}

@@ -29,7 +29,8 @@ KEPT = 900.0  # seconds that the place of a job that does not come is kept
 PATIENCE = 60.0  # longest time that a job stays away beyond the next probe (seconds)
 PAUSE = 600.0  # seconds between two looks whether the day's quota has returned, as it does early on a paid plan
 
-_SCRIPT = (Path(__file__).parent / "gate.lua").read_text(encoding="utf-8")
+_ENTER = (Path(__file__).parent / "gate.lua").read_text(encoding="utf-8")
+_OUTCOME = (Path(__file__).parent / "outcome.lua").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Passage:
 
     request: str
     tokens: int
+    at: int  # when, in milliseconds of Redis's clock
     probe: bool
 
 
@@ -71,7 +73,7 @@ class Gate:
             _ms(LATE),
             _ms(KEPT),
         ]
-        reply = cast("list[Any]", connection.client().eval(_SCRIPT, len(keys), *keys, *arguments))
+        reply = cast("list[Any]", connection.client().eval(_ENTER, len(keys), *keys, *arguments))
         verdict, wait, outage = reply[0].decode(), reply[1] / 1000, reply[2] / 1000
         if verdict == "limited":
             raise JobError("enrich_rate_limited", "waits for its turn within the limits a minute", retry_after=wait)
@@ -81,28 +83,18 @@ class Gate:
             raise JobError("enrich_unavailable", "Gemini is out of service; waits for its return", retry_after=away)
         if verdict == "paused":
             raise JobError("enrich_quota_exhausted", "the day's quota of Gemini is used up", retry_after=wait)
-        return Passage(request, tokens, probe=verdict == "probe")
+        return Passage(request, tokens, int(reply[3]), probe=verdict == "probe")
 
     def succeeded(self, passage: Passage, tokens: int | None = None) -> None:
         """Note that Gemini answered, be it with a refusal; `tokens` is what the input really was."""
-        with connection.client().pipeline(transaction=False) as pipe:
-            pipe.delete(self._key("breaker"), self._key("probe"))
-            if tokens and tokens != passage.tokens and (self.requests_per_window or self.tokens_per_window):
-                self._correct(pipe, passage, tokens)
-            pipe.execute()
+        limited = self.requests_per_window or self.tokens_per_window
+        true = f"{passage.request}:{tokens}" if tokens and limited else ""
+        self._note("answered", f"{passage.request}:{passage.tokens}", true)
 
-    def failed(self, *, unreachable: bool) -> None:
+    def failed(self, passage: Passage, *, unreachable: bool) -> None:
         """Note a sign of an outage; an address that cannot be reached opens the breaker at once."""
-        key = self._key("breaker")
-        client = connection.client()
-        seconds, _micros = client.time()
-        with client.pipeline(transaction=True) as pipe:
-            pipe.hincrby(key, "failures", FAILURES if unreachable else 1)
-            pipe.hsetnx(key, "since", seconds * 1000)
-            pipe.pexpire(key, _ms(MEMORY))
-            failures = int(pipe.execute()[0])
-        if failures >= FAILURES:
-            client.set(self._key("probe"), "failed", px=_ms(self.probe), nx=True)
+        weight = FAILURES if unreachable else 1
+        self._note("failed", passage.at, weight, FAILURES, _ms(self.probe), _ms(MEMORY))
 
     def pause(self, seconds: float) -> float:
         """Let nothing through until the day's quota may have returned; return the seconds until the next look."""
@@ -110,14 +102,9 @@ class Gate:
         connection.client().set(self._key("pause"), "quota", px=max(1, _ms(pause)))
         return pause
 
-    def _correct(self, pipe: Any, passage: Passage, tokens: int) -> None:
-        """Put the true number of tokens in the place of the estimate."""
-        lua = (
-            "local at = redis.call('ZSCORE', KEYS[1], ARGV[1]) "
-            "if at then redis.call('ZREM', KEYS[1], ARGV[1]) redis.call('ZADD', KEYS[1], at, ARGV[2]) end"
-        )
-        old, new = f"{passage.request}:{passage.tokens}", f"{passage.request}:{tokens}"
-        pipe.eval(lua, 1, self._key("log"), old, new)
+    def _note(self, *arguments: str | int) -> None:
+        keys = [self._key(name) for name in ("breaker", "probe", "log")]
+        connection.client().eval(_OUTCOME, len(keys), *keys, *arguments)
 
     def _key(self, name: str) -> str:
         return f"{self.prefix}:{name}"

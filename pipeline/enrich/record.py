@@ -1,8 +1,8 @@
 """What enrichment remembers of a job between tries, and what it has cost in all.
 
-Under `{voicemill}:enrich:job:ID`, a hash: `tries`, `failures`, `input_tokens`, `output_tokens`, `seconds`, `micros`
-(millionths of a dollar; `unpriced` requests have no price) and the parts of a long transcript that are done, each under
-the digest of all that it was made of. Under `{voicemill}:enrich:totals:YYYY-MM-DD`, a hash of the day's sums.
+Under `{voicemill}:enrich:job:ID`, a hash: `tries`, `failures`, `outages`, `input_tokens`, `output_tokens`, `seconds`,
+`micros` (millionths of a dollar; `unpriced` requests have no price) and the parts of a long transcript that are done,
+each under the digest of all that it was made of. Under `{voicemill}:enrich:totals:YYYY-MM-DD`, a hash of the day's sums.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, cast
 from pipeline import connection
 
 TOTALS_TTL = 400 * 86400  # seconds that a day's sums are kept
+FIELDS = ("tries", "failures", "outages", "input_tokens", "output_tokens", "seconds", "micros", "unpriced")
 PREFIX = f"{connection.NAMESPACE}:enrich"
 
 
@@ -26,6 +27,7 @@ class Spent:
 
     tries: int = 0  # requests that went out
     failures: int = 0  # of them, those that went wrong; probes during an outage are not held against a job
+    outages: int = 0  # of them, those that Gemini did not answer or was too busy for, probes included
     input_tokens: int = 0
     output_tokens: int = 0
     seconds: float = 0.0  # waiting for Gemini
@@ -43,6 +45,7 @@ def add(job_id: str, ttl: float, spent: Spent) -> Spent:
     counts = {
         "tries": spent.tries,
         "failures": spent.failures,
+        "outages": spent.outages,
         "input_tokens": spent.input_tokens,
         "output_tokens": spent.output_tokens,
         "micros": micros,
@@ -61,9 +64,8 @@ def add(job_id: str, ttl: float, spent: Spent) -> Spent:
 
 def account(job_id: str) -> Spent:
     """Return what a job's requests have cost so far."""
-    names = ("tries", "failures", "input_tokens", "output_tokens", "seconds", "micros", "unpriced")
-    values = cast("list[bytes | None]", connection.client().hmget(key(job_id), list(names)))
-    return _spent({name: value for name, value in zip(names, values, strict=True) if value is not None})
+    values = cast("list[bytes | None]", connection.client().hmget(key(job_id), list(FIELDS)))
+    return _spent({name: value for name, value in zip(FIELDS, values, strict=True) if value is not None})
 
 
 def count_job() -> None:
@@ -77,8 +79,7 @@ def forget(job_id: str, *, parts: bool) -> None:
     if parts:
         client.delete(key(job_id))
     else:
-        names = ("tries", "failures", "input_tokens", "output_tokens", "seconds", "micros", "unpriced")
-        client.hdel(key(job_id), *names)
+        client.hdel(key(job_id), *FIELDS)
 
 
 def digest(*made_of: Any) -> str:
@@ -133,6 +134,7 @@ def _spent(values: dict[str, bytes]) -> Spent:
     return Spent(
         tries=int(number("tries")),
         failures=int(number("failures")),
+        outages=int(number("outages")),
         input_tokens=int(number("input_tokens")),
         output_tokens=int(number("output_tokens")),
         seconds=number("seconds"),

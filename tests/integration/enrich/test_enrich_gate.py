@@ -92,12 +92,17 @@ def test_who_left_the_queue_for_good_holds_up_nobody(gate):
     assert delay(subject, "patient") == 0
 
 
+def fail(gate, times=1):
+    """Send requests that fail."""
+    for number in range(times):
+        gate.failed(gate.enter(f"failing-{number}", 1), unreachable=False)
+
+
 def test_failures_in_a_row_open_the_breaker_for_all_but_a_probe(gate):
     subject = gate()
-    for _ in range(FAILURES - 1):
-        subject.failed(unreachable=False)
+    fail(subject, FAILURES - 1)
     assert not subject.enter("a", 1).probe
-    subject.failed(unreachable=False)
+    fail(subject)
 
     with pytest.raises(JobError) as caught:
         subject.enter("a", 1)
@@ -120,5 +125,15 @@ def test_failures_in_a_row_open_the_breaker_for_all_but_a_probe(gate):
 def test_a_success_between_failures_keeps_the_breaker_closed(gate):
     subject = gate()
     for _ in range(3 * FAILURES):
-        subject.failed(unreachable=False)
+        fail(subject)
         subject.succeeded(subject.enter("a", 1))
+
+
+def test_time_outs_of_requests_older_than_an_answer_are_no_outage(gate):
+    subject = gate()
+    slow = [subject.enter(f"slow-{number}", 1) for number in range(2 * FAILURES)]
+    time.sleep(0.005)
+    subject.succeeded(subject.enter("quick", 1))
+    for passage in slow:
+        subject.failed(passage, unreachable=False)
+    assert not subject.enter("next", 1).probe
