@@ -44,6 +44,7 @@ class Broker(stock.RedisBroker):
     def __init__(self, middleware: list[Middleware]) -> None:
         self.stopping = threading.Event()
         self.blocking = True  # until a server refuses BLMOVE
+        self.device = ""  # what this worker's work runs on, where that is worth showing
         self.held: dict[str, dict[str, float]] = {}  # by queue: Redis's id of each message here, and when it is due
         self._registered: tuple[Any, dict[str, Any]] = (None, {})
         super().__init__(

@@ -153,7 +153,7 @@ class Settings(BaseSettings):
     )
     enrich_redact: bool = Field(
         False,
-        description="true: e-mail addresses, phone, card and ID numbers are masked before they leave, and put back after",
+        description="true: e-mail addresses, phone, card and ID numbers are masked before they leave, then put back",
     )
     enrich_redact_region: str = Field(
         "US", pattern="^[A-Z]{2}$", description="Country whose phone numbers are known without their country code"
