@@ -15,7 +15,7 @@ _INVISIBLE = re.compile(
 )
 _TAG = re.compile(r"<(?=[a-zA-Z/!?])")  # "3 < 5" stays as it is
 _ENTITY = re.compile(r"&(?=#?\w+;)")
-_LINK = re.compile(r"(?<=\])(?=[(\[:])")  # between the two halves of a Markdown link
+_LINK = re.compile(r"(?<=\])(?=[(\[])")  # between the two halves of a Markdown link
 _SCHEME = re.compile(r"(?i)\b(?:https?|ftp|wss?|file|javascript|vbscript|data|blob|mailto|tel|sms|intent)(?=:\S)")
 _HOST = re.compile(r"(?i)(?<![\w@.])(?:www\.[\w-]+(?:\.[\w-]+)*|[\w-]+(?:\.[\w-]+)*\.[a-z]{2,24}(?=[/?:#]\S))")
 

@@ -2,7 +2,7 @@
 
 Under `{voicemill}:enrich:job:ID`, a hash: `tries`, `failures`, `outages`, `input_tokens`, `output_tokens`, `seconds`,
 `micros` (millionths of a dollar; `unpriced` requests have no price) and the parts of a long transcript that are done,
-each under the digest of all that it was made of. Under `{voicemill}:enrich:totals:YYYY-MM-DD`, a hash of the day's sums.
+each under the digest of all that it was made of. Under `{voicemill}:enrich:totals:YYYY-MM-DD`, the sums of a day.
 """
 
 from __future__ import annotations
