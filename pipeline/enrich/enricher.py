@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+import traceback
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -106,8 +107,14 @@ class Enricher:
             spent = record.account(job_id)
             record.forget(job_id, parts=True)
             record.count_job()
+        except JobError:
+            raise
         except redis.RedisError as error:
             raise JobError("redis_unavailable", f"enrichment cannot reach Redis: {type(error).__name__}") from None
+        except Exception as error:  # noqa: BLE001 - a fault of ours or an SDK's must not cost the job its transcript
+            where = _place(error)  # and no more of it: an SDK's messages quote what was sent
+            log.error("Enrichment has a fault", kind=type(error).__name__, at=where)  # noqa: TRY400 - the same
+            raise JobError("enrich_internal", f"{type(error).__name__} at {where}") from None
         limit = 2 * len(task.text) + ROOM
         enrichment: dict[str, Any] = vault.restore(neutralise(document, limit))
         usage = {"input_tokens": spent.input_tokens, "output_tokens": spent.output_tokens}
@@ -294,6 +301,12 @@ class Enricher:
         except Refusal:
             return error
         return JobError(error.code, f"{error.message} The key may use: {known}")
+
+
+def _place(error: Exception) -> str:
+    """Return the file and line that raised an exception."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(frame.filename).name}:{frame.lineno}"
 
 
 def _whole(reply: Reply) -> str:

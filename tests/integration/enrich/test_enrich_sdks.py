@@ -252,6 +252,20 @@ def test_another_prompt_and_model_serve_one_call_alone(gemini, enricher, tmp_pat
     assert "One line" not in second.text
 
 
+def test_a_fault_of_an_sdk_costs_neither_the_transcript_nor_its_secrecy(enricher, monkeypatch, capsys):
+    subject = enricher()
+
+    def stumble(request):
+        raise RuntimeError(request.text)
+
+    monkeypatch.setattr(subject._gemini, "generate", stumble)
+    with pytest.raises(JobError) as caught:
+        subject.enrich("job", {"text": "the secret review"})
+    assert caught.value.code == "enrich_internal"
+    assert "RuntimeError at test_enrich_sdks.py" in caught.value.message
+    assert "secret" not in str(caught.value) + capsys.readouterr().out
+
+
 def test_nothing_of_the_text_and_no_key_is_logged(gemini, enricher, capsys, caplog):
     subject = enricher(enrich_tries=2, gemini_api_key=SecretStr(google.KEY))
     gemini.plan(google.answer('{"title": "secret review"}'), google.answer("secret review"), google.overloaded())
