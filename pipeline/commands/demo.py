@@ -21,7 +21,7 @@ from pipeline import jobs, options
 from pipeline.commands import output
 from pipeline.commands.embedded import StartError, valkey
 from pipeline.commands.supervisor import Supervisor, procfile
-from pipeline.commands.up import child_environment
+from pipeline.commands.up import BUNDLED, child_environment
 
 SAMPLE = environment.ROOT / "samples" / "voice-message.ogg"
 SHUTDOWN_TIMEOUT = 5.0  # seconds; nothing is at work any more
@@ -103,10 +103,9 @@ def _wrong(arguments: argparse.Namespace) -> str:
 def _environment(arguments: argparse.Namespace, url: str, folder: Path) -> dict[str, str]:
     """Return what the stages run with: the bundled model that fits the language, unless the operator named another."""
     arguments.language = arguments.language or "en"
-    bundled = "bundled:tiny.en" if arguments.language == "en" else "bundled:base"
-    found = environment.values()
+    bundled = BUNDLED if arguments.language == "en" else "bundled:base"
     return child_environment(url) | {
-        "WHISPER_MODEL": found.get("WHISPER_MODEL", bundled),
+        "WHISPER_MODEL": environment.values().get("WHISPER_MODEL", bundled),
         "TMPDIR": str(folder),
         "NO_COLOR": "1",
         "LOG_FORMAT": "console",

@@ -16,6 +16,7 @@ from pipeline.commands.embedded import StartError, valkey
 from pipeline.commands.supervisor import Supervisor, procfile
 
 COLOURS = (36, 35, 33, 32, 34)  # of terminal text, by stage
+BUNDLED = "bundled:tiny.en"
 LOCK = environment.STATE / "up.lock"
 
 
@@ -74,8 +75,11 @@ def _redis() -> Iterator[str]:
 
 
 def child_environment(url: str) -> dict[str, str]:
-    """Return the environment of the stages: ours, with their Redis, and logs in the form that suits our terminal."""
-    found = environment.values() | {"REDIS_URL": url}
+    """Return the environment of the stages: ours, with their Redis, and logs in the form that suits our terminal.
+
+    Where no model is named it is the one that `make` has installed, so that nothing needs to be fetched.
+    """
+    found = {"WHISPER_MODEL": BUNDLED} | environment.values() | {"REDIS_URL": url}
     if found.get("LOG_FORMAT", "auto") == "auto":
         found["LOG_FORMAT"] = "console" if sys.stdout.isatty() else "json"
     if sys.stdout.isatty():
