@@ -61,7 +61,6 @@ class _Lives(Middleware):
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-@dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, throws=JobError)
 def transcribe(job_id: str, *, schema: int = 1) -> None:  # noqa: ARG001 - the messages' version
     """Transcribe one message. Its windows share the engine's batches with those of all other threads' messages."""
     job = tracking.open_job(job_id)
@@ -108,15 +107,24 @@ def _options(job: jobs.Job) -> Options:
     return Options(**chosen, beam_size=settings.get().whisper_beam_size)
 
 
-if broker.in_worker():
+_OPTIONS: dict[str, Any] = {"queue_name": "transcribe", "actor_name": "transcribe", "throws": JobError}
+
+if not broker.in_worker():
+    transcribe = dramatiq.actor(transcribe, broker=BROKER, **_OPTIONS)
+else:
+    from actors import gate
+
+    chosen = settings.get()
+    transcribe, device, degraded = gate.declare(transcribe, BROKER, chosen.whisper_device, **_OPTIONS)
+
     from pipeline.transcribe import Engine
     from pipeline.transcribe.failures import EngineError
 
-    chosen = settings.get()
     try:
         _engine = Engine(
             chosen.whisper_model,
-            device=chosen.whisper_device,
+            device=device,
+            degraded=degraded,
             compute_type=chosen.whisper_compute_type,
             model_dir=chosen.whisper_model_dir,
             beam_size=chosen.whisper_beam_size,

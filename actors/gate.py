@@ -1,0 +1,120 @@
+"""No GPU actor on an unfit machine: the doctor examines it before the actor is declared, and may refuse it.
+
+Only a worker of the GPU stage passes here; whoever merely sends messages never does.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import dramatiq
+import structlog
+from dramatiq.middleware import Middleware, MiddlewareError
+
+from actors import process
+from pipeline import doctor
+from pipeline.doctor import cli, render
+from pipeline.doctor.examination import GPU_CHECKS
+from pipeline.doctor.findings import CRASH, FAIL, PASS, WARN, Finding
+from pipeline.doctor.report import Report
+
+# What can be wrong with a GPU beyond the three checks of it: the model does not fit on it.
+OF_THE_GPU = ("model_too_large_for_gpu", "model_compute_type")
+
+log = structlog.get_logger(__name__)
+Work = TypeVar("Work", bound=Callable[..., None])
+
+
+class GpuRefused(MiddlewareError):
+    """The machine's GPU is not fit to run the actor; `report` is the doctor's."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        super().__init__("; ".join(found.message() for found in faults(report)))
+
+
+class Gate(Middleware):
+    """Refuses actors with the option `gpu` where the doctor finds the GPU, its driver or its libraries unfit.
+
+    Dramatiq lets a MiddlewareError out of `before_declare_actor`, and no other exception: the actor is then not declared
+    and its queue is not consumed.
+    """
+
+    @property
+    def actor_options(self) -> set[str]:
+        """`gpu`: whether the actor works on a GPU."""
+        return {"gpu"}
+
+    def before_declare_actor(self, _broker: dramatiq.Broker, actor: dramatiq.Actor[..., Any]) -> None:
+        """Examine the machine for an actor that wants a GPU.
+
+        Raises:
+            GpuRefused: it is unfit.
+        """
+        if not actor.options.get("gpu"):
+            return
+        report = doctor.diagnose("transcribe", "cuda", only=[*GPU_CHECKS, "model"])
+        for check in report.checks:
+            for found in check.findings:
+                if check.id in GPU_CHECKS and found.status in (PASS, WARN):
+                    tell = log.info if found.status == PASS else log.warning
+                    tell("The doctor says", code=found.code, finding=found.message(), evidence=found.evidence)
+        if faults(report):
+            raise GpuRefused(report)
+
+
+def faults(report: Report) -> list[Finding]:
+    """Return the findings that forbid work on the GPU; what would hinder the CPU as well is not the gate's concern."""
+    return [
+        found
+        for check in report.checks
+        for found in check.findings
+        if found.status in (FAIL, CRASH) and (check.id in GPU_CHECKS or found.code in OF_THE_GPU)
+    ]
+
+
+def declare(work: Work, broker: dramatiq.Broker, device: str, **options: Any) -> tuple[Work, str, str | None]:
+    """Declare the actor of the GPU stage as the machine allows it.
+
+    Args:
+        work: the actor's function.
+        broker: of this worker.
+        device: `cuda`, `auto` or `cpu`: the operator's wish.
+        options: the actor's other options.
+
+    Returns:
+        The actor, the device to work on (`cuda` or `cpu`), and why it is the CPU though a GPU was welcome.
+
+    Raises:
+        SystemExit: 1, a GPU was insisted on and is unfit; the report is on the error stream.
+    """
+
+    def declared(**more: Any) -> Work:
+        return cast("Work", dramatiq.actor(work, broker=broker, **options, **more))
+
+    if device == "cpu":
+        return declared(), "cpu", None
+    broker.add_middleware(Gate())
+    try:
+        return declared(gpu=True), "cuda", None
+    except GpuRefused as refusal:
+        if device == "cuda":
+            text = render.text(refusal.report, cli.locale_language(), colours=render.has_colours(sys.stderr))
+            log.critical("The GPU is refused: this worker takes no work", failing=_named(refusal.report))
+            process.give_up("transcribe", f"the GPU is not fit to work, and WHISPER_DEVICE=cuda.\n{text}", process.UNFIT)
+        reason = str(refusal)
+        log.warning(
+            "No fit GPU: working on the CPU, many times slower",
+            failing=_named(refusal.report),
+            reason=reason,
+            fix=[found.fix() for found in faults(refusal.report)],
+            full_report=f"{os.path.basename(sys.executable)} -m pipeline doctor --device cuda",
+        )
+        return declared(), "cpu", reason
+
+
+def _named(report: Report) -> list[str]:
+    return [found.code for found in faults(report)]
