@@ -22,7 +22,10 @@ class Client:
             api_key=key,
             vertexai=False,
             http_options=types.HttpOptions(
-                base_url=endpoint, timeout=int(timeout * 1000), client_args={"limits": limits}
+                base_url=endpoint,
+                api_version="v1beta",  # as the other SDK; v1 came later to response schemas and system instructions
+                timeout=int(timeout * 1000),
+                client_args={"limits": limits},
             ),
         )
 
