@@ -138,6 +138,7 @@ def sweep() -> int:
         return 0
     with _store_errors():
         store, root = _objects()
+        store.invalidate_cache()  # what this process wrote long ago may be gone, and others wrote since
         if not store.exists(root):
             return 0
         oldest = time.time() - _number("HANDOFF_TTL", HANDOFF_TTL)

@@ -107,8 +107,10 @@ def graph(sound: Sound, alone: int | None = None, *, loudness: bool = False) -> 
     voice = f"highpass=f={LOWEST}," + (f"{LOUDNESS}," if loudness else "")
     resampled = f"aresample={SAMPLE_RATE},aformat=sample_fmts=s16:sample_rates={SAMPLE_RATE}"
     part = f"aselect='{_spread(sound.duration)}',{resampled}:channel_layouts={'stereo' if apart else 'mono'}"
+    # FFmpeg's decoders of AMR leave out the frames in which a phone sends nothing: they are silence, with its time.
+    gaps = "aresample=async=1:min_hard_comp=0.01," if sound.codec in ("amr_nb", "amr_wb") else ""
     return (
-        f"[0:a:{sound.stream}]asplit[one][other];"
+        f"[0:a:{sound.stream}]{gaps}asplit[one][other];"
         f"[one]{mix},{voice}{resampled}:channel_layouts=mono[whole];"
         f"[other]{part if apart else f'{mix},{part}'}[part]"
     )

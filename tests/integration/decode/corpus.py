@@ -81,7 +81,8 @@ SOX = {  # other encoders than FFmpeg's; for the drill, where sox is installed
     "sox-32.aiff": ("-b", "32"),
 }
 SAMPLES = Path(__file__).parent / "samples"  # the same voice in AMR, which Debian's FFmpeg cannot write
-KEPT = ("voice-24k.awb", "voice-13k.awb", "voice-nb-12k.amr", "voice-nb-7k.amr")
+WIDE, NARROW = ("voice-24k.awb", "voice-13k.awb"), ("voice-nb-12k.amr", "voice-nb-7k.amr")
+KEPT = WIDE + NARROW
 NAMES = (*FFMPEG, *KEPT)
 SENTENCE = (
     "Please move our meeting with the design team to Thursday at three, and tell everybody that lunch is at noon."
