@@ -5,17 +5,22 @@ Part of the backend's path: the standard library, dramatiq and redis alone.
 
 from __future__ import annotations
 
+import logging
+import time
 from typing import Any
 
 import redis
 from dramatiq import Broker, Message
 from dramatiq.middleware import Middleware, MiddlewareError
 
-from pipeline import jobs
+from pipeline import jobs, presence, queues
 from pipeline.errors import CODES, JobError
 from pipeline.options import Options, parse
 
+LOOK = 10.0  # seconds between a sender's looks at whether every stage has a worker
 SCHEMA = 1  # version of the messages between backend and stages
+
+log = logging.getLogger("voicemill")
 
 
 class Refused(MiddlewareError):
@@ -43,6 +48,9 @@ def admit(args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[str, Options
 class Admission(Middleware):
     """Validates what is sent to decode and writes the job's record, so that it is `queued` when `send()` returns."""
 
+    def __init__(self) -> None:
+        self._next_look = 0.0
+
     @property
     def actor_options(self) -> set[str]:
         """`throws`, which means something to the workers alone."""
@@ -58,10 +66,22 @@ class Admission(Middleware):
             return
         try:
             source, options = admit(tuple(message.args), message.kwargs)
+            queues.demand_room("decode")
             jobs.create(message.message_id, source, options)
+            self._warn()
         except JobError as error:
             raise Refused(error) from None
+        except redis.exceptions.OutOfMemoryError:
+            raise Refused(JobError("system_full", "Redis has no memory left")) from None
         except redis.RedisError as error:
             reason = str(error).rstrip(".")
             raise Refused(JobError("redis_unavailable", f"Redis cannot be reached: {reason}")) from error
         message.kwargs["schema"] = SCHEMA
+
+    def _warn(self) -> None:
+        """Say so where a stage has no worker: all would seem well, and the job would wait for ever."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + LOOK
+        for stage in presence.missing():
+            log.warning("No live worker consumes the %s stage: jobs wait until one is started.", stage)

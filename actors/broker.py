@@ -5,11 +5,13 @@ Part of the backend's path as far as a producer goes: the standard library, dram
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, cast
 
@@ -23,15 +25,16 @@ from dramatiq.errors import ConnectionClosed
 from dramatiq.middleware import Middleware
 
 from actors.admission import SCHEMA, Admission
-from pipeline import connection
+from pipeline import connection, queues
 
-BLOCK = 7.0  # seconds that an idle consumer waits in Redis; a beat comes after each wait
+BLOCK = 7.0  # seconds that an idle consumer waits in Redis
 BLOCK_TIMEOUT = 10.0  # seconds until a connection that should have answered after BLOCK counts as lost
-BEAT = 6.5  # seconds between a consumer's signs of life, each of which also does the queue's maintenance
 HEARTBEAT_TIMEOUT = 12_000  # milliseconds without a sign of life after which a worker's messages go to the others
 RECONCILE = 30.0  # seconds between two comparisons of what Redis thinks that we hold with what we hold
 LOOK = 250  # milliseconds between looks of an idle thread at whether it is to stop
 FULL = 1.0  # seconds between looks around while as many messages are at work as may be
+
+log = logging.getLogger("voicemill")
 
 
 class Broker(stock.RedisBroker):
@@ -44,7 +47,9 @@ class Broker(stock.RedisBroker):
     def __init__(self, middleware: list[Middleware]) -> None:
         self.stopping = threading.Event()
         self.blocking = True  # until a server refuses BLMOVE
+        self.may_take: Callable[[str], bool] = lambda _queue: True  # whether messages of a queue may be begun now
         self.device = ""  # what this worker's work runs on, where that is worth showing
+        self.gpus: Callable[[], list[dict[str, Any]]] = list  # how its GPUs are: memory, utilisation, temperature
         self.held: dict[str, dict[str, float]] = {}  # by queue: Redis's id of each message here, and when it is due
         self._registered: tuple[Any, dict[str, Any]] = (None, {})
         super().__init__(
@@ -80,9 +85,16 @@ class Broker(stock.RedisBroker):
         """The consumer that waits in Redis."""
         return Consumer
 
-    def _should_do_maintenance(self, command: str) -> int:
-        """Let each beat, and nothing else, do the maintenance: by the clock and not by chance."""
-        return int(command == "qsize")
+    def run_script(self, text: str, *arguments: Any) -> Any:
+        """Run a Lua script of ours on this broker's namespace."""
+        scripts = self.scripts
+        if text not in scripts:
+            scripts[text] = self.client.register_script(text)
+        return scripts[text](keys=[self.namespace], args=arguments)
+
+    def _should_do_maintenance(self, command: str) -> int:  # noqa: ARG002 - Dramatiq's signature
+        """Leave the maintenance to actors/beat.py, which does it by the clock and not by chance."""
+        return 0
 
 
 class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there is
@@ -102,7 +114,6 @@ class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there 
         self.room = threading.Event()
         # One connection and no pool: `interrupt` has to know which.
         self.waiter = connection.connect(socket_timeout=BLOCK_TIMEOUT, retries=0).client() if broker.blocking else None
-        self.next_beat = 0.0
         self.next_reconciliation = time.monotonic()
 
     def __next__(self) -> MessageProxy | None:
@@ -112,7 +123,6 @@ class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there 
             ConnectionClosed: Redis cannot be used for now; Dramatiq makes a new consumer in a while.
         """
         try:
-            self._beat()
             if not self.message_cache:
                 self._reconcile()
                 if not self._wait():
@@ -158,6 +168,15 @@ class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there 
 
     def _wait(self) -> bool:
         """Wait for a message; tell whether it is worth fetching."""
+        if not self._has_hands() or not self._there_is_one():
+            return False
+        if not self.broker.may_take(self.queue_name):
+            self.broker.stopping.wait(FULL)
+            return False
+        return True
+
+    def _has_hands(self) -> bool:
+        """Tell whether a thread is free to begin a message; wait a moment where not."""
         if self.broker.stopping.is_set():
             self.broker.stopping.wait(0.05)  # let the loop see that it is to end; nothing is begun any more
             time.sleep(0.05)
@@ -167,6 +186,10 @@ class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there 
             if self.outstanding_message_count >= self.prefetch:
                 self.room.wait(FULL)
             return False
+        return True
+
+    def _there_is_one(self) -> bool:
+        """Wait in Redis for a message."""
         if self.waiter is None:
             return True
         due = min((eta for eta in self.held.values() if eta), default=None) if self.queue_name.endswith(".DQ") else None
@@ -191,13 +214,6 @@ class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there 
             # Closed under its reader, redis-py's connection fails in ways of its own; shut down, it reads the end.
             with suppress(OSError):
                 line.shutdown(socket.SHUT_RDWR)
-
-    def _beat(self) -> None:
-        """Tell Redis that this worker lives, and take over the messages of workers that do not."""
-        now = time.monotonic()
-        if now >= self.next_beat:
-            self.broker.do_qsize(self.queue_name)
-            self.next_beat = now + BEAT
 
     def _reconcile(self) -> None:
         """Put back what Redis thinks that we hold and we do not: a fetch whose answer was lost on the way."""
@@ -235,6 +251,25 @@ class Stopping(Middleware):
                 thread.consumer.interrupt()
 
 
+class Brake:
+    """Lets decode begin nothing while what it makes has no place: the next queue or the handoff store is full."""
+
+    def __init__(self) -> None:
+        self._reason: str | None = None
+        self._until = 0.0
+
+    def __call__(self, queue: str) -> bool:
+        """Tell whether a message of `queue` may be begun; asks Redis at most once in `FULL` seconds."""
+        if queue != "decode":
+            return True
+        if time.monotonic() >= self._until:
+            reason = queues.full("transcribe")
+            if (reason is None) != (self._reason is None):
+                log.warning("Decoding goes on" if reason is None else f"Decoding pauses: {reason}")
+            self._reason, self._until = reason, time.monotonic() + FULL
+        return self._reason is None
+
+
 _brokers: dict[str, Broker] = {}
 
 
@@ -260,11 +295,15 @@ def _worker(stage: str) -> Broker:
     from dramatiq.middleware import CurrentMessage  # noqa: PLC0415 - a backend pays for none of these
 
     from actors import process  # noqa: PLC0415
+    from actors.beat import Beat, Suspects  # noqa: PLC0415
     from actors.retries import Retries  # noqa: PLC0415
     from actors.tracking import Tracking  # noqa: PLC0415
 
-    process.prepare(stage)
-    return Broker(middleware=[Stopping(), CurrentMessage(), Tracking(), Retries()])
+    chosen = process.prepare(stage)
+    pulse = Beat(chosen.max_worker_kills)
+    broker = Broker(middleware=[Stopping(), CurrentMessage(), Tracking(), Suspects(), Retries(), pulse])
+    broker.may_take = Brake()
+    return broker
 
 
 def enqueue_stage(broker: Broker, stage: str, job_id: str) -> None:

@@ -24,8 +24,8 @@ PR_SET_PDEATHSIG = 1  # prctl(2): the signal to get when the parent dies
 log = structlog.get_logger(__name__)
 
 
-def prepare(stage: str) -> None:
-    """Make this process a worker of `stage`.
+def prepare(stage: str) -> settings.Settings:
+    """Make this process a worker of `stage` and return the settings that it runs with.
 
     Raises:
         SystemExit: 2, a setting is wrong; 3, Redis refuses us, or was not there within `REDIS_START_TIMEOUT`.
@@ -41,6 +41,7 @@ def prepare(stage: str) -> None:
     os.setpgid(0, 0)
     _follow_the_master()
     _await_redis(stage, chosen.redis_start_timeout)
+    return chosen
 
 
 def _follow_the_master() -> None:

@@ -24,6 +24,7 @@ from pipeline.errors import JobError
 MAX_RETRIES = 4  # after the first try
 MIN_BACKOFF = 1.0  # seconds before the first retry; doubled for each one after
 MAX_BACKOFF = 120.0
+NOT_ITS_FAULT = {"handoff_full", "worker_stopped"}  # codes for which no retry is counted: the next may go well
 PATIENCE = 2.0  # seconds between two tries to reach Redis
 
 Result = TypeVar("Result")
@@ -53,12 +54,16 @@ class Retries(Middleware):
         """Retry a failed message or end its job; what was raised is never lost, only the retries are bounded."""
         if exception is None:
             return
-        retries = message.options.get("retries", 0)
+        retries, counted = message.options.get("retries", 0), 1
         stage = message.queue_name
         error = exception if isinstance(exception, JobError) else JobError("internal", type(exception).__name__)
+        if isinstance(exception, redis.RedisError):
+            error = JobError("redis_unavailable", str(exception))
         if isinstance(exception, Retry):
             delay = (exception.delay or 0) / 1000
             error = exception.__cause__ if isinstance(exception.__cause__, JobError) else error
+        elif isinstance(exception, redis.RedisError) or error.code in NOT_ITS_FAULT:
+            counted, delay = 0, MIN_BACKOFF * random.uniform(2, 5)  # noqa: S311 - jitter, not a secret
         elif error.retryable and retries < MAX_RETRIES:
             backoff = min(MAX_BACKOFF, MIN_BACKOFF * 2**retries)
             delay = error.retry_after or backoff * random.uniform(1, 1.5)  # noqa: S311 - jitter, not a secret
@@ -68,7 +73,7 @@ class Retries(Middleware):
             message.fail()
             return
         log.warning("Stage is tried again", code=error.code, reason=error.message, delay=round(delay, 1))
-        again = message.copy(options={"retries": retries + 1})
+        again = message.copy(options={"retries": retries + counted})
         patiently(lambda: broker.enqueue(again, delay=int(delay * 1000)))
         patiently(lambda: jobs.retrying(message.message_id, stage, error, time.time() + delay))
 

@@ -54,6 +54,9 @@ class Settings(BaseSettings):
     max_handoff_bytes: Bytes = Field(
         8 * 1024**3, description="Most audio in the handoff store before sending is refused, decoding pauses (bytes)"
     )
+    max_worker_kills: int = Field(
+        3, ge=1, description="How many worker processes a message may take with it before its job fails"
+    )
     shutdown_timeout: Seconds = Field(
         30, description="How long running work may take to end when a worker is told to stop (seconds)"
     )

@@ -16,6 +16,8 @@ COMMANDS = {
     "demo": "send one voice message through all stages and show what comes out",
     "submit": "send a voice message to the workers",
     "result": "print a job's record or its transcript",
+    "status": "show the stages, their workers and queues",
+    "dead": "list, show, retry or drop messages whose work failed for good",
     "cancel": "end a job",
     "delete": "remove every trace of a job",
     "doctor": "check this machine and say which command mends it",

@@ -1,0 +1,86 @@
+-- A worker's sign of life, and what the living do for the dead, in one command and one step.
+--
+-- KEYS[1]  the namespace, of which all keys here are made; the names are those of Dramatiq's dispatch.lua, and:
+--   $namespace:queues   set: every queue that a worker has ever taken messages from
+--   $namespace:workers  hash: what each worker says of itself, by its id
+--   $namespace:begun    set: Redis ids of messages that were at work when a worker died before, and are at work again
+--
+-- ARGV[1]  this worker's id
+-- ARGV[2]  now (Unix milliseconds)
+-- ARGV[3]  how long a worker may be silent before it counts as dead (milliseconds)
+-- ARGV[4]  how many workers a message may take with it before it is put among the dead letters
+-- ARGV[5]  how long dead letters are kept (milliseconds)
+-- ARGV[6]  what this worker says of itself (JSON)
+-- ARGV[7]… the queues that it takes messages from
+--
+-- A message that was taken from a dead worker carries behind its Redis id how often that has happened: `<id>~2`. From
+-- the second time on it counts up only where it was at work, not where it waited beside another.
+--
+-- Returns pairs of a queue and a message: those that were put among the dead letters.
+
+local namespace, me, now = KEYS[1], ARGV[1], tonumber(ARGV[2])
+local heartbeats = namespace .. ":__heartbeats__"
+local begun = namespace .. ":begun"
+local killed = {}
+
+redis.call("ZADD", heartbeats, now, me)
+redis.call("HSET", namespace .. ":workers", me, ARGV[6])
+for i = 7, #ARGV do
+    redis.call("SADD", namespace .. ":queues", ARGV[i])
+end
+
+-- Replace one Redis id by another in a message, where it stands as text.
+local function renamed(data, old, new)
+    local first, last = string.find(data, old, 1, true)
+    return first and string.sub(data, 1, first - 1) .. new .. string.sub(data, last + 1) or data
+end
+
+local function take_back(queue, id)
+    local list = namespace .. ":" .. queue
+    local data = redis.call("HGET", list .. ".msgs", id)
+    if not data then
+        return
+    end
+    if string.sub(queue, -3) == ".DQ" then
+        redis.call("RPUSH", list, id)
+        return
+    end
+    local base, count = string.match(id, "^(.+)~(%d+)$")
+    base, count = base or id, tonumber(count or 0)
+    if redis.call("SREM", begun, id) == 1 or count == 0 then
+        count = count + 1
+    end
+    local new = base .. "~" .. count
+    redis.call("HDEL", list .. ".msgs", id)
+    if count >= tonumber(ARGV[4]) then
+        redis.call("ZADD", list .. ".XQ", now, new)
+        redis.call("HSET", list .. ".XQ.msgs", new, renamed(data, id, new))
+        table.insert(killed, queue)
+        table.insert(killed, data)
+    else
+        redis.call("HSET", list .. ".msgs", new, renamed(data, id, new))
+        redis.call("RPUSH", list, new)
+    end
+end
+
+local queues = redis.call("SMEMBERS", namespace .. ":queues")
+for _, worker in ipairs(redis.call("ZRANGEBYSCORE", heartbeats, 0, now - tonumber(ARGV[3]))) do
+    for _, queue in ipairs(queues) do
+        local acks = namespace .. ":__acks__." .. worker .. "." .. queue
+        for _, id in ipairs(redis.call("SMEMBERS", acks)) do
+            take_back(queue, id)
+        end
+        redis.call("DEL", acks)
+    end
+    redis.call("ZREM", heartbeats, worker)
+    redis.call("HDEL", namespace .. ":workers", worker)
+end
+
+for _, queue in ipairs(queues) do
+    local dead = namespace .. ":" .. queue .. ".XQ"
+    for _, id in ipairs(redis.call("ZRANGEBYSCORE", dead, 0, now - tonumber(ARGV[5]), "LIMIT", 0, 100)) do
+        redis.call("ZREM", dead, id)
+        redis.call("HDEL", dead .. ".msgs", id)
+    end
+end
+return killed

@@ -1,0 +1,118 @@
+"""A worker's pulse: it shows that it lives, takes over from those that don't, and counts what killed them."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, cast
+
+import dramatiq
+import redis
+import structlog
+from dramatiq.broker import MessageProxy
+from dramatiq.common import current_millis
+from dramatiq.middleware import Middleware
+
+from actors import process
+from actors.retries import patiently
+from pipeline import connection, handoff, jobs, presence, sweeper
+from pipeline.errors import JobError
+
+BEAT = 5.0  # seconds between two signs of life; well inside the broker's heartbeat_timeout
+BEGUN_KEY = f"{connection.NAMESPACE}:begun"
+
+_SCRIPT = (Path(__file__).parent / "beat.lua").read_text(encoding="utf-8")
+
+log = structlog.get_logger(__name__)
+
+
+class Beat(Middleware):
+    """Beats on a thread of its own until the worker has drained, so that a busy worker counts as alive."""
+
+    def __init__(self, max_kills: int) -> None:
+        self.max_kills = max_kills
+        self._said: dict[str, Any] = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
+        self._ended = threading.Event()
+
+    def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
+        """Begin.
+
+        Raises:
+            SystemExit: 2, where `-Q` names none of the worker's queues: it would idle for ever and call itself ready.
+        """
+        queues = sorted(worker.consumers)
+        if not queues:
+            declared = ", ".join(sorted(broker.get_declared_actors()))
+            process.give_up(declared, "-Q names no queue of this worker's", process.USAGE)
+        self._said["stages"] = [queue for queue in queues if not queue.endswith(".DQ")]
+        threading.Thread(target=self._run, args=(broker, queues), name="beat", daemon=True).start()
+
+    def after_worker_shutdown(self, broker: Any, _worker: dramatiq.Worker) -> None:
+        """End; the worker no longer counts among the present."""
+        self._ended.set()
+        with suppress(redis.RedisError):  # then it is missed in a while
+            connection.client().hdel(presence.KEY, broker.broker_id)
+
+    def _run(self, broker: Any, queues: list[str]) -> None:
+        while not self._ended.is_set():
+            try:
+                self._beat(broker, queues)
+                sweeper.sweep_when_due()
+            except (redis.RedisError, JobError) as error:
+                log.warning("Could not beat or sweep, trying again", reason=str(error))
+            self._ended.wait(BEAT)
+
+    def _beat(self, broker: Any, queues: list[str]) -> None:
+        said = json.dumps(self._said | {"device": broker.device, "gpus": broker.gpus()})
+        limits = (broker.heartbeat_timeout, self.max_kills, broker.dead_message_ttl)
+        killed = broker.run_script(_SCRIPT, broker.broker_id, current_millis(), *limits, said, *queues)
+        for queue, data in zip(killed[::2], killed[1::2], strict=True):
+            job_id, stage = json.loads(data)["message_id"], queue.decode()
+            error = JobError("worker_killed", f"{self.max_kills} workers died while they worked on it")
+            log.error("Job failed", job=job_id, stage=stage, code=error.code, reason=error.message)
+            jobs.fail(job_id, stage, error)
+            handoff.delete(job_id)
+
+
+class Suspects(Middleware):
+    """Lets messages that were at work when a worker died go one at a time, so that the right one is blamed."""
+
+    def __init__(self) -> None:
+        self._alone = threading.Lock()
+        self._mine = threading.local()
+
+    def before_process_message(self, _broker: dramatiq.Broker, message: MessageProxy) -> None:
+        """Wait for the suspects before this one, and note that it is at work."""
+        suspect = cast("str", message.options["redis_message_id"])
+        if "~" in suspect:
+            self._alone.acquire()
+            self._mine.id = suspect
+            patiently(lambda: connection.client().sadd(BEGUN_KEY, suspect))
+
+    def after_process_message(
+        self,
+        broker: dramatiq.Broker,  # noqa: ARG002 - this and all below are Dramatiq's signature
+        message: MessageProxy,  # noqa: ARG002
+        *,
+        result: Any = None,  # noqa: ARG002
+        exception: BaseException | None = None,  # noqa: ARG002
+    ) -> None:
+        """Let the next suspect go."""
+        self._let_go()
+
+    def after_skip_message(self, _broker: dramatiq.Broker, _message: MessageProxy) -> None:
+        """Let the next suspect go."""
+        self._let_go()
+
+    def _let_go(self) -> None:
+        suspect = getattr(self._mine, "id", None)
+        if suspect is not None:
+            self._mine.id = None
+            self._alone.release()
+            with suppress(redis.RedisError):  # it counts as at work until it is acknowledged
+                connection.client().srem(BEGUN_KEY, suspect)

@@ -1,0 +1,95 @@
+"""`dead`: messages whose work failed for good, to be looked at, tried again, or thrown away."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+
+from rich.console import Console
+from rich.table import Table
+
+from actors import broker
+from pipeline import jobs, queues
+from pipeline.queues import DeadLetter
+
+HOUR = 3600.0  # seconds
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("action", choices=("list", "show", "retry", "drop"), help="what to do with the chosen ones")
+    parser.add_argument("id", metavar="ID", nargs="*", help="only these jobs (all)")
+    parser.add_argument("--stage", choices=jobs.STAGES, help="only those that failed in this stage")
+    parser.add_argument("--code", metavar="CODE", help="only those with this error code, such as undecodable")
+    parser.add_argument("--older", type=float, metavar="HOURS", help="only those that died longer ago than this")
+    parser.add_argument("--newer", type=float, metavar="HOURS", help="only those that died since")
+    parser.add_argument("--all", action="store_true", help="with retry and drop: yes, all that match")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do it; 2 where `retry` or `drop` would take everything unasked, 1 where some could not be retried."""
+    chosen = _chosen(arguments)
+    narrowed = arguments.id or arguments.stage or arguments.code or arguments.older or arguments.newer
+    if arguments.action in ("retry", "drop") and not narrowed and not arguments.all:
+        print(f"{len(chosen)} dead letters match: narrow them down, or add --all")
+        return 2
+    if arguments.action == "list":
+        _list(chosen)
+    elif arguments.action == "show":
+        print(json.dumps([_described(letter) for letter in chosen], ensure_ascii=False, indent=2))
+    elif arguments.action == "drop":
+        for letter in chosen:
+            queues.drop(letter)
+        print(f"{len(chosen)} dropped")
+    else:
+        return _retry(chosen)
+    return 0
+
+
+def _chosen(arguments: argparse.Namespace) -> list[DeadLetter]:
+    now = time.time()
+    return [
+        letter
+        for letter in queues.dead_letters(arguments.stage)
+        if (not arguments.id or letter.job_id in arguments.id)
+        and (arguments.code is None or letter.code == arguments.code)
+        and (arguments.older is None or letter.at < now - arguments.older * HOUR)
+        and (arguments.newer is None or letter.at > now - arguments.newer * HOUR)
+    ]
+
+
+def _retry(chosen: list[DeadLetter]) -> int:
+    sender = broker.for_process("decode")
+    missed = 0
+    for letter in chosen:
+        stage = queues.revive(letter)
+        if stage is None:
+            print(f"{letter.job_id}: its record is gone, or it has ended otherwise; drop it")
+            missed += 1
+            continue
+        if stage == "decode":
+            job = jobs.get(letter.job_id)
+            options = job.options | {"metadata": job.metadata}
+            broker.enqueue_decode(sender, letter.job_id, jobs.raw_source(letter.job_id), options)
+        else:
+            broker.enqueue_stage(sender, stage, letter.job_id)
+        queues.drop(letter)  # last: whoever is interrupted before it may retry again
+        print(f"{letter.job_id}: queued for {stage}")
+    return 1 if missed else 0
+
+
+def _list(chosen: list[DeadLetter]) -> None:
+    table = Table("job", "stage", "died", "code", "reason")
+    for letter in chosen:
+        died = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(letter.at))
+        table.add_row(letter.job_id, letter.stage, died, letter.code, letter.reason)
+    Console().print(table if chosen else "no dead letters")
+
+
+def _described(letter: DeadLetter) -> dict[str, object]:
+    try:
+        record = jobs.get(letter.job_id).as_dict()
+    except jobs.UnknownJob:
+        record = None
+    return {"job": letter.job_id, "stage": letter.stage, "at": letter.at, "code": letter.code, "record": record}

@@ -1,0 +1,159 @@
+"""What lies in the queues, as Dramatiq's scripts keep it: lengths, dead letters, and whether there is room for more.
+
+Part of the backend's path: the standard library and redis, nothing else. Keys, for each stage:
+
+- `<ns>:<stage>` list of waiting messages' ids; `<ns>:<stage>.DQ` those that wait for their time
+- `<ns>:<stage>.msgs`, `<ns>:<stage>.DQ.msgs` hashes of all messages that are not done with, in hand or not
+- `<ns>:<stage>.XQ` sorted set of dead letters' ids by the time of their death (ms); `<ns>:<stage>.XQ.msgs` hash of them
+- `<ns>:__heartbeats__` sorted set of the brokers' ids by their last sign of life (ms)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+from pipeline import connection, handoff, jobs
+from pipeline.errors import JobError
+from pipeline.jobs import STAGES
+
+HEARTBEATS_KEY = f"{connection.NAMESPACE}:__heartbeats__"
+
+# Defaults of the settings of these names; a test holds them to config/settings.py.
+MAX_QUEUED = 100_000  # messages
+MAX_HANDOFF_BYTES = 8 * 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How many messages of a stage are where."""
+
+    waiting: int
+    in_progress: int
+    delayed: int
+    dead: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message whose work failed for good."""
+
+    id: str  # Redis's, not the job's
+    job_id: str
+    stage: str
+    at: float  # Unix seconds
+    code: str  # one of pipeline/errors.py
+    reason: str
+
+
+def key(stage: str, suffix: str = "") -> str:
+    """Return the key of a stage's list of waiting messages, or with a suffix what belongs to it."""
+    return f"{connection.NAMESPACE}:{stage}{suffix}"
+
+
+def depths() -> dict[str, Depth]:
+    """Return how many messages each stage has."""
+    with connection.client().pipeline(transaction=False) as pipe:
+        for stage in STAGES:
+            pipe.llen(key(stage))
+            pipe.hlen(key(stage, ".msgs"))
+            pipe.hlen(key(stage, ".DQ.msgs"))
+            pipe.zcard(key(stage, ".XQ"))
+        counts = iter(pipe.execute())
+    found = {}
+    for stage in STAGES:
+        waiting, held, delayed, dead = (next(counts) for _ in range(4))
+        found[stage] = Depth(waiting, max(0, held - waiting), delayed, dead)
+    return found
+
+
+def full(*stages: str) -> str | None:
+    """Return why nothing more should be sent towards these stages; None: there is room.
+
+    `MAX_QUEUED` in the environment bounds the messages of a stage, `MAX_HANDOFF_BYTES` the audio between stages, which
+    gets half of the memory that Redis may use at most: to take audio out again, records have to be written.
+    """
+    limit = int(os.environ.get("MAX_QUEUED") or MAX_QUEUED)
+    client = connection.client()
+    for stage in stages:
+        count = client.hlen(key(stage, ".msgs"))
+        if count >= limit:
+            return f"{count} messages wait for {stage}, and MAX_QUEUED is {limit}"
+    ceiling = int(os.environ.get("MAX_HANDOFF_BYTES") or MAX_HANDOFF_BYTES)
+    held = handoff.total_bytes()
+    if held >= ceiling:
+        return f"the handoff store holds {held} bytes, and MAX_HANDOFF_BYTES is {ceiling}"
+    memory = held and client.info("memory").get("maxmemory")
+    if memory and held >= memory // 2:
+        return f"the handoff store holds {held} bytes, and Redis may use {memory}"
+    return None
+
+
+def demand_room(*stages: str) -> None:
+    """Refuse what would be too much.
+
+    Raises:
+        JobError: `system_full`.
+    """
+    if reason := full(*stages):
+        raise JobError("system_full", reason)
+
+
+def job_ids() -> set[str]:
+    """Return the jobs that have a message anywhere: waiting, in hand, or delayed."""
+    found = set()
+    for stage in STAGES:
+        for suffix in (".DQ.msgs", ".msgs"):
+            for _, message in connection.client().hscan_iter(key(stage, suffix), count=500):
+                found.add(json.loads(message)["message_id"])
+    return found
+
+
+def dead_letters(stage: str | None = None) -> Iterator[DeadLetter]:
+    """Yield the dead letters of one stage or of all, the oldest first."""
+    client = connection.client()
+    for name in STAGES if stage is None else (stage,):
+        for letter, at in cast("Any", client.zrange(key(name, ".XQ"), 0, -1, withscores=True)):
+            message = client.hget(key(name, ".XQ.msgs"), letter)
+            if message is None:
+                continue
+            job_id = json.loads(message)["message_id"]
+            code, reason = "unknown", "the job's record has expired"
+            try:
+                error = jobs.get(job_id).error
+            except jobs.UnknownJob:
+                error = None
+            if error is not None:
+                code, reason = error["code"], error["message"]
+            yield DeadLetter(letter.decode(), job_id, name, at / 1000, code, reason)
+
+
+def drop(letter: DeadLetter) -> None:
+    """Remove a dead letter; its job stays as it is."""
+    with connection.client().pipeline(transaction=True) as pipe:
+        pipe.zrem(key(letter.stage, ".XQ"), letter.id)
+        pipe.hdel(key(letter.stage, ".XQ.msgs"), letter.id)
+        pipe.execute()
+
+
+def revive(letter: DeadLetter) -> str | None:
+    """Put a dead letter's job back to where its work can go on, and return the stage to send it to.
+
+    That is the stage that failed, while what it needs is still there, and decode otherwise. None: the job is gone, or
+    has ended otherwise meanwhile.
+    """
+    try:
+        job = jobs.get(letter.job_id)
+    except jobs.UnknownJob:
+        return None
+    if job.status != "failed":
+        return None
+    stage = "decode"
+    if job.transcript is not None:
+        stage = "enrich"
+    elif letter.stage == "transcribe" and handoff.exists(letter.job_id):
+        stage = "transcribe"
+    return stage if jobs.restart(letter.job_id, stage) else None

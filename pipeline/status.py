@@ -1,0 +1,92 @@
+"""How the whole system is doing, read from Redis: what `python -m pipeline status` shows."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+from pipeline import connection, handoff, jobs, presence, queues
+from pipeline.jobs import STAGES
+from pipeline.presence import Worker
+from pipeline.queues import Depth
+
+MINUTE = 60.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """How long jobs waited for a stage or were at work in it (seconds); None: none has finished lately."""
+
+    p50: float | None
+    p95: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StageStatus:
+    """One stage as it is now."""
+
+    workers: list[Worker]
+    depth: Depth
+    oldest_waiting: float | None  # seconds
+    done_last_minute: int
+    wait: Percentiles
+    work: Percentiles
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The whole system as it is now."""
+
+    stages: dict[str, StageStatus]
+    unfinished: int  # jobs
+    handoff_bytes: int
+
+    @property
+    def unattended(self) -> list[str]:
+        """The stages that no live worker consumes."""
+        return [name for name, stage in self.stages.items() if not stage.workers]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the status as JSON has it."""
+        return asdict(self) | {"unattended": self.unattended}
+
+
+def read() -> Status:
+    """Return the status."""
+    workers, depths = presence.workers(), queues.depths()
+    client = connection.client()
+    return Status(
+        stages={stage: _stage(stage, workers, depths[stage]) for stage in STAGES},
+        unfinished=client.zcard(jobs.UNFINISHED_KEY),
+        handoff_bytes=handoff.total_bytes(),
+    )
+
+
+def _stage(stage: str, workers: list[Worker], depth: Depth) -> StageStatus:
+    timings = cast("list[bytes]", connection.client().lrange(jobs.timings_key(stage), 0, -1))
+    rows = [json.loads(row) for row in timings]
+    return StageStatus(
+        workers=[worker for worker in workers if stage in worker.stages],
+        depth=depth,
+        oldest_waiting=_oldest(stage),
+        done_last_minute=sum(finished_at > time.time() - MINUTE for finished_at, _, _ in rows),
+        wait=_percentiles([wait for _, wait, _ in rows]),
+        work=_percentiles([work for _, _, work in rows]),
+    )
+
+
+def _oldest(stage: str) -> float | None:
+    client = connection.client()
+    first = client.lindex(queues.key(stage), 0)
+    message = None if first is None else client.hget(queues.key(stage, ".msgs"), cast("Any", first))
+    return None if message is None else time.time() - json.loads(message)["message_timestamp"] / 1000
+
+
+def _percentiles(values: list[float]) -> Percentiles:
+    if len(values) < 2:
+        return Percentiles(*values * 2) if values else Percentiles(None, None)
+    cuts = statistics.quantiles(values, n=20, method="inclusive")
+    return Percentiles(statistics.median(values), cuts[-1])

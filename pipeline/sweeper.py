@@ -1,0 +1,71 @@
+"""Ends what nobody will end: jobs whose message vanished from Redis, so that none stays in progress for ever."""
+
+from __future__ import annotations
+
+import time
+from typing import cast
+
+import structlog
+
+from pipeline import connection, handoff, jobs, queues
+from pipeline.errors import JobError
+from pipeline.jobs import STAGES
+
+EVERY = 60.0  # seconds between two sweeps, whoever does them
+SHARE = 0.05  # of all time that sweeping may take, where there is so much that it takes long
+AFTER = 300.0  # seconds without a change after which a job is looked for
+LOCK = f"{connection.NAMESPACE}:sweeper"
+
+_next = 0.0  # when this process tries to get the lock again (on the monotonic clock)
+
+log = structlog.get_logger(__name__)
+
+
+def sweep_when_due() -> None:
+    """Sweep, where no other worker has done so lately."""
+    global _next  # noqa: PLW0603 - one clock a process
+    if time.monotonic() < _next:
+        return
+    _next = time.monotonic() + EVERY
+    client = connection.client()
+    if not client.set(LOCK, "1", nx=True, px=int(EVERY * 1000) - 500):
+        return
+    began = time.monotonic()
+    handoff.sweep()
+    sweep()
+    rest = (time.monotonic() - began) / SHARE
+    if rest > EVERY:
+        client.set(LOCK, "1", px=int(rest * 1000))
+
+
+def sweep(after: float = AFTER) -> list[str]:
+    """End the jobs that have not changed for `after` seconds and have no message any more; return their ids.
+
+    A job always has a message: the next stage's is stored before the last one's is acknowledged. Where it has none,
+    Redis evicted it, or somebody flushed the queue.
+    """
+    client = connection.client()
+    before = time.time() - after
+    still = [name.decode() for name in cast("list[bytes]", client.zrangebyscore(jobs.UNFINISHED_KEY, 0, before))]
+    # Twice, since a message that moves from one queue to another while we look can be missed once.
+    gone = set(still) and set(still) - queues.job_ids()
+    gone = gone and gone - queues.job_ids()
+    lost = []
+    for job_id in still:
+        if job_id not in gone:
+            client.zadd(jobs.UNFINISHED_KEY, {job_id: time.time()}, xx=True)  # look again after a while
+            continue
+        try:
+            job = jobs.get(job_id)
+        except jobs.UnknownJob:
+            client.zrem(jobs.UNFINISHED_KEY, job_id)
+            continue
+        changed = client.zscore(jobs.UNFINISHED_KEY, job_id)
+        if changed is None or changed > before:
+            continue
+        stage = next((name for name in STAGES if job.stages[name].finished_at is None), STAGES[-1])
+        if jobs.fail(job_id, stage, JobError("lost", f"the job's message for {stage} is in no queue any more")):
+            log.error("Job failed", job=job_id, stage=stage, code="lost")
+            handoff.delete(job_id)
+            lost.append(job_id)
+    return lost

@@ -1,0 +1,187 @@
+"""Dead letters, presence, backpressure and the sweeper, against a real Redis."""
+
+import json
+import time
+
+import pytest
+from dramatiq import Message
+
+from actors import decode
+from actors.admission import Refused
+from actors.broker import enqueue_stage, for_process
+from config import settings
+from pipeline import connection, handoff, jobs, presence, queues, status, sweeper
+from pipeline.errors import JobError
+from pipeline.options import Options
+
+pytestmark = pytest.mark.usefixtures("redis_url")
+
+
+def die(job_id, stage, code="undecodable"):
+    """Fail a job and put its message among the dead letters, as a worker does."""
+    broker = for_process(stage)
+    jobs.fail(job_id, stage, JobError(code, "no"))
+    message = Message(stage, stage, (job_id,), {}, {"redis_message_id": f"r-{job_id}"}, message_id=job_id)
+    broker.do_enqueue(stage, f"r-{job_id}", message.encode())
+    broker.do_fetch(stage, 1)
+    broker.do_nack(stage, f"r-{job_id}")
+
+
+def letter(job_id):
+    return next(found for found in queues.dead_letters() if found.job_id == job_id)
+
+
+def test_a_dead_letter_says_which_job_died_where_and_of_what():
+    jobs.create("j", "voice.ogg", Options())
+    die("j", "decode")
+
+    found = letter("j")
+
+    assert (found.stage, found.code, found.reason) == ("decode", "undecodable", "no")
+    assert abs(found.at - time.time()) < 5
+    assert list(queues.dead_letters("enrich")) == []
+    assert queues.depths()["decode"].dead == 1
+
+
+@pytest.mark.parametrize(
+    ("failed_in", "audio", "transcript", "goes_on_in"),
+    [
+        ("decode", False, False, "decode"),
+        ("transcribe", True, False, "transcribe"),
+        ("transcribe", False, False, "decode"),  # its audio has expired
+        ("enrich", False, True, "enrich"),
+        ("transcribe", False, True, "enrich"),  # a twin had made the transcript
+    ],
+)
+def test_a_revived_job_goes_on_where_its_earlier_results_allow(tmp_path, failed_in, audio, transcript, goes_on_in):
+    jobs.create("j", "voice.ogg", Options())
+    jobs.finish("j", "decode", {"audio": {}})
+    if audio:
+        (tmp_path / "a.flac").write_bytes(b"x")
+        handoff.put("j", tmp_path / "a.flac")
+    if transcript:
+        jobs.finish("j", "transcribe", {"transcript": {"text": "Hello."}})
+    die("j", failed_in)
+
+    assert queues.revive(letter("j")) == goes_on_in
+
+    job = jobs.get("j")
+    assert job.error is None
+    assert not job.ended
+    assert job.stages[goes_on_in].attempts == 0
+
+
+def test_a_job_that_is_gone_or_ended_otherwise_is_not_revived():
+    jobs.create("gone", "voice.ogg", Options())
+    die("gone", "decode")
+    jobs.delete("gone")
+    jobs.create("again", "voice.ogg", Options())
+    die("again", "decode")
+    jobs.restart("again", "decode")
+    jobs.cancel("again")
+
+    assert queues.revive(letter("gone")) is None
+    assert queues.revive(letter("again")) is None
+    for found in list(queues.dead_letters()):
+        queues.drop(found)
+    assert list(queues.dead_letters()) == []
+
+
+def test_a_sender_and_the_settings_have_the_same_limits():
+    fields = settings.Settings.model_fields
+
+    assert fields["max_queued"].default == queues.MAX_QUEUED
+    assert fields["max_handoff_bytes"].default == queues.MAX_HANDOFF_BYTES
+
+
+def test_sending_into_a_full_system_is_refused_at_once_and_leaves_no_job(monkeypatch):
+    decode.send("voice.ogg")
+    monkeypatch.setenv("MAX_QUEUED", "1")
+
+    with pytest.raises(Refused, match="1 messages wait for decode, and MAX_QUEUED is 1") as raised:
+        decode.send("voice.ogg")
+
+    assert raised.value.code == "system_full"
+    assert connection.client().zcard(jobs.UNFINISHED_KEY) == 1
+
+
+def test_sending_is_refused_while_the_handoff_store_is_full(monkeypatch):
+    handoff.upload(b"x" * 1000)
+    monkeypatch.setenv("MAX_HANDOFF_BYTES", "1000")
+
+    with pytest.raises(Refused, match="MAX_HANDOFF_BYTES is 1000"):
+        decode.send("voice.ogg")
+
+
+def announce(stage, silent=0.0, device=""):
+    """Write what a worker's beat writes."""
+    said = {"host": "host", "pid": 1, "stages": [stage], "since": time.time() - 100, "device": device, "gpus": []}
+    client = connection.client()
+    client.hset(presence.KEY, f"broker-{stage}", json.dumps(said))
+    client.zadd(queues.HEARTBEATS_KEY, {f"broker-{stage}": (time.time() - silent) * 1000})
+
+
+def test_stages_without_a_live_worker_are_missed(caplog):
+    announce("decode")
+    announce("transcribe", silent=presence.SILENCE + 1)
+
+    assert presence.missing() == ["transcribe", "enrich"]
+    decode.broker.middleware[0]._next_look = 0.0
+    decode.send("voice.ogg")
+    assert "No live worker consumes the transcribe stage" in caplog.text
+
+
+def test_a_job_whose_message_vanished_is_ended_as_lost_and_others_are_left_alone():
+    lost = decode.send("lost.ogg").message_id
+    decode.broker.do_fetch("decode", 1)
+    connection.client().delete(queues.key("decode", ".msgs"))  # as an eviction would
+    waiting = decode.send("waiting.ogg").message_id
+    delayed = decode.send_with_options(args=("delayed.ogg",), delay=60_000).message_id
+    done = decode.send("done.ogg").message_id
+    jobs.cancel(done)
+
+    assert sweeper.sweep(after=0) == [lost]
+
+    assert (jobs.get(lost).status, jobs.get(lost).error["code"]) == ("failed", "lost")
+    assert {jobs.get(job_id).status for job_id in (waiting, delayed)} == {"queued"}
+
+
+def test_one_worker_sweeps_at_a_time_and_a_fresh_job_is_not_looked_for(monkeypatch):
+    jobs.create("j", "voice.ogg", Options())
+    assert sweeper.sweep() == []
+    monkeypatch.setattr(sweeper, "_next", 0.0)
+    connection.client().set(sweeper.LOCK, "another", px=5000)
+    monkeypatch.setattr(sweeper, "AFTER", 0.0)
+
+    sweeper.sweep_when_due()
+
+    assert jobs.get("j").status == "queued"
+
+
+def test_the_status_counts_what_waits_and_computes_percentiles_of_what_was_done():
+    for number in range(4):
+        jobs.create(f"j{number}", "voice.ogg", Options())
+        jobs.begin(f"j{number}", "decode", "host:1")
+        jobs.finish(f"j{number}", "decode", {"audio": {}})
+    enqueue_stage(for_process("decode"), "transcribe", "j0")
+    announce("transcribe", device="NVIDIA A10")
+
+    now = status.read()
+
+    assert now.unfinished == 4
+    assert now.stages["decode"].done_last_minute == 4
+    assert now.stages["decode"].work.p95 >= now.stages["decode"].work.p50 >= 0
+    assert now.stages["transcribe"].depth.waiting == 1
+    assert now.stages["transcribe"].oldest_waiting < 5
+    assert now.stages["transcribe"].workers[0].device == "NVIDIA A10"
+    assert now.unattended == ["decode", "enrich"]
+
+
+def test_a_message_of_an_earlier_version_without_a_schema_is_understood_and_of_a_later_one_refused():
+    from actors.admission import admit
+
+    assert admit(("voice.ogg",), {"language": "ko"})[1].language == "ko"
+    assert admit(("voice.ogg",), {"language": "ko", "schema": 1})[1].language == "ko"
+    with pytest.raises(JobError) as raised:
+        admit(("voice.ogg",), {"schema": 2})
+    assert raised.value.code == "unsupported_schema"
