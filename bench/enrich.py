@@ -98,8 +98,8 @@ def storm(sdk: str, short: bool, seed: int) -> tuple[list[str], str]:
         if not kept
     ]
     return failed, (
-        f"seed {seed}, {len(ended)} jobs, {summaries} summaries, errors {codes}; {len(times)} requests in {took:.0f} s, "
-        f"ideal {ideal:.0f} s at a steady rate, {burst:.0f} s in bursts "
+        f"seed {seed}, {len(ended)} jobs, {summaries} summaries, errors {codes}; "
+        f"{len(times)} requests in {took:.0f} s, ideal {ideal:.0f} s at a steady rate, {burst:.0f} s in bursts "
         f"({took / ideal:.2f}); most a job {max(by_job.values())}, most a minute {fullest} of {limit}"
     )
 
