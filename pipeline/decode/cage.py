@@ -33,7 +33,7 @@ INPUT = ("-i", "file:/dev/stdin")
 LEASH = ("setpriv", "--pdeathsig", "KILL", "--no-new-privs", "--") if shutil.which("setpriv") else ()
 _NOT_FOUND = 127  # the exit code of setpriv, as of a shell, where there is no such program
 
-MEMORY = 2 * 1024**3  # bytes of address space; Debian's FFmpeg maps 0.4 GiB before it reads anything
+MEMORY = 1024**3  # bytes of address space; Debian's FFmpeg takes 0.3 GiB for its libraries
 STDERR = 16 * 1024  # bytes kept of what a program says: its first words and its last, half each
 _READ = 64 * 1024  # bytes of a pipe at a time
 _ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}

@@ -25,7 +25,9 @@ class Fetched:
     def fingerprint(self) -> str:
         """Return the SHA-256 of its bytes in hexadecimal, by which the same message is known when it comes again."""
         self.file.seek(0)
-        return hashlib.file_digest(self.file, "sha256").hexdigest()
+        digest = hashlib.file_digest(self.file, "sha256").hexdigest()
+        self.file.seek(0)
+        return digest
 
 
 @contextmanager
