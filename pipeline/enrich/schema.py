@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
+from config.environment import ROOT
 from config.settings import SettingsError
 
 RESERVED = ("model", "usage", "latency", "tries", "cost_usd")  # what the job record adds to the fields of the schema
@@ -147,7 +148,7 @@ def load(name: str | None) -> Contract:
     if name is None:
         return of_model(Summary)
     if name.endswith(".json"):
-        return _of_file(Path(name))
+        return _of_file(ROOT / name)  # a relative path is one beside the Procfile
     module, _, attribute = name.replace(":", ".").rpartition(".")
     try:
         model = getattr(importlib.import_module(module), attribute)
