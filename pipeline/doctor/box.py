@@ -7,7 +7,7 @@ import shlex
 import shutil
 import threading
 from dataclasses import dataclass, field
-from typing import Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from config.environment import ROOT
 from pipeline.doctor import build, devices, elf, libraries, target
@@ -39,13 +39,14 @@ class Box:
     target: target.Target
     variables: Dict[str, str]
     canary: bool = False
-    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _lock: Any = field(default_factory=threading.RLock)
+    _locks: Dict[str, Any] = field(default_factory=dict)
     _known: Dict[str, object] = field(default_factory=dict)
 
     @property
     def driver(self) -> devices.Driver:
         """The driver's answers, with a context on each GPU."""
-        return self._once("driver", lambda: devices.ask(context=True))  # type: ignore[no-any-return]
+        return self.once("driver", lambda: devices.ask(context=True))
 
     @property
     def folder(self) -> Optional[str]:
@@ -55,13 +56,13 @@ class Box:
     @property
     def build(self) -> Optional[build.Build]:
         """The workers' ctranslate2; None where it is missing or damaged, of which check 2 speaks."""
-        found = self._once("build", self._read)
+        found = self.once("build", self._read)
         return found if isinstance(found, build.Build) else None
 
     @property
     def damage(self) -> Optional[str]:
         """What is wrong with the native library of ctranslate2, where it is there and broken."""
-        found = self._once("build", self._read)
+        found = self.once("build", self._read)
         return found if isinstance(found, str) else None
 
     @property
@@ -70,7 +71,7 @@ class Box:
         wanted = self.build
         if wanted is None:
             return []
-        return self._once("libraries", lambda: libraries.find(wanted, self.target.paths))  # type: ignore[no-any-return]
+        return self.once("libraries", lambda: libraries.find(wanted, self.target.paths))
 
     def value(self, name: str, default: str = "") -> str:
         """Return an environment variable."""
@@ -127,8 +128,11 @@ class Box:
         except OSError as error:
             return str(error)
 
-    def _once(self, name: str, learn):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 - any value
+    def once(self, name: str, learn: Callable[[], Any]) -> Any:
+        """Return what was learnt under a name, learning it at the first time; others who want it wait."""
         with self._lock:
+            lock = self._locks.setdefault(name, threading.RLock())
+        with lock:
             if name not in self._known:
                 self._known[name] = learn()
             return self._known[name]

@@ -66,7 +66,7 @@ class Finding:
         return text
 
 
-def finding(code: str, evidence: str = "", **values: Any) -> Finding:
+def finding(code: str, evidence: str = "", /, **values: Any) -> Finding:
     """Return a finding of a known code."""
     assert code in CODES, code  # noqa: S101 - a slip of ours, not of the machine
     return Finding(code, evidence, tuple((name, str(value)) for name, value in values.items()))

@@ -8,6 +8,7 @@ from typing import Dict, List, Optional
 
 from pipeline.doctor import build, canary, child, devices
 from pipeline.doctor.box import Box
+from pipeline.doctor.checks import loading
 from pipeline.doctor.findings import FAIL, Finding, finding
 
 SMI_TIMEOUT = 2.0  # seconds; it is the second witness only
@@ -53,8 +54,7 @@ def examine(box: Box) -> List[Finding]:
             for each in found
         ]
     findings += witness
-    wanted = box.build
-    if fit and wanted and wanted.cublas and all(library.chosen for library in box.libraries):
+    if fit and loading.works(box):
         findings.append(_canary(box))
     return findings
 

