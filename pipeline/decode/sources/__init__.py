@@ -47,6 +47,10 @@ def fetch(source: str, folder: Path, settings: Settings) -> Iterator[Fetched]:
 
 
 def _open(source: str, folder: Path, settings: Settings) -> BufferedReader:
+    try:
+        source.encode()
+    except UnicodeEncodeError:  # JSON can hold halves of characters, which no path and no address can
+        raise JobError("source_not_found", "the source is not text") from None
     scheme, colon, _ = source.partition(":")
     match scheme.lower() if colon else "":
         case "upload":

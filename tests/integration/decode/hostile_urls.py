@@ -45,6 +45,7 @@ CASES: list[tuple[str, frozenset[str]]] = [
     *((address, EITHER) for address in _BROKEN),
     ("http://127.0.0.1/", FORBIDDEN),
     ("HTTP://example.invalid/", FORBIDDEN),
+    *((f"{beginning}\ud800", NOWHERE) for beginning in ("", "https://", "data:,", "upload:", "file:///", "s3://b/")),
     ("data:", frozenset({"source_unsupported"})),
     ("data:audio/ogg", frozenset({"source_unsupported"})),
     ("data:audio/ogg;base64,!!!", frozenset({"source_unsupported"})),

@@ -107,7 +107,7 @@ beginnings = st.sampled_from(["", "data:", "file:", "file://", "upload", "../", 
 
 
 @fuzzed
-@given(beginnings, st.text(max_size=60), st.booleans())
+@given(beginnings, st.text(st.characters(), max_size=60), st.booleans())  # halves of characters, too
 def test_no_source_ends_in_anything_but_a_file_or_a_reason(tmp_path_factory, beginning, rest, rooted):
     folder, source = tmp_path_factory.getbasetemp(), beginning + rest
     chosen = Settings(media_root=str(folder / "media") if rooted else None, source_remotes="memory://inbox/")
