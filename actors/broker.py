@@ -113,7 +113,12 @@ class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there 
         self.acks = f"{broker.namespace}:__acks__.{broker.broker_id}.{queue_name}"
         self.room = threading.Event()
         # One connection and no pool: `interrupt` has to know which.
-        self.waiter = connection.connect(socket_timeout=BLOCK_TIMEOUT, retries=0).client() if broker.blocking else None
+        self.waiter: redis.Redis | None = None
+        if broker.blocking:
+            try:
+                self.waiter = connection.connect(socket_timeout=BLOCK_TIMEOUT, retries=0).client()
+            except redis.RedisError as error:
+                raise ConnectionClosed(error) from None
         self.next_reconciliation = time.monotonic()
 
     def __next__(self) -> MessageProxy | None:

@@ -28,6 +28,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from processes import alive, children  # noqa: E402 - the repository is not installed
 
+from pipeline.commands.embedded import leash  # noqa: E402
 from pipeline.commands.supervisor import Supervisor, procfile  # noqa: E402
 
 KINDS = ("kill", "term", "stop", "cut", "redis")
@@ -51,7 +52,13 @@ class Server:
         self.start()
 
     def start(self):
-        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL, start_new_session=True)
+        # It dies with us, and a Ctrl-C is for us alone.
+        self.process = subprocess.Popen(
+            self.command,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=leash,  # noqa: PLW1509 - one system call, nothing that could take a lock
+        )
 
     def restart(self, away):
         self.process.kill()

@@ -1,0 +1,65 @@
+"""A worker that dies takes no message with it; a message that kills its workers ends as a dead letter."""
+
+import os
+import signal
+import time
+
+from processes import children
+
+from actors.broker import enqueue_stage, for_process
+from pipeline import connection, jobs, presence, queues
+from pipeline.options import Options
+
+ACTOR = """
+@dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, throws=JobError)
+def transcribe(job_id, schema=1):
+    client = connection.client()
+    client.rpush("begun", job_id)
+    if job_id == "poison":
+        client.blpop("strike", timeout=5)
+        os.kill(os.getpid(), signal.SIGKILL)
+    if job_id == "slow" and client.llen("begun") < 2:
+        time.sleep(60)
+    jobs.finish(job_id, "transcribe", {"transcript": {"text": job_id}}, last=True)
+"""
+
+
+def send(*names):
+    for name in names:
+        jobs.create(name, "voice.ogg", Options())
+        enqueue_stage(for_process("decode"), "transcribe", name)
+
+
+def test_a_message_of_a_killed_worker_is_at_work_elsewhere_within_20_seconds(workers):
+    first = workers.start(ACTOR, "transcribe", threads=1)
+    send("slow")
+    client = connection.client()
+    assert client.blmove("begun", "begun", 10, "LEFT", "LEFT")
+    workers.start(ACTOR, "transcribe", threads=1)
+
+    began = time.monotonic()
+    os.kill(next(worker.pid for worker in presence.workers() if worker.pid in children(first.pid)), signal.SIGKILL)
+
+    assert jobs.wait("slow", timeout=20).status == "done"
+    assert time.monotonic() - began < 20
+    assert client.hlen(queues.key("transcribe", ".msgs")) == 0
+
+
+def test_a_message_that_kills_its_workers_again_and_again_fails_and_its_neighbours_do_not(workers):
+    # Redelivery in two seconds instead of a quarter of a minute, for the sake of the suite's time.
+    body = "from actors import beat\nbeat.BEAT = 0.5\nBROKER.heartbeat_timeout = 1500\n" + ACTOR
+    client = connection.client()
+    send("poison", "one", "two", "three")
+    for death in range(3):
+        master = workers.start(body, "transcribe", threads=4)
+        client.rpush("strike", death)
+        master.wait(30)
+    workers.start(body, "transcribe", threads=4)
+
+    job = jobs.wait("poison", timeout=20)
+
+    assert (job.status, job.error["code"], job.error["stage"]) == ("failed", "worker_killed", "transcribe")
+    assert [letter.job_id for letter in queues.dead_letters()] == ["poison"]
+    assert client.lrange("begun", 0, -1).count(b"poison") == 3
+    for name in ("one", "two", "three"):
+        assert jobs.wait(name, timeout=20).status == "done"

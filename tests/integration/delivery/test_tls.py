@@ -1,0 +1,129 @@
+"""Redis behind TLS and a password, as hosted ones are: Debian's redis-server, since the embedded one has no TLS."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import redis
+
+from actors import decode
+from config.environment import STATE
+from pipeline import connection, jobs
+from pipeline.commands.supervisor import Supervisor, procfile
+
+CLONE = STATE.parent
+PASSWORD = "a secret of this test"
+
+
+def openssl(*arguments, folder):
+    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def authority(folder, name):
+    """Make a certificate authority and return its file."""
+    subject = ("-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.crt", "-days", "2", "-nodes")
+    openssl("req", "-x509", "-newkey", "rsa:2048", *subject, folder=folder)
+    return folder / f"{name}.crt"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """The variables by which a worker reaches a Redis with TLS and a password."""
+    folder = tmp_path_factory.mktemp("tls")
+    mine = authority(folder, "mine")
+    authority(folder, "another")
+    request = ("-keyout", "server.key", "-out", "server.csr", "-nodes", "-subj", "/CN=localhost")
+    openssl("req", "-newkey", "rsa:2048", *request, folder=folder)
+    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1")
+    signed = ("-CA", "mine.crt", "-CAkey", "mine.key", "-CAcreateserial", "-days", "2", "-extfile", "names")
+    openssl("x509", "-req", "-in", "server.csr", "-out", "server.crt", *signed, folder=folder)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    options = {
+        "port": 0,
+        "tls-port": port,
+        "bind": "127.0.0.1",
+        "tls-cert-file": "server.crt",
+        "tls-key-file": "server.key",
+        "tls-ca-cert-file": "mine.crt",
+        "tls-auth-clients": "no",
+        "requirepass": PASSWORD,
+        "save": "",
+        "dir": folder,
+    }
+    command = ["redis-server", *(str(word) for name, value in options.items() for word in (f"--{name}", value))]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if "Ready to accept connections" in line:
+            break
+    reader = threading.Thread(target=process.stdout.read)
+    reader.start()
+    yield {"REDIS_URL": f"rediss://localhost:{port}/0", "REDIS_PASSWORD": PASSWORD, "REDIS_CA_CERTS": str(mine)}
+    process.terminate()
+    process.wait()
+    reader.join()
+    process.stdout.close()
+
+
+def test_a_message_goes_through_all_stages_over_tls_with_a_password(server, tmp_path, monkeypatch):
+    for name, value in server.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(connection, "_clients", {})
+    (tmp_path / "voice.ogg").write_bytes((CLONE / "samples" / "voice-message.ogg").read_bytes())
+    variables = {"MEDIA_ROOT": str(tmp_path), "WHISPER_MODEL": "bundled:tiny.en", "WHISPER_DEVICE": "cpu"}
+    lines = []
+    variables |= {"GEMINI_API_KEY": "", "GOOGLE_API_KEY": "", "WHISPER_CPU_REPLICAS": "1", "LOG_FORMAT": "json"}
+    stages = Supervisor(procfile(), dict(os.environ) | variables, lambda _, line: lines.append(line), 10)
+    stages.start()
+    try:
+        job = jobs.wait(decode.send("voice.ogg", language="en").message_id, timeout=60)
+    finally:
+        stages.stop()
+        for client in connection._clients.values():
+            client.close()
+
+    assert job.status == "done", (job.error, lines)
+    assert job.transcript["text"]
+    assert not [line for line in lines if PASSWORD in line]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"REDIS_PASSWORD": "guessed"}, "refuses the login"),
+        ({"REDIS_PASSWORD": ""}, "refuses the login"),
+        ({"REDIS_CA_CERTS": "another.crt"}, "a certificate that is not trusted"),
+    ],
+    ids=["wrong password", "no password", "wrong authority"],
+)
+def test_what_redis_or_we_refuse_is_one_line_and_exit_code_3(server, wrong, said):
+    if "REDIS_CA_CERTS" in wrong:
+        wrong = {"REDIS_CA_CERTS": str(Path(server["REDIS_CA_CERTS"]).with_name(wrong["REDIS_CA_CERTS"]))}
+    command = [Path(sys.executable).with_name("dramatiq"), "actors.decode", "-p", "1", "--skip-logging"]
+
+    ran = subprocess.run(
+        command, cwd=CLONE, env=os.environ | server | wrong, capture_output=True, text=True, timeout=30
+    )
+
+    told = [line for line in (ran.stdout + ran.stderr).splitlines() if line.startswith("decode: ")]
+    assert ran.returncode == 3
+    assert len(told) == 1
+    assert said in told[0]
+    assert "Traceback" not in ran.stderr
+    assert PASSWORD not in ran.stderr
+
+
+def test_a_sender_whose_password_is_wrong_is_told_so(server, monkeypatch):
+    for name, value in (server | {"REDIS_PASSWORD": "guessed"}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(connection, "_clients", {})
+
+    with pytest.raises(redis.AuthenticationError):
+        jobs.get("j")
+    for client in connection._clients.values():
+        client.close()
