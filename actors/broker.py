@@ -214,7 +214,8 @@ class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there 
 
     def interrupt(self) -> None:
         """End the present wait, or the next one where none has begun: the worker is to stop."""
-        line = self.waiter.connection._sock if self.waiter is not None else None  # noqa: SLF001 - see below
+        waiting = self.waiter.connection if self.waiter is not None else None
+        line = waiting._sock if waiting is not None else None  # type: ignore[attr-defined]  # noqa: SLF001 - see below
         if line is not None:
             # Closed under its reader, redis-py's connection fails in ways of its own; shut down, it reads the end.
             with suppress(OSError):
@@ -250,6 +251,9 @@ class Stopping(Middleware):
 
     def before_worker_shutdown(self, broker: dramatiq.Broker, _worker: Any) -> None:
         """Wake all consumers; they fetch nothing any more."""
+        from actors import process  # noqa: PLC0415 - not on a backend's path
+
+        process.draining.set()
         cast("Broker", broker).stopping.set()
         for thread in self.consumers:
             if thread.consumer is not None:

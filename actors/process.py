@@ -7,6 +7,7 @@ import os
 import signal
 import ssl
 import sys
+import threading
 import time
 from types import FrameType
 from typing import NoReturn
@@ -18,9 +19,11 @@ from config import environment, logging, settings
 from pipeline import connection
 
 UNFIT, USAGE, NO_REDIS = 1, 2, 3  # exit codes
+DEAF = 3.0  # seconds after which a worker without a master should have begun to drain; it looks every second
 PAUSE = 0.5  # seconds between two tries to reach Redis
 PR_SET_PDEATHSIG = 1  # prctl(2): the signal to get when the parent dies
 
+draining = threading.Event()  # set once this worker has begun to stop
 log = structlog.get_logger(__name__)
 
 
@@ -48,11 +51,15 @@ def _follow_the_master() -> None:
     """Drain and end when the master dies, and so leave no worker that nobody can stop.
 
     Linux sends the signal once for each of the master's threads, and Dramatiq takes a second SIGTERM for a wish to
-    kill: so it is another signal, which becomes one SIGTERM.
+    kill: so it is another signal, which becomes one SIGTERM. A worker whose master dies while it boots may wait for
+    that master for ever, deaf to the SIGTERM: it ends at once, for it has begun nothing.
     """
 
     def once(number: int, _frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_IGN)
+        deaf = threading.Timer(DEAF, lambda: draining.is_set() or os._exit(UNFIT))
+        deaf.daemon = True
+        deaf.start()
         signal.raise_signal(signal.SIGTERM)
 
     signal.signal(signal.SIGUSR1, once)

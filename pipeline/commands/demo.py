@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import argparse
+import json
 import os
 import signal
 import sys
@@ -139,7 +140,8 @@ def _show(job: jobs.Job, console: Console) -> None:
 
 def _summary(job: jobs.Job) -> str:
     if job.enrichment is not None:
-        return f"{job.enrichment['title']}: {job.enrichment['summary']}"
+        told = (job.enrichment.get(name) for name in ("title", "summary"))  # a schema of one's own may have neither
+        return ": ".join(filter(None, told)) or json.dumps(job.enrichment, ensure_ascii=False)
     if job.enrichment_error is not None:
         return f"none: {job.enrichment_error['message']}"
     return f"none: {job.enrichment_skipped}"

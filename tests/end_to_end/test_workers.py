@@ -154,3 +154,13 @@ def test_a_model_that_is_not_there_stops_the_transcribe_stage_with_a_line(dramat
     assert process.returncode != 0
     assert "/nowhere/model" in out
     assert "Traceback" not in out
+
+
+def test_a_worker_whose_master_dies_while_it_boots_does_not_stay(dramatiq, redis_url):
+    process = dramatiq("actors.transcribe", LOG_LEVEL="debug")
+    until(process, "slot ready")  # the worker is about to tell its master that it is up
+    started = children(process.pid)
+
+    process.kill()
+
+    assert end(started, timeout=20)
