@@ -214,8 +214,8 @@ class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there 
 
     def interrupt(self) -> None:
         """End the present wait, or the next one where none has begun: the worker is to stop."""
-        waiting = self.waiter.connection if self.waiter is not None else None
-        line = waiting._sock if waiting is not None else None  # type: ignore[attr-defined]  # noqa: SLF001 - see below
+        waiting: Any = self.waiter.connection if self.waiter is not None else None
+        line = waiting._sock if waiting is not None else None  # noqa: SLF001 - see below
         if line is not None:
             # Closed under its reader, redis-py's connection fails in ways of its own; shut down, it reads the end.
             with suppress(OSError):

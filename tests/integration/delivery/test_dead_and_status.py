@@ -1,0 +1,129 @@
+"""`dead` and `status`, as an operator types them."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from config.environment import STATE
+from pipeline import connection, jobs, queues
+from pipeline.options import Options
+
+ACTOR = """
+@dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, throws=JobError)
+def transcribe(job_id, schema=1):
+    jobs.begin(job_id, "transcribe", "host:1")
+    if connection.client().decr("failures:" + job_id) >= 0:
+        raise JobError(connection.client().get("code:" + job_id).decode(), "as the test wants it")
+    jobs.finish(job_id, "transcribe", {"transcript": {"text": job_id}}, last=True)
+"""
+
+
+@pytest.fixture
+def pipeline(redis_url):
+    """Run a command in a process of its own."""
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "pipeline", *arguments]
+        environment = os.environ | {"REDIS_URL": redis_url}
+        return subprocess.run(command, cwd=STATE.parent, env=environment, capture_output=True, text=True, timeout=30)
+
+    return run
+
+
+def send(name, code="undecodable", failures=0):
+    from actors.broker import enqueue_stage, for_process
+
+    client = connection.client()
+    client.set(f"failures:{name}", failures)
+    client.set(f"code:{name}", code)
+    jobs.create(name, "voice.ogg", Options())
+    jobs.finish(name, "decode", {"audio": {}})
+    enqueue_stage(for_process("decode"), "transcribe", name)
+
+
+def test_dead_letters_are_listed_shown_retried_and_dropped(workers, pipeline, tmp_path):
+    from pipeline import handoff
+
+    (tmp_path / "a.flac").write_bytes(b"x")
+    handoff.put("one", tmp_path / "a.flac")
+    workers.start(ACTOR, "transcribe")
+    send("one", failures=1)
+    send("two", "handoff_expired", failures=1)
+    for name in ("one", "two"):
+        assert jobs.wait(name, timeout=20).status == "failed"
+    workers.until("Job failed", 2)
+
+    listed = pipeline("dead", "list")
+    assert listed.returncode == 0
+    assert "undecodable" in listed.stdout
+    assert "handoff_expired" in listed.stdout
+    shown = json.loads(pipeline("dead", "show", "one").stdout)
+    assert shown[0]["record"]["error"]["code"] == "undecodable"
+    assert pipeline("dead", "retry").returncode == 2  # all of them, unasked
+    assert "one: queued for transcribe" in pipeline("dead", "retry", "--code", "undecodable").stdout
+    assert jobs.wait("one", timeout=20).status == "done"
+    assert "1 dropped" in pipeline("dead", "drop", "--stage", "transcribe").stdout
+    assert list(queues.dead_letters()) == []
+    assert jobs.get("two").status == "failed"
+
+
+def test_what_may_pass_is_tried_again_and_the_record_says_when_and_how_often(workers):
+    workers.start(ACTOR, "transcribe")
+    send("j", "out_of_memory", failures=1)
+
+    retries = []
+    for event in jobs.events("j", timeout=30):
+        if "retry" in event.detail:
+            retries.append(event.detail["retry"])
+            assert jobs.get("j").stages["transcribe"].next_retry_at == pytest.approx(retries[-1]["at"])
+
+    job = jobs.get("j")
+    assert (job.status, job.stages["transcribe"].attempts) == ("done", 2)
+    assert [retry["code"] for retry in retries] == ["out_of_memory"]
+    assert job.stages["transcribe"].started_at >= retries[0]["at"] - 0.1
+    assert job.stages["transcribe"].next_retry_at is None
+
+
+def test_bad_input_is_tried_once(workers):
+    workers.start(ACTOR, "transcribe")
+    send("j", "undecodable", failures=9)
+
+    job = jobs.wait("j", timeout=20)
+
+    assert (job.status, job.error["code"], job.stages["transcribe"].attempts) == ("failed", "undecodable", 1)
+
+
+def test_a_cancelled_job_that_waits_is_not_begun(workers, monkeypatch):
+    send("j")
+    jobs.cancel("j")
+    body = ACTOR.replace(
+        "    jobs.begin(",
+        "    from actors import tracking\n    if tracking.open_job(job_id) is None: return\n    jobs.begin(",
+    )
+    workers.start(body, "transcribe")
+
+    workers.until("its job has ended")
+
+    assert jobs.get("j").status == "cancelled"
+    assert jobs.get("j").stages["transcribe"].attempts == 0
+
+
+def test_the_status_shows_live_workers_and_names_the_stages_without_one(workers, pipeline):
+    master = workers.start(ACTOR, "transcribe")
+    send("j")
+    jobs.wait("j", timeout=20)
+    waited = pipeline("status", "--json")
+
+    now = json.loads(waited.stdout)
+    assert waited.returncode == 1
+    assert now["unattended"] == ["decode", "enrich"]
+    (worker,) = now["stages"]["transcribe"]["workers"]
+    assert worker["pid"] != master.pid
+    assert now["stages"]["transcribe"]["done_last_minute"] == 1
+    assert "No live worker consumes the enrich stage" in pipeline("status").stdout
+    master.terminate()
+    master.wait(20)
+    assert "transcribe" in json.loads(pipeline("status", "--json").stdout)["unattended"]
