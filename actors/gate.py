@@ -5,7 +5,6 @@ Only a worker of the GPU stage passes here; whoever merely sends messages never 
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -39,8 +38,8 @@ class GpuRefused(MiddlewareError):
 class Gate(Middleware):
     """Refuses actors with the option `gpu` where the doctor finds the GPU, its driver or its libraries unfit.
 
-    Dramatiq lets a MiddlewareError out of `before_declare_actor`, and no other exception: the actor is then not declared
-    and its queue is not consumed.
+    Dramatiq lets a MiddlewareError out of `before_declare_actor`, and no other exception: the actor is then not
+    declared and its queue is not consumed.
     """
 
     @property
@@ -93,7 +92,7 @@ def declare(work: Work, broker: dramatiq.Broker, device: str, **options: Any) ->
     """
 
     def declared(**more: Any) -> Work:
-        return cast("Work", dramatiq.actor(work, broker=broker, **options, **more))
+        return cast("Work", dramatiq.actor(broker=broker, **options, **more)(work))
 
     if device == "cpu":
         return declared(), "cpu", None
@@ -104,14 +103,16 @@ def declare(work: Work, broker: dramatiq.Broker, device: str, **options: Any) ->
         if device == "cuda":
             text = render.text(refusal.report, cli.locale_language(), colours=render.has_colours(sys.stderr))
             log.critical("The GPU is refused: this worker takes no work", failing=_named(refusal.report))
-            process.give_up("transcribe", f"the GPU is not fit to work, and WHISPER_DEVICE=cuda.\n{text}", process.UNFIT)
+            process.give_up(
+                "transcribe", f"the GPU is not fit to work, and WHISPER_DEVICE=cuda.\n{text}", process.UNFIT
+            )
         reason = str(refusal)
         log.warning(
             "No fit GPU: working on the CPU, many times slower",
             failing=_named(refusal.report),
             reason=reason,
             fix=[found.fix() for found in faults(refusal.report)],
-            full_report=f"{os.path.basename(sys.executable)} -m pipeline doctor --device cuda",
+            full_report="python -m pipeline doctor --device cuda",
         )
         return declared(), "cpu", reason
 

@@ -110,7 +110,7 @@ def _options(job: jobs.Job) -> Options:
 _OPTIONS: dict[str, Any] = {"queue_name": "transcribe", "actor_name": "transcribe", "throws": JobError}
 
 if not broker.in_worker():
-    transcribe = dramatiq.actor(transcribe, broker=BROKER, **_OPTIONS)
+    transcribe = dramatiq.actor(broker=BROKER, **_OPTIONS)(transcribe)
 else:
     from actors import gate
 

@@ -7,7 +7,7 @@ import shlex
 import shutil
 import threading
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple, cast
 
 from config.environment import ROOT
 from pipeline.doctor import build, devices, elf, libraries, target
@@ -46,7 +46,7 @@ class Box:
     @property
     def driver(self) -> devices.Driver:
         """The driver's answers, with a context on each GPU."""
-        return self.once("driver", lambda: devices.ask(context=True))
+        return cast("devices.Driver", self.once("driver", lambda: devices.ask(context=True)))
 
     @property
     def folder(self) -> Optional[str]:
@@ -71,7 +71,7 @@ class Box:
         wanted = self.build
         if wanted is None:
             return []
-        return self.once("libraries", lambda: libraries.find(wanted, self.target.paths))
+        return cast("List[libraries.Found]", self.once("libraries", lambda: libraries.find(wanted, self.target.paths)))
 
     def value(self, name: str, default: str = "") -> str:
         """Return an environment variable."""

@@ -1,4 +1,4 @@
-"""What the installed CTranslate2 demands: read from its own files, so that any build is judged and none is listed here."""
+"""What the installed CTranslate2 demands: read from its own files, so that any build is judged and none is listed."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def read(folder: str, find: Optional[Sequence[str]] = None) -> Optional[Build]:
     libs = os.path.join(os.path.dirname(folder), "ctranslate2.libs")
     cores: List[str] = []
     for place in [libs, folder, *(find or [])]:
-        cores += [path for path in sorted(glob(os.path.join(place, "libctranslate2*.so*")))]
+        cores += sorted(glob(os.path.join(place, "libctranslate2*.so*")))
     if not cores:
         return None
     core = elf.read(cores[0])

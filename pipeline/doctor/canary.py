@@ -25,8 +25,8 @@ if device == "cuda":
 import ctranslate2
 """
 
-# The smallest Whisper with everything in it: convolutions, attention, a beam and an alignment. 251 words: no multiple of
-# 4 or 8, which is where int8 arithmetic broke on new GPUs.
+# The smallest Whisper with everything in it: convolutions, attention, a beam and an alignment. 251 words: no multiple
+# of 4 or 8, which is where int8 arithmetic broke on new GPUs.
 _MICRO = (
     _BEGIN
     + """

@@ -89,7 +89,7 @@ def _examine(name: str, box: Box) -> Check:
     begun = time.monotonic()
     try:
         findings = EXAMINE[name](box)
-    except Exception as error:  # a fault of ours must not hide what the other checks found
+    except Exception as error:  # noqa: BLE001 - a fault of ours must not hide what the other checks found
         place = traceback.extract_tb(error.__traceback__)[-1]
         evidence = f"{type(error).__name__}: {error} ({place.filename.rpartition('/')[2]}:{place.lineno})"
         findings = [finding("check_crashed", evidence, error=type(error).__name__)]

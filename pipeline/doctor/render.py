@@ -16,7 +16,12 @@ _WORDS: Dict[str, Dict[str, str]] = {
 }
 _CLOSING = {
     "en": ("All is well.", "It can run; see the warnings.", "Not fit to work: {count} checks failed.", "More"),
-    "ko": ("모두 정상입니다.", "실행할 수 있습니다. 주의 항목을 확인하세요.", "실행할 수 없습니다: {count}개 점검 실패.", "자세히"),
+    "ko": (
+        "모두 정상입니다.",
+        "실행할 수 있습니다. 주의 항목을 확인하세요.",
+        "실행할 수 없습니다: {count}개 점검 실패.",
+        "자세히",
+    ),
 }
 
 

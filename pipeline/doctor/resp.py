@@ -36,7 +36,10 @@ class Connection:
         else:
             self._socket = socket.create_connection((host, port), timeout=timeout)
         if tls is not None:
-            self._socket = tls.wrap_socket(self._socket, server_hostname=host)
+            try:
+                self._socket = tls.wrap_socket(self._socket, server_hostname=host)
+            except socket.timeout:
+                raise ssl.SSLError(1, "the TLS handshake was not answered") from None
         self._file: BinaryIO = self._socket.makefile("rb")
 
     def call(self, *words: str) -> Any:

@@ -101,7 +101,7 @@ def numbers(version: str) -> Tuple[int, ...]:
 
 
 def choose(wanted: Optional[str] = None) -> str:
-    """Return the workers' Python: the one that was named, else the virtual environment's, else this clone's, else ours."""
+    """Return the workers' Python: the one that was named, else the virtual environment's, the clone's, or ours."""
     if wanted:
         return shutil.which(wanted) or wanted
     if sys.prefix != sys.base_prefix:

@@ -65,7 +65,7 @@ def cublas_by_pip_and_a_build_without_cudnn(folder, _):
 
 
 @healthy
-def cublas_by_LD_LIBRARY_PATH(folder, _):
+def cublas_by_ld_library_path(folder, _):
     world = gpu(folder, cublas=False)
     world.cublas(world.lib)
     return world
@@ -494,7 +494,9 @@ def no_ffmpeg(folder, _):
 @fault("ffmpeg_cannot_decode", "Opus in WebM", "apt-get install -y ffmpeg")
 def an_ffmpeg_without_opus(folder, _):
     world = World(folder).only("ffmpeg")
-    world.program("ffmpeg", 'case "$*" in *opus*) echo "Decoder not found" >&2; exit 1;; esac; exec /usr/bin/ffmpeg "$@"')
+    world.program(
+        "ffmpeg", 'case "$*" in *opus*) echo "Decoder not found" >&2; exit 1;; esac; exec /usr/bin/ffmpeg "$@"'
+    )
     return world
 
 
@@ -545,8 +547,7 @@ def a_python_without_the_packages(folder, _):
 
 @fault("executable_stack_later", "2.41", "ctranslate2>=4.8.1", status="warn")
 def a_build_with_an_executable_stack(folder, _):
-    world = World(folder, flags=("-Wl,-z,execstack",)).only("packages")
-    return world
+    return World(folder, flags=("-Wl,-z,execstack",)).only("packages")
 
 
 # 7 Model
@@ -630,7 +631,11 @@ def a_model_that_is_yet_to_be_fetched(folder, _):
 @fault("model_disk_full", "1 MB free", "WHISPER_MODEL_DIR")
 def a_disk_without_room_for_the_model(folder, _):
     world = World(folder).only("model")
-    lines = ["import shutil", "usage = shutil.disk_usage", "shutil.disk_usage = lambda path: usage(path)._replace(free=10**6)"]
+    lines = [
+        "import shutil",
+        "usage = shutil.disk_usage",
+        "shutil.disk_usage = lambda path: usage(path)._replace(free=10**6)",
+    ]
     (world.site / "sitecustomize.py").write_text("\n".join(lines))
     return with_settings(world, WHISPER_MODEL_DIR=str(folder), HF_ENDPOINT="http://127.0.0.1:1")
 

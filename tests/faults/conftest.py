@@ -1,4 +1,4 @@
-"""The catalogue is examined by two doctors at a time, before the first test asks for a verdict; its table is printed."""
+"""The catalogue is examined by two doctors at a time, once for all tests; its table is printed at the end."""
 
 import sys
 from concurrent.futures import ThreadPoolExecutor

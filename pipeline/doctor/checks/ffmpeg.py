@@ -69,7 +69,20 @@ def examine(box: Box) -> List[Finding]:
 
 def _decode(program: str, name: str) -> str:
     """Decode a sample; return what went wrong, empty where nothing did."""
-    arguments = ["-v", "error", "-nostdin", "-i", str(SAMPLES / name), "-ac", "1", "-ar", "16000", "-f", "framecrc", "-"]
+    arguments = [
+        "-v",
+        "error",
+        "-nostdin",
+        "-i",
+        str(SAMPLES / name),
+        "-ac",
+        "1",
+        "-ar",
+        "16000",
+        "-f",
+        "framecrc",
+        "-",
+    ]
     outcome = child.run([program, *arguments], TIMEOUT)
     if not outcome.ok:
         return f"{name}: {outcome.ending}: {outcome.last}"

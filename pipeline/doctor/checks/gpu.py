@@ -1,4 +1,4 @@
-"""Check 1: is there a GPU, does its driver work, and can this card run this build? Proven by a small model that runs."""
+"""Check 1: is there a GPU, does its driver work, and can this card run this build? Proven by a small model."""
 
 from __future__ import annotations
 

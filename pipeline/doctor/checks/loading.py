@@ -74,7 +74,9 @@ def _load(box: Box, kind: str) -> Loading:
     outcome = child.python(
         _CHILD, core, shim, *files, timeout=HANG if kind == "cublas" else TIMEOUT, interpreter=box.target.python
     )
-    told: List[Tuple[str, ...]] = [tuple(json.loads(line)) for line in outcome.out.splitlines() if line[:1] == "["]
+    told: List[Tuple[str, ...]] = [
+        tuple(json.loads(line)) for line in outcome.out.splitlines() if line.startswith('["')
+    ]
     begun = [words[1] for words in told if words[0] in ("load", "open")]
     ended = [words[1] for words in told if words[0] not in ("load", "open")]
     return Loading(

@@ -1,4 +1,4 @@
-"""Check 7: the configured model is here and whole, or can be fetched; and the device has memory and arithmetic for it."""
+"""Check 7: the configured model is here and whole, or can be fetched, and the device has the means to run it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ def cache(box: Box) -> str:
         return os.path.expanduser(chosen)
     if os.path.isdir("/workspace"):
         return "/workspace/models"
-    home = box.value("HF_HOME", os.path.join(box.value("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "huggingface"))
+    home = box.value(
+        "HF_HOME", os.path.join(box.value("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "huggingface")
+    )
     return box.value("HF_HUB_CACHE", os.path.join(home, "hub"))
 
 
@@ -100,7 +102,7 @@ def _folder(path: str, command: str) -> Files:
         problems.append(finding("model_damaged", str(error), file=file, reason=error.strerror, command=command))
     for names in (("config.json",), ("tokenizer.json",), ("vocabulary.json", "vocabulary.txt")):
         if not any(os.path.isfile(os.path.join(path, each)) for each in names):
-            problems.append(finding("model_file_missing", path, file=names[0], folder=path, command=command))
+            problems += [finding("model_file_missing", path, file=names[0], folder=path, command=command)]
     problems += _mels(path, command)
     return Files(path, size, tuple(problems))
 
@@ -188,8 +190,12 @@ def _known(box: Box) -> "dict[str, str]":
     for folder in box.target.paths:
         file = Path(folder) / "faster_whisper" / "utils.py"
         if file.is_file():
-            return dict(re.findall(r'^\s*"([\w.-]+)":\s*"([\w.-]+/[\w.-]+)"', file.read_text(encoding="utf-8"), re.M))
-    return {name: f"Systran/faster-whisper-{name}" for name in ("tiny", "tiny.en", "base", "small", "medium", "large-v3")}
+            return dict(
+                re.findall(r'^\s*"([\w.-]+)":\s*"([\w.-]+/[\w.-]+)"', file.read_text(encoding="utf-8"), re.MULTILINE)
+            )
+    return {
+        name: f"Systran/faster-whisper-{name}" for name in ("tiny", "tiny.en", "base", "small", "medium", "large-v3")
+    }
 
 
 def _nearest(folder: str) -> str:
@@ -251,7 +257,7 @@ def _run(box: Box, folder: str) -> List[Finding]:
     """Run the model in each arithmetic worth offering."""
     gpus = box.driver.gpus if box.device != "cpu" else ()
     wish = box.value("WHISPER_COMPUTE_TYPE", "auto")
-    offered = ("float16", "int8_float16") if gpus else ("int8", "float32")
+    offered: Tuple[str, ...] = ("float16", "int8_float16") if gpus else ("int8", "float32")
     if gpus:
         least = min(gpu.capability for gpu in gpus)
         offered = tuple(each for each in offered if least >= CAPABILITY[each]) or ("float32",)

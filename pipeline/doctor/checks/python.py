@@ -28,9 +28,7 @@ def examine(box: Box) -> List[Finding]:
         install = box.apt("python3.11", "python3.11-venv")
         findings.append(finding("python_too_old", evidence, version=version, command=f"{install} && {make}"))
     elif there.version[:2] > MOST:
-        findings.append(
-            finding("python_too_new", evidence, version=version, command=f"{make} PYTHON=python3.13")
-        )
+        findings.append(finding("python_too_new", evidence, version=version, command=f"{make} PYTHON=python3.13"))
     if not there.virtual:
         command = f"{make} && . {ROOT}/.venv/bin/activate"
         findings.append(finding("python_no_venv", there.python, command=command))

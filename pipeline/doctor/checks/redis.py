@@ -47,7 +47,11 @@ def examine(box: Box) -> List[Finding]:
     except ssl.SSLCertVerificationError as error:
         return [finding("redis_tls_refused", str(error), place=shown, reason=error.verify_message)]
     except ssl.SSLError as error:
-        return [finding("redis_tls_failed", str(error), place=shown, reason=error.reason or error)]
+        return [
+            finding(
+                "redis_tls_failed", str(error), place=shown, reason=getattr(error, "reason", None) or error.strerror
+            )
+        ]
     except socket.timeout as error:
         return [finding("redis_hangs", str(error), place=shown, seconds=f"{TIMEOUT:g}")]
     except OSError as error:
@@ -82,7 +86,7 @@ def _start(host: str) -> str:
 
 def _refusal(text: str, user: str, name: str = "PING") -> Finding:
     """Turn a server's error into a finding."""
-    word = text.split(" ")[0]
+    word = text.split(" ", maxsplit=1)[0]
     if word in ("NOAUTH", "WRONGPASS") or "invalid password" in text.lower() or "AUTH" in text[:8]:
         return finding("redis_login_refused", text, reason=text)
     if word == "NOPERM":
@@ -132,7 +136,7 @@ def _info(connection: resp.Connection) -> Dict[str, str]:
         if str(error).startswith(("NOAUTH", "LOADING")):
             raise
         return {}
-    return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)  # type: ignore[arg-type]
+    return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
 
 
 def _memory(info: Dict[str, str]) -> List[Finding]:

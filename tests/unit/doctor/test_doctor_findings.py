@@ -1,0 +1,138 @@
+"""The table of findings, the page that is made of it, and the report's shape."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.doctor import render, target, troubleshooting, weights
+from pipeline.doctor.checks import model
+from pipeline.doctor.findings import CODES, PASS, SKIP, finding
+from pipeline.doctor.report import Check, Report
+
+CLONE = Path(__file__).parents[3]
+BARE = [*(CLONE / "pipeline" / "doctor").rglob("*.py")] + [
+    CLONE / name
+    for name in ("pipeline/__init__.py", "pipeline/__main__.py", "config/__init__.py", "config/environment.py")
+]
+
+
+def test_docs_troubleshooting_is_made_of_the_table():
+    written = (CLONE / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+
+    assert written == troubleshooting.document(), "python -m pipeline doctor --document > docs/troubleshooting.md"
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_every_finding_says_the_same_in_both_languages_and_what_needs_a_remedy_has_one(code):
+    kind = CODES[code]
+    names = [set(re.findall(r"{(\w+)}", text)) for text in (*kind.message, *kind.fix)]
+
+    assert names[0] == names[1]
+    assert names[2] == names[3]
+    assert all(kind.message)
+    assert (kind.status in (PASS, SKIP)) == (not kind.fix[0])
+    assert re.search("[가-힣]", kind.message[1]) or kind.message[1].isascii()
+
+
+@pytest.mark.parametrize("name", sorted(str(path.relative_to(CLONE)) for path in BARE))
+def test_what_runs_on_a_bare_machine_keeps_to_the_grammar_of_python_3_8_and_its_standard_library(name):
+    tree = ast.parse((CLONE / name).read_text(encoding="utf-8"), feature_version=(3, 8))
+
+    later = ("removeprefix", "removesuffix", "is_relative_to", "readlink")
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in later]
+    if "doctor" in name:
+        roots = {
+            alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+        }
+        roots |= {
+            node.module.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module
+        }
+        assert roots <= {*sys.stdlib_module_names, "pipeline", "config"}
+
+
+def test_the_codes_that_checks_use_are_those_of_the_table():
+    text = "".join(path.read_text(encoding="utf-8") for path in (CLONE / "pipeline" / "doctor").rglob("*.py"))
+
+    used = set(re.findall(r'finding\(\s*"(\w+)"', text)) | set(re.findall(r'_too_old\("(\w+)"', text))
+    assert used <= set(CODES)
+
+
+def test_a_failure_of_the_gpu_is_a_warning_where_the_cpu_will_do():
+    from dataclasses import replace
+
+    report = Report("auto", (Check("gpu", (replace(finding("driver_absent"), demoted=True),)),))
+
+    assert report.ok
+    assert report.check("gpu").status == "warn"
+
+
+def test_a_check_that_broke_is_not_a_pass():
+    report = Report("cpu", (Check("redis", (finding("check_crashed", error="KeyError"),)),))
+
+    assert not report.ok
+    assert "CRASH" in render.text(report)
+
+
+def test_the_table_lines_up_in_korean():
+    checks = (
+        Check("ffmpeg", (finding("ffmpeg_missing", program="ffmpeg"),)),
+        Check("python", (finding("python_fit"),)),
+    )
+
+    lines = render.text(Report("cpu", checks), "ko").splitlines()
+
+    rows = [(line, word) for line in lines for word in ("  실패  ", "  통과  ") if word in line]
+    columns = [render._width(line.partition(word)[0]) for line, word in rows]
+    assert len(rows) == 2
+    assert len(set(columns)) == 1
+
+
+@pytest.mark.parametrize(
+    ("versions", "version", "accepted"),
+    [
+        (">=4.8.1,<5", "4.8.5", True),
+        (">=4.8.1,<5", "4.8", False),
+        (">=4.8.1,<5", "5.0", False),
+        ("==0.1.0", "0.1", True),
+        ("==2.*", "2.9.1", True),
+        ("~=1.4.2", "1.5.0", False),
+        ("!=3.1", "3.1.0", False),
+        ("", "1", True),
+    ],
+)
+def test_versions_are_compared_as_pip_does(versions, version, accepted):
+    assert target.Requirement("x", versions).accepts(version) is accepted
+
+
+def test_a_requirement_with_a_marker_counts_where_the_marker_does():
+    line = "audioop-lts>=0.2.1; python_version >= '3.13'"
+
+    assert target.parse(line, (3, 12)) is None
+    assert str(target.parse(line, (3, 13))) == "audioop-lts>=0.2.1"
+
+
+def test_the_doctor_and_the_engine_know_the_same_bundled_models():
+    from pipeline.transcribe import models
+
+    assert {name: bundled.parts for name, bundled in models.BUNDLED.items()} == model.BUNDLED
+
+
+def test_a_file_that_is_shorter_than_any_header_is_truncated(tmp_path):
+    (tmp_path / "model.bin").write_bytes(b"\x06\0\0\0\x0c\0Whis")
+
+    with pytest.raises(weights.Unfit) as caught:
+        weights.check(str(tmp_path / "model.bin"))
+
+    assert caught.value.kind in ("truncated", "foreign")
+
+
+def test_the_command_documents_its_exit_codes():
+    ran = subprocess.run(
+        [sys.executable, "-m", "pipeline", "doctor", "--help"], cwd=CLONE, capture_output=True, text=True, check=True
+    )
+
+    assert "1 at least one did, 2 wrong usage" in ran.stdout
