@@ -180,7 +180,7 @@ def delete(job_id: str) -> None:
     if parse_status(client.hget(record_key(job_id), "status")) is None:
         raise UnknownJob(job_id)
     with client.pipeline(transaction=True) as pipe:
-        pipe.delete(record_key(job_id), events_key(job_id))
+        pipe.delete(record_key(job_id), events_key(job_id), f"{connection.NAMESPACE}:enrich:job:{job_id}")
         pipe.hset(record_key(job_id), "status", DELETED)
         pipe.pexpire(record_key(job_id), _ttl_ms())
         pipe.zrem(UNFINISHED_KEY, job_id)
@@ -264,6 +264,12 @@ def restart(job_id: str, stage: str, *, expired: bool = False) -> bool:
         }
     count = "redecodes" if expired else ""
     return bool(_advance(job_id, status, ("failed", *PROGRESS), fields, count=count))
+
+
+def rewrite(job_id: str, enrichment: dict[str, Any]) -> bool:
+    """Put another summary in the place of a done job's. False: the job is not done."""
+    fields = {"enrichment": json.dumps(enrichment), "enrichment_error": None, "enrichment_skipped": None}
+    return bool(_advance(job_id, None, ("done",), fields, detail={"enrichment": "again"}, status_of_event="done"))
 
 
 def raw_source(job_id: str) -> str:

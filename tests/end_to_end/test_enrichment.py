@@ -17,14 +17,6 @@ from pipeline.options import Options
 
 CLONE = STATE.parent
 TRANSCRIPT = {"text": "Please call Anna about the slides.", "language": "en", "no_speech": False, "segments": []}
-SUMMARY = {
-    "title": "Call Anna",
-    "summary": "Anna is to be called about the slides.",
-    "language": "en",
-    "topics": ["slides"],
-    "action_items": [{"task": "Call Anna", "owner": None, "due": None}],
-    "sentiment": "neutral",
-}
 
 
 @pytest.fixture
@@ -116,6 +108,26 @@ def test_a_summary_that_cannot_be_had_never_takes_the_transcript_with_it(
     assert (job.status, job.enrichment_error["code"], job.transcript) == ("done", code, TRANSCRIPT)
     assert job.error is None
     assert not any("Traceback" in line or TRANSCRIPT["text"] in line for line in lines)
+
+
+def test_a_summary_is_written_again_without_touching_the_transcript(enrich_worker, gemini, redis_url):
+    enrich_worker()
+    first = jobs.wait(send("j"), timeout=30)
+    environment = os.environ | {
+        "REDIS_URL": redis_url,
+        "GEMINI_API_KEY": gemini_server.KEY,
+        "GEMINI_ENDPOINT": gemini.url,
+    }
+
+    command = [sys.executable, "-m", "pipeline", "enrich", "j", "--model", "gemini-flash-latest"]
+    ran = subprocess.run(command, cwd=CLONE, env=environment, capture_output=True, text=True, timeout=30)
+
+    assert ran.returncode == 0, ran.stderr
+    again = jobs.get("j")
+    assert (again.status, again.transcript) == ("done", first.transcript)
+    assert [request.model for request in gemini.generated()] == ["gemini-flash-lite-latest", "gemini-flash-latest"]
+    assert again.enrichment["tries"] == 1
+    assert ran.stdout == f"j: {again.enrichment['title']}\n"
 
 
 def test_silence_is_not_sent(enrich_worker, gemini):

@@ -1,0 +1,56 @@
+"""`enrich`: another summary of what was transcribed already, with another prompt or model; no audio is touched."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from config import settings
+from pipeline import jobs
+from pipeline.enrich import Enricher
+from pipeline.errors import CODES, JobError
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("id", metavar="ID", nargs="+", help="jobs that are done")
+    parser.add_argument("--prompt", metavar="FILE", type=Path, help="another prompt than ENRICH_PROMPT")
+    parser.add_argument("--model", help="another model than GEMINI_MODEL")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write each summary anew; 1 where one could not be had. The old one stays until the new one is there."""
+    chosen = settings.get()
+    if chosen.gemini_api_key is None:
+        raise settings.SettingsError("GEMINI_API_KEY is not set: there is nobody to ask")
+    enricher = Enricher(chosen)
+    failed = 0
+    for job_id in arguments.id:
+        try:
+            _enrich(enricher, job_id, arguments, time.monotonic() + chosen.enrich_deadline)
+        except JobError as error:
+            print(f"{job_id}: {error}. {CODES[error.code].remedy}", file=sys.stderr)
+            failed += 1
+    return 1 if failed else 0
+
+
+def _enrich(enricher: Enricher, job_id: str, arguments: argparse.Namespace, deadline: float) -> None:
+    job = jobs.get(job_id)
+    if job.status != "done" or job.transcript is None:
+        raise JobError("enrich_no_transcript", f"the job is {job.status} and has no transcript to read")
+    while True:
+        try:
+            enrichment = enricher.enrich(
+                job_id, job.transcript, metadata=job.metadata, prompt_file=arguments.prompt, model=arguments.model
+            )
+        except JobError as error:
+            if error.retry_after is None or time.monotonic() + error.retry_after > deadline:
+                raise
+            print(f"{job_id}: {error.message}; again in {error.retry_after:.0f} s", file=sys.stderr)
+            time.sleep(error.retry_after)
+        else:
+            jobs.rewrite(job_id, enrichment)
+            print(f"{job_id}: {enrichment.get('title') or 'written'}")
+            return
