@@ -6,6 +6,7 @@ import math
 import os
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,7 @@ MOST_FAILURES = 2  # batches that may end badly with a window on board before it
 STARTS = 2  # attempts to bring a slot back
 BATCH = {"cpu": 8, "cuda": 32}  # windows; on a CPU more bring nothing, on a GPU they are halved where memory ends
 SHARES = {"cpu": 2, "cuda": 1}  # batches that what waits is divided into for each slot: a CPU's must end together
-SECONDS = {"cpu": 40.0, "cuda": math.inf}  # of audio in a batch: on two cores about a third of a second's work
+SECONDS = {"cpu": 30.0, "cuda": math.inf}  # of audio in a batch: a quarter of a second's work for tiny, half for base
 IDLE = 60.0  # seconds after which an idle slot proves itself again
 LONG = 120.0  # seconds; the silences of a longer message are found in the background, so that short ones pass it by
 GROWTH = 2 * 1024**3  # bytes that a slot's process may hold more than when it started, before it is replaced
@@ -95,7 +96,8 @@ class Engine:
         self._degraded = degraded
         self._idle, self._growth = idle, growth
         self._batch = BATCH[specs[0].device]
-        self._scheduler = Scheduler(SHARES[specs[0].device] * len(specs), SECONDS[specs[0].device])
+        place = specs[0].device
+        self._scheduler = Scheduler(SHARES[place] * len(specs), SECONDS[place], give_way=place == "cpu")
         self._stopping = False
         self._background = ThreadPoolExecutor(1, "cutter", initializer=_give_way)
         self._slots = [Slot(spec, timeout) for spec in specs]
@@ -171,11 +173,13 @@ class Engine:
         on_progress: Callable[[int, int], None] | None,
     ) -> None:
         """Cut a message into windows and let them wait for their turns."""
-        message = Message(options, cut(audio, self._info.window), len(audio) / SAMPLE_RATE, future, on_progress)
-        if not message.windows:
-            message.deliver(self._info, self._degraded)
-        elif not self._scheduler.add(message):
-            message.fail(self._gone())
+        duration = len(audio) / SAMPLE_RATE
+        with self._scheduler.arriving() if duration <= LONG else nullcontext():
+            message = Message(options, cut(audio, self._info.window), duration, future, on_progress)
+            if not message.windows:
+                message.deliver(self._info, self._degraded)
+            elif not self._scheduler.add(message):
+                message.fail(self._gone())
 
     def stop(self, timeout: float = 30.0) -> None:
         """Let running batches finish within `timeout` seconds; what still waits fails with `worker_stopped`."""

@@ -35,6 +35,7 @@ class Message:
     held: bool = False  # only the first waiting window may go, until it has told the language
     results: dict[int, WindowResult] = field(default_factory=dict)
     language_probability: float | None = None
+    last_turn: float = 0.0  # on the monotonic clock (seconds)
 
     def __post_init__(self) -> None:
         order = list(range(len(self.windows)))

@@ -1,23 +1,29 @@
 """Which windows go next: those of all messages wait here, and a free slot takes a batch of them at once.
 
-Messages take turns, a window each, so that a long recording does not hold up short ones. Nothing waits on a timer: what
-waits when a slot falls free is the batch. This is the one place of the engine where state changes under a lock.
+Messages take turns, a window each, and one that has had none yet goes first, so that a long recording does not hold up
+short ones; nor can they hold it up for ever. Nothing waits on a timer: what waits when a slot falls free is the batch.
+This is the one place of the engine where state changes under a lock.
 """
 
 from __future__ import annotations
 
 import math
 import threading
+import time
 from collections import deque
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pipeline.transcribe.message import Message, Task
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pipeline.transcribe.window import Window, WindowResult
 
 ALIKE = 1.25  # the longest window of a batch is at most this many times the shortest, since all are padded to it
+PATIENCE = 5.0  # seconds after which a message that has had a turn goes before those that have not
 PADDED_ALIKE = 8.0  # seconds; shorter windows are all padded to the same length
 
 
@@ -27,16 +33,33 @@ class Scheduler:
     Args:
         shares: a batch holds at most one of this many parts of what waits, so that all slots have work.
         seconds: most audio in a batch of several windows: what comes meanwhile waits until it is done.
+        give_way: whether later windows of long messages wait while short messages are being cut, which on a CPU they
+            would only slow down.
     """
 
-    def __init__(self, shares: int = 1, seconds: float = math.inf) -> None:
+    def __init__(self, shares: int = 1, seconds: float = math.inf, *, give_way: bool = False) -> None:
         self._shares = shares
         self._seconds = seconds
+        self._give_way = give_way
+        self._arriving = 0  # messages that are being cut
         self._changed = threading.Condition()
-        self._turns: deque[Message] = deque()  # messages of which a window may go, in the order of their turns
+        self._new: deque[Message] = deque()  # messages that have had no turn yet, in the order of their coming
+        self._turns: deque[Message] = deque()  # those that have, in the order of their next ones
         self._alone: deque[Task] = deque()  # windows whose batch ended badly: each is tried by itself, before the rest
         self._unfinished: set[Message] = set()
         self._closed = False
+
+    @contextmanager
+    def arriving(self) -> Iterator[None]:
+        """Announce a message while it is being cut into windows."""
+        with self._changed:
+            self._arriving += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._arriving -= 1
+                self._changed.notify_all()
 
     def add(self, message: Message) -> bool:
         """Let a message wait for its turn; False once the scheduler is closed."""
@@ -44,7 +67,7 @@ class Scheduler:
             if self._closed:
                 return False
             self._unfinished.add(message)
-            self._turns.append(message)
+            self._new.append(message)
             self._changed.notify()
             return True
 
@@ -53,7 +76,7 @@ class Scheduler:
         with self._changed:
             while not self._closed:
                 if batch := self._next(most):
-                    if self._turns or self._alone:
+                    if self._new or self._turns or self._alone:
                         self._changed.notify()
                     return batch
                 if not self._changed.wait(timeout):
@@ -102,41 +125,54 @@ class Scheduler:
             task = self._alone.popleft()
             if not task.message.future.done():
                 return [task]
-        self._forget_the_cancelled()
-        waiting = sum(message.ready for message in self._turns)
-        most = min(most, -(-waiting // self._shares))
-        batch: list[Task] = []
-        while self._turns and len(batch) < most:
-            taken = self._round(batch, most)
-            others = any(message not in {task.message for task in batch} for message in self._turns)
-            if not taken or others:  # a message gets a second window into the batch only where nobody else waits
-                break
+        line = self._line()
+        if not line:
+            return []
+        ready = sum(message.ready for message in line)
+        batch = self._fill(line, min(most, -(-ready // self._shares)))
+        served = {task.message for task in batch}
+        self._new = deque(message for message in self._new if message not in served)
+        self._turns = deque(message for message in self._turns if message not in served)
+        now = time.monotonic()
+        for message in served:
+            message.last_turn = now
+            if message.ready and not message.held:
+                self._turns.append(message)
         return batch
 
-    def _forget_the_cancelled(self) -> None:
-        for message in [message for message in self._turns if message.future.done()]:
-            self._turns.remove(message)
+    def _line(self) -> list[Message]:
+        """Return the messages in the order in which they may go now; the cancelled are forgotten."""
+        for message in [one for one in (*self._new, *self._turns) if one.future.done()]:
             self._unfinished.discard(message)
+            message.waiting.clear()
+        self._new = deque(message for message in self._new if message.ready)
+        self._turns = deque(message for message in self._turns if message.ready)
+        line = [*self._new, *self._turns]
+        if self._turns and time.monotonic() - self._turns[0].last_turn > PATIENCE:
+            line.insert(0, line.pop(len(self._new)))
+        elif self._give_way and self._arriving and not self._new:
+            return []
+        return line
 
-    def _round(self, batch: list[Task], most: int) -> int:
-        """Go once through the turns and put a window of each message into the batch where it is alike the first."""
-        passed: list[Message] = []  # keep their place
-        served: list[Message] = []  # go to the end
-        before = len(batch)
-        while self._turns and len(batch) < most:
-            message = self._turns.popleft()
-            task = Task(message, message.waiting[0])
-            seconds = sum(one.window.duration for one in (*batch, task))
-            if batch and (seconds > self._seconds or not _alike(batch[0].window, task.window)):
-                passed.append(message)
-                continue
-            message.waiting.popleft()
-            batch.append(task)
-            if message.waiting and not message.held:
-                served.append(message)
-        self._turns.extendleft(reversed(passed))
-        self._turns.extend(served)
-        return len(batch) - before
+    def _fill(self, line: list[Message], most: int) -> list[Task]:
+        """Take a window of each message that is alike the first one's; more of one only where nobody else waits."""
+        batch: list[Task] = []
+        seconds = 0.0
+        while len(batch) < most:
+            before = len(batch)
+            for message in line:
+                if len(batch) == most or not message.waiting or (message.held and before):
+                    continue
+                task = Task(message, message.waiting[0])
+                seconds += task.window.duration
+                if batch and (seconds > self._seconds or not _alike(batch[0].window, task.window)):
+                    seconds -= task.window.duration
+                    continue
+                message.waiting.popleft()
+                batch.append(task)
+            if len(batch) == before or len({task.message for task in batch}) < len(line):
+                break
+        return batch
 
 
 def _alike(one: Window, two: Window) -> bool:

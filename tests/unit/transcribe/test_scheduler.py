@@ -45,6 +45,40 @@ def test_a_long_recording_gets_one_window_a_turn_while_others_wait():
     assert order == [[True], [False] * 4, [True] * 4]  # alone at last, it may fill the batch
 
 
+def test_a_new_message_goes_before_the_next_window_of_one_that_has_had_a_turn():
+    scheduler, hour, short = Scheduler(), message(*[20] * 50), message(3)
+    scheduler.add(hour)
+    take(scheduler, 1)
+    scheduler.add(short)
+    assert [task.message for task in take(scheduler)] == [short]
+
+
+def test_new_messages_cannot_hold_up_an_older_one_for_ever(monkeypatch):
+    monkeypatch.setattr("pipeline.transcribe.scheduler.PATIENCE", 0.0)
+    scheduler, hour = Scheduler(), message(*[20] * 50)
+    scheduler.add(hour)
+    take(scheduler, 1)
+    scheduler.add(message(3))
+    assert [task.message for task in take(scheduler)] == [hour]
+
+
+def test_later_windows_give_way_to_a_message_that_is_just_coming_in():
+    scheduler, hour, short = Scheduler(give_way=True), message(*[20] * 50), message(3)
+    scheduler.add(hour)
+    take(scheduler, 1)
+    with scheduler.arriving():
+        assert take(scheduler) == []
+    scheduler.add(short)
+    assert [task.message for task in take(scheduler)] == [short]
+    assert [task.message for task in take(scheduler, 1)] == [hour]
+
+
+def test_a_batch_s_audio_is_limited_so_that_what_comes_meanwhile_waits_little():
+    scheduler = Scheduler(seconds=30)
+    scheduler.add(message(*[20] * 5))
+    assert len(take(scheduler)) == 1
+
+
 def test_a_batch_holds_windows_of_similar_length_only():
     scheduler = Scheduler()
     for seconds in (20, 3, 18, 8):

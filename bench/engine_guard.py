@@ -1,0 +1,165 @@
+"""The guard under attack: prompts cut, sped up, slowed, drowned and broken up, the short look against the full window.
+
+    python bench/engine_guard.py [--model bundled:tiny.en] [--prompts 300]
+
+The engine's text of every attacked prompt is set beside that of the same engine with ENCODER_WINDOW=full. A *loop* is a
+phrase that stands there more often in a row than the full window has it; a *lost sentence* is a place where the full
+window has at least four words more than the engine. Both must be none; the last line says so, and the exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import logging
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import numpy as np
+import prompts as speech
+import structlog
+
+from pipeline.transcribe import Engine, Options
+from pipeline.transcribe.audio import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RESULTS = Path(__file__).resolve().parent / "results"
+LOST = 4  # words in a run
+RANDOM = np.random.default_rng(0)
+
+
+def _silence(seconds: float) -> np.ndarray:
+    return np.zeros(int(seconds * SAMPLE_RATE), np.float32)
+
+
+def _stretched(audio: np.ndarray, speed: float) -> np.ndarray:
+    """Play faster or slower, pitch and all."""
+    at = np.arange(0, len(audio) - 1, speed)
+    return np.interp(at, np.arange(len(audio)), audio).astype(np.float32)
+
+
+def _music(length: int) -> np.ndarray:
+    time = np.arange(length) / SAMPLE_RATE
+    chord = sum(np.sin(2 * np.pi * 220 * 2 ** (step / 12) * time) for step in (0, 4, 7))
+    return (0.015 * chord * (1 + np.sign(np.sin(4 * np.pi * time)))).astype(np.float32)
+
+
+def _broken_up(audio: np.ndarray) -> np.ndarray:
+    middle = len(audio) // 2
+    return np.concatenate([_silence(2), audio[:middle], _silence(RANDOM.uniform(2, 6)), audio[middle:], _silence(3)])
+
+
+ATTACKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "cut at the end": lambda audio: audio[: int(len(audio) * 0.7)],
+    "cut at the start": lambda audio: audio[int(len(audio) * 0.3) :],
+    "1.3 times as fast": lambda audio: _stretched(audio, 1.3),
+    "0.8 times as fast": lambda audio: _stretched(audio, 0.8),
+    "in noise": lambda audio: audio + RANDOM.normal(0, 0.01, len(audio)).astype(np.float32),
+    "over music": lambda audio: audio + _music(len(audio)),
+    "pauses of 2 to 6 s": _broken_up,
+    "said twice": lambda audio: np.concatenate([audio, _silence(0.3), audio]),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One attacked prompt and what was made of it."""
+
+    attack: str
+    name: str
+    text: str
+    full: str
+
+    @property
+    def looped(self) -> bool:
+        """Whether a phrase is repeated more often than the full window has it."""
+        return _most_repeats(_words(self.text)) > max(2, _most_repeats(_words(self.full)))
+
+    @property
+    def lost(self) -> str:
+        """The words of the full window where it has more than the engine; empty where there is no such place."""
+        mine, theirs = _words(self.text), _words(self.full)
+        for _, one, two, start, end in difflib.SequenceMatcher(None, mine, theirs, autojunk=False).get_opcodes():
+            if (end - start) - (two - one) >= LOST:
+                return " ".join(theirs[start:end])
+        return ""
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())
+
+
+def _most_repeats(words: list[str]) -> int:
+    """Return how often in a row the most repeated phrase stands there."""
+    most = 1
+    for size in range(1, len(words) // 2 + 1):
+        for at in range(len(words) - size):
+            times = 1
+            while words[at + times * size : at + (times + 1) * size] == words[at : at + size]:
+                times += 1
+            most = max(most, times)
+    return most
+
+
+def _texts(model: str, audios: list[np.ndarray], encoder_window: str) -> list[str]:
+    engine = Engine(model, device="cpu", encoder_window=encoder_window)
+    try:
+        return [one.text for one in engine.transcribe(audios, [Options(language="en")] * len(audios))]
+    finally:
+        engine.stop(10)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="bundled:tiny.en")
+    parser.add_argument("--prompts", type=int, default=300)
+    args = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    items = [item for item in speech.prompts(seed=2) if not item.name.startswith("silence/")][: args.prompts]
+    names = [list(ATTACKS)[index % len(ATTACKS)] for index in range(len(items))]
+    audios = [ATTACKS[name](item.audio) for name, item in zip(names, items, strict=True)]
+    short, full = (_texts(args.model, audios, window) for window in ("auto", "full"))
+    cases = [Case(name, item.name, *texts) for name, item, *texts in zip(names, items, short, full, strict=True)]
+    print("| attack | prompts | loops | lost | lost by the full window |\n| --- | --- | --- | --- | --- |")
+    rows = []
+    for attack in ATTACKS:
+        mine = [case for case in cases if case.attack == attack]
+        swapped = [Case(case.attack, case.name, case.full, case.text) for case in mine]
+        row = {
+            "attack": attack,
+            "prompts": len(mine),
+            "loops": sum(case.looped for case in mine),
+            "lost": sum(bool(case.lost) for case in mine),
+            "lost_by_full": sum(bool(case.lost) for case in swapped),
+        }
+        rows.append(row)
+        print("| " + " | ".join(str(value) for value in row.values()) + " |")
+    bad = [case for case in cases if case.looped or case.lost]
+    for case in bad:
+        print(f"\n{case.name} ({case.attack})\n  short: {case.text}\n  full:  {case.full}")
+    RESULTS.mkdir(exist_ok=True)
+    record = {"model": args.model, "prompts": len(items), "rows": rows}
+    file = RESULTS / f"engine-guard-{args.model.removeprefix('bundled:')}.json"
+    file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    loops, lost = sum(case.looped for case in cases), sum(bool(case.lost) for case in cases)
+    by_full = sum(row["lost_by_full"] for row in rows)
+    held = not loops and not lost
+    print(
+        f"guard {args.model}: {loops} loops and {lost} lost sentences in {len(items)} attacks (the full window lost "
+        f"{by_full}): " + ("the floor held" if held else "MISSED, none is the floor")
+    )
+    return 0 if held else 1
+
+
+if __name__ == "__main__":
+    os.chdir(Path(__file__).resolve().parent.parent)
+    sys.exit(main())
