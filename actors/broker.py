@@ -303,7 +303,7 @@ def for_process(stage: str) -> Broker:
 def _worker(stage: str) -> Broker:
     from dramatiq.middleware import CurrentMessage  # noqa: PLC0415 - a backend pays for none of these
 
-    from actors import process  # noqa: PLC0415
+    from actors import gpus, process  # noqa: PLC0415
     from actors.beat import Beat, Suspects  # noqa: PLC0415
     from actors.retries import Retries  # noqa: PLC0415
     from actors.tracking import Tracking  # noqa: PLC0415
@@ -312,6 +312,8 @@ def _worker(stage: str) -> Broker:
     pulse = Beat(chosen.max_worker_kills)
     broker = Broker(middleware=[Stopping(), CurrentMessage(), Tracking(), Suspects(), Retries(), pulse])
     broker.may_take = Brake()
+    if stage == "transcribe":
+        broker.gpus = gpus.read
     return broker
 
 

@@ -65,8 +65,13 @@ def shown(now: Status) -> Group:
 def _devices(worker: presence.Worker) -> Iterator[str]:
     yield worker.device
     for gpu in worker.gpus:
-        memory = f"{gpu['memory_used'] / 2**30:.1f} of {gpu['memory_total'] / 2**30:.1f} GiB"
-        yield f"{gpu['name']}: {memory}, {gpu['utilisation']} %, {gpu['temperature']} °C"
+        used, total = (_or_dash(gpu[name] and round(gpu[name] / 2**30, 1)) for name in ("memory_used", "memory_total"))
+        busy, degrees = _or_dash(gpu["utilisation"]), _or_dash(gpu["temperature"])
+        yield f"{gpu['name']}: {used} of {total} GiB, {busy} %, {degrees} °C"
+
+
+def _or_dash(value: float | None) -> str:
+    return "–" if value is None else f"{value}"
 
 
 def _pair(of: Percentiles) -> str:
