@@ -78,10 +78,11 @@ def _run(module, arguments: argparse.Namespace) -> int:  # type: ignore[no-untyp
     """Run a command; what can go wrong outside of it ends in one line and its exit code."""
     import redis
 
-    from config import environment, settings
+    from config import environment, logging, settings
     from pipeline import connection, jobs
 
     environment.load()
+    logging.configure("warning", "console")
     try:
         return int(module.run(arguments))
     except KeyboardInterrupt:
