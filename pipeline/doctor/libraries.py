@@ -19,6 +19,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 from pipeline.doctor import build, elf
 
+VOLUME = "/workspace"  # the persistent disk of a RunPod machine
 LDCONFIG_TIMEOUT = 2.0  # seconds; it prints a cache
 
 
@@ -94,6 +95,8 @@ def preload() -> List[str]:
     wanted = build.read(folder) if folder else None
     if wanted is None:
         return []
+    if os.path.isdir(VOLUME):  # what a new GPU compiles once, in up to minutes, outlives the pod
+        os.environ.setdefault("CUDA_CACHE_PATH", os.path.join(VOLUME, "cuda-cache"))
     files = [library.chosen.path for library in find(wanted, sys.path) if library.chosen]
     for file in files:
         ctypes.CDLL(file, mode=ctypes.RTLD_GLOBAL)

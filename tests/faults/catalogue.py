@@ -623,7 +623,7 @@ def a_model_that_cannot_be_fetched(folder, _):
 def a_model_that_is_yet_to_be_fetched(folder, _):
     listener = socket.create_server(("127.0.0.1", 0))
     world = World(folder).only("model")
-    world.keep = listener
+    world.servers.append(listener)
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"
     return with_settings(world, WHISPER_MODEL_DIR=str(folder), HF_ENDPOINT=address)
 

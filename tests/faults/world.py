@@ -1,5 +1,6 @@
 """Machines that never were: stub libraries, a driver that shows any GPU, packages of any version, and their faults."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import struct
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 CLONE = Path(__file__).resolve().parents[2]
@@ -78,6 +80,7 @@ class World:
         self.pip_cudnn = self.site / "nvidia" / "cudnn" / "lib"
         self.variables = {"PYTHONPATH": str(self.site), "LD_LIBRARY_PATH": str(self.lib), "FAKE_DRIVER": "12080"}
         self.options = ["--device", "cuda"]
+        self.servers = []  # to be closed when the doctor has left
         self.build(cudnn=cudnn, **build)
         if gpu:
             self.compile(self.lib / "libcuda.so.1", "-DDRIVER")
@@ -101,8 +104,9 @@ class World:
         options = list(flags)
         if cublas:
             names = [f"libcublas.so.{cublas}", "libcuda.so.1"] + ([f"libcudnn.so.{cudnn}"] if cudnn else [])
-            blob = self.folder / "fatbin"
-            blob.write_bytes(fatbin(codes, ptx, isa))
+            code = fatbin(codes, ptx, isa)
+            blob = self.folder / f"fatbin-{hashlib.sha256(code).hexdigest()[:8]}"
+            blob.write_bytes(code)
             separator = chr(92) + "0"
             options += [f'-DNAMES="{separator.join(names)}"']
             options += [f'-DCUBLAS="libcublas.so.{cublas}"', f'-DFATBIN="{blob}"']
@@ -138,8 +142,15 @@ class World:
         """Make a library."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
-        command = ["cc", "-shared", "-fPIC", "-O0", f"-Wl,-soname,{path.name}", "-o", path, SOURCE, *options, "-ldl"]
-        subprocess.run(command, check=True, capture_output=True)
+        key = " ".join([path.name, *options]).replace(str(self.folder), "")
+        made = self.folder.parent / "made" / hashlib.sha256(key.encode()).hexdigest()
+        if not made.exists():
+            made.parent.mkdir(exist_ok=True)
+            scratch = made.with_name(f"{made.name}.{threading.get_ident()}")
+            command = ["cc", "-shared", "-fPIC", "-O0", f"-Wl,-soname,{path.name}", "-o", scratch, SOURCE, *options]
+            subprocess.run([*command, "-ldl"], check=True, capture_output=True)
+            scratch.replace(made)
+        shutil.copy(made, path)
         return path
 
     def program(self, name, text):
@@ -167,6 +178,8 @@ class World:
             text=True,
             timeout=60,
         )
+        for server in self.servers:
+            server.close()
         assert ran.returncode in (0, 1), ran.stderr
         return ran.returncode, json.loads(ran.stdout)
 
