@@ -57,6 +57,7 @@ def _follow_the_master() -> None:
 
     def once(number: int, _frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_IGN)
+        _fall_silent()
         deaf = threading.Timer(DEAF, lambda: draining.is_set() or os._exit(UNFIT))
         deaf.daemon = True
         deaf.start()
@@ -64,6 +65,18 @@ def _follow_the_master() -> None:
 
     signal.signal(signal.SIGUSR1, once)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGUSR1)
+
+
+def _fall_silent() -> None:
+    """Write what is printed from now on to nowhere.
+
+    The master passed it on. Without it the pipe fills up and whoever logs waits for ever: the worker would never end,
+    since it holds the reading end, too, as every fork of the master does.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in {1, 2, sys.stdout.fileno(), sys.stderr.fileno()}:
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 def _await_redis(stage: str, timeout: float) -> None:

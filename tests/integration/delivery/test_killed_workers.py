@@ -4,7 +4,7 @@ import os
 import signal
 import time
 
-from processes import children
+from processes import children, end
 
 from actors.broker import enqueue_stage, for_process
 from pipeline import connection, jobs, presence, queues
@@ -63,3 +63,28 @@ def test_a_message_that_kills_its_workers_again_and_again_fails_and_its_neighbou
     assert client.lrange("begun", 0, -1).count(b"poison") == 3
     for name in ("one", "two", "three"):
         assert jobs.wait(name, timeout=20).status == "done"
+
+
+def test_a_worker_whose_master_is_killed_drains_and_ends_however_much_it_has_to_say(workers):
+    body = """
+    import structlog
+    @dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, throws=JobError)
+    def transcribe(job_id, schema=1):
+        jobs.begin(job_id, "transcribe", "host:1")
+        connection.client().blpop("go on", timeout=30)
+        for number in range(2000):  # more than a pipe holds, and nobody reads it any more
+            structlog.get_logger().info("x" * 100)
+        jobs.finish(job_id, "transcribe", {"transcript": {"text": job_id}}, last=True)
+    """
+    master = workers.start(body, "transcribe")
+    send("j")
+    for event in jobs.events("j", timeout=20):
+        if event.status == "transcribing":
+            break
+    started = children(master.pid)
+
+    master.kill()
+    connection.client().rpush("go on", "1")
+
+    assert jobs.wait("j", timeout=20).status == "done"
+    assert end(started, timeout=20)
