@@ -27,9 +27,7 @@ KNOWN = {
 
 def main(versions):
     wrong = 0
-    print(
-        f"{'build':<8} {'cuBLAS':>6} {'cuDNN':>6} {'PTX of':>7} {'driver':>6} {'stack':>6} {'read in':>8}  H100 on a driver of CUDA 12.2, 12.4, 12.8"
-    )
+    print("build    cuBLAS  cuDNN  PTX of driver  stack  read in  H100 on a driver of CUDA 12.2, 12.4, 12.8")
     for version in versions:
         with tempfile.TemporaryDirectory() as folder:
             wanted = "ctranslate2" if version == "newest" else f"ctranslate2=={version}"
@@ -57,14 +55,16 @@ def main(versions):
         seen = (read.cublas, read.cudnn, read.cuda, driver, read.core.executable_stack)
         judged = "as known" if seen == KNOWN.get(version, seen) else f"WRONG, known is {KNOWN[version]}"
         wrong += seen != KNOWN.get(version, seen)
+        h100 = (9, 0)
         runs = [
-            read.runs_as_machine_code((9, 0)) or (read.runs_as_ptx((9, 0)) and has >= read.cuda)
+            read.runs_as_machine_code(h100) or (read.runs_as_ptx(h100) and has >= read.cuda)
             for has in ((12, 2), (12, 4), (12, 8))
         ]
+        cuda, stack = ".".join(map(str, read.cuda)), "exec" if read.core.executable_stack else "plain"
+        verdicts = " ".join("runs" if each else "refused" for each in runs)
         print(
-            f"{read.version:<8} {read.cublas or '-':>6} {read.cudnn or 'none':>6} {'.'.join(map(str, read.cuda)):>7} {driver:>6} "
-            f"{'exec' if read.core.executable_stack else 'plain':>6} {seconds:>6.2f} s  "
-            f"{' '.join('runs' if each else 'refused' for each in runs)}; {judged}; wants {', '.join(missing) or 'nothing that is not here'}"
+            f"{read.version:<8} {read.cublas or '-':>6} {read.cudnn or 'none':>6} {cuda:>7} {driver:>6} {stack:>6}"
+            f" {seconds:>6.2f} s  {verdicts}; {judged}; wants {', '.join(missing) or 'nothing that is not here'}"
         )
     print(f"verdict: {len(versions) - wrong} of {len(versions)} builds judged as known")
     return 1 if wrong else 0

@@ -101,3 +101,13 @@ def python(
     command: List[str] = [interpreter, "-B", *options, "-c", program, *arguments]
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     return run(command, timeout, {"PYTHONPATH": path, **(variables or {})})
+
+
+def resolve(host: str, timeout: float) -> str:
+    """Look up a host's name within a time limit (seconds); return why that failed, empty where it did not.
+
+    The system's own look-up has no limit that a program could set, and a dead name server costs half a minute.
+    """
+    program = "import socket, sys; socket.getaddrinfo(sys.argv[1], None)"
+    outcome = python(program, host, timeout=timeout, options=("-S",))
+    return "" if outcome.ok else f"no answer within {timeout:g} s" if outcome.hung else outcome.last

@@ -58,8 +58,12 @@ def check(path: str) -> None:
         _segments(file.read(1 << 16), os.fstat(file.fileno()).st_size)
 
 
-def read(path: str) -> Library:
+def read(path: str, *, deep: bool = True) -> Library:
     """Read a library.
+
+    Args:
+        path: of the file.
+        deep: whether to read all of it, for `opened`, `machine_code` and `ptx`; cuBLAS alone has 700 MB.
 
     Raises:
         Damaged: it is no whole library for this machine.
@@ -71,24 +75,24 @@ def read(path: str) -> Library:
             raise Damaged("empty")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             try:
-                return _read(path, data, size)
+                return _read(path, data, size, deep)
             except (struct.error, StopIteration, IndexError):
                 raise Damaged("truncated") from None
 
 
-def _read(path: str, data: mmap.mmap, size: int) -> Library:
+def _read(path: str, data: mmap.mmap, size: int, deep: bool) -> Library:
     segments = _segments(data[: 1 << 16], size)
     tags = _dynamic(data, segments)
 
     def strings(tag: int) -> List[str]:
         return [text for kind, text in tags if kind == tag]
 
-    code, ptx, newest = _fatbin(data)
+    code, ptx, newest = _fatbin(data) if deep else ((), (), (0, 0))
     return Library(
         path=path,
         soname=(strings(_DT_SONAME) or [""])[0],
         needed=tuple(strings(_DT_NEEDED)),
-        opened=tuple(sorted({name.decode() for name in _OPENED.findall(data)})),
+        opened=tuple(sorted({name.decode() for name in _OPENED.findall(data)})) if deep else (),
         executable_stack=any(kind == _PT_GNU_STACK and flags & _EXECUTABLE for kind, flags, *_ in segments),
         machine_code=code,
         ptx=ptx,

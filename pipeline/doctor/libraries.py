@@ -111,7 +111,7 @@ def _problem(path: str, wanted: build.Build) -> Optional[str]:
         if "cudnn" in name and "engines" not in name:  # the engines are half a gigabyte and name no library
             return _other_cuda(path, wanted)
         library_major = re.search(r"\.so\.(\d+)", name)
-        soname_major = re.search(r"\.so\.(\d+)", elf.read(path).soname) if "cublas" in name else None
+        soname_major = re.search(r"\.so\.(\d+)", elf.read(path, deep=False).soname) if "cublas" in name else None
     except elf.Damaged as error:
         return error.kind
     except OSError:

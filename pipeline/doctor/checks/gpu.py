@@ -71,12 +71,11 @@ def _driver(box: Box, driver: devices.Driver) -> Optional[Finding]:
     if driver.missing:
         if "cannot open shared object file" not in driver.missing:
             return finding("driver_library_broken", driver.missing, reason=driver.missing)
-        if barred in ("void", "none", ""):
-            kernel = _kernel_module()
-            if kernel:
-                return finding("driver_not_in_container", f"{kernel}; {driver.missing}")
-            if barred:
-                return finding("gpu_hidden_from_container", driver.missing, value=barred)
+        if barred in ("void", "none"):
+            return finding("gpu_hidden_from_container", driver.missing, value=barred)
+        kernel = _kernel_module()
+        if kernel:
+            return finding("driver_not_in_container", f"{kernel}; {driver.missing}")
         return finding("driver_absent", driver.missing)
     release = f"{driver.version[0]}.{driver.version[1]}"
     evidence = f"{driver.library}: CUDA {release}, result {driver.init}"

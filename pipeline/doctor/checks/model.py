@@ -14,7 +14,7 @@ from typing import List, Optional, Sequence, Tuple
 from urllib.parse import urlsplit
 
 from config.environment import ROOT
-from pipeline.doctor import canary, weights
+from pipeline.doctor import canary, child, weights
 from pipeline.doctor.box import Box, gpu_memory
 from pipeline.doctor.findings import FAIL, Finding, finding
 
@@ -212,6 +212,9 @@ def _reach(box: Box) -> Tuple[str, str]:
     address = box.value("https_proxy", box.value("HTTPS_PROXY", box.value("HF_ENDPOINT", "https://huggingface.co")))
     place = urlsplit(address if "://" in address else f"http://{address}")
     host = place.hostname or "huggingface.co"
+    unresolved = child.resolve(host, HUB_TIMEOUT)
+    if unresolved:
+        return host, unresolved
     try:
         port = place.port or (443 if place.scheme == "https" else 80)
         socket.create_connection((host, port), timeout=HUB_TIMEOUT).close()

@@ -8,7 +8,7 @@ import time
 from typing import Any, Dict, List
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from pipeline.doctor import resp
+from pipeline.doctor import child, resp
 from pipeline.doctor.box import Box
 from pipeline.doctor.findings import Finding, finding
 
@@ -34,10 +34,9 @@ def examine(box: Box) -> List[Finding]:
     host = place.path if place.scheme == "unix" else place.hostname or "127.0.0.1"
     shown = host if place.scheme == "unix" else f"{host}:{port}"
     if place.scheme != "unix":
-        try:
-            socket.getaddrinfo(host, port)
-        except (OSError, UnicodeError) as error:
-            return [finding("redis_unresolved", str(error), host=host)]
+        unresolved = child.resolve(host, TIMEOUT)
+        if unresolved:
+            return [finding("redis_unresolved", unresolved, host=host)]
     user = unquote(place.username or box.value("REDIS_USERNAME"))
     password = unquote(place.password or box.value("REDIS_PASSWORD"))
     database = (query.get("db") or [place.path.strip("/") if place.scheme != "unix" else "0"])[0]
