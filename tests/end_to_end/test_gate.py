@@ -110,3 +110,26 @@ def test_cpu_asks_nothing_of_a_gpu_and_its_results_are_not_degraded(worker, redi
     assert not [line for line in seen if "GPU" in line or "NVIDIA" in line]
     assert job.transcript["device"] == "cpu"
     assert "degraded" not in job.transcript
+
+
+def test_cuda_with_a_gpu_whose_library_would_kill_the_worker_names_the_library_and_takes_no_message(
+    worker, redis_url, tmp_path
+):
+    # A driver that shows an A40, and a cuBLAS that the real ctranslate2 finds, opens and dies of.
+    for name, option in (("cuda.so.1", "DRIVER"), ("cublasLt.so.12", "IS_LT"), ("cublas.so.12", "IS_CUBLAS")):
+        path = tmp_path / f"lib{name}"
+        options = [f"-D{option}", f"-Wl,-soname,{path.name}", "-o", path]
+        source = CLONE / "tests" / "faults" / "library.c"
+        subprocess.run(["cc", "-shared", "-fPIC", source, *options, "-ldl"], check=True)
+    waiting_job()
+
+    begun = time.monotonic()
+    process = worker("cuda", LD_LIBRARY_PATH=str(tmp_path), FAKE_DRIVER="12080")
+    out, _ = process.communicate(timeout=30)
+
+    assert time.monotonic() - begun < 10
+    assert process.returncode == 1
+    assert "NVIDIA A40 can run this build" in out
+    assert "loading libcublas.so.12 kills the process: killed by SIGABRT" in out
+    assert "pip install 'nvidia-cublas-cu12" in out
+    assert jobs.get("j").status == "queued"
