@@ -1,0 +1,47 @@
+"""What a worker's master can be told."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from processes import end
+
+from config.environment import STATE
+from pipeline import jobs, presence
+from pipeline.options import Options
+
+ACTOR = """
+@dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, throws=JobError)
+def transcribe(job_id, schema=1):
+    jobs.begin(job_id, "transcribe", "host:1")
+    jobs.finish(job_id, "transcribe", {"transcript": {"text": job_id}}, last=True)
+"""
+
+
+def test_sighup_replaces_the_worker_and_the_master_goes_on(workers):
+    from actors.broker import enqueue_stage, for_process
+
+    master = workers.start(ACTOR, "transcribe")
+    workers.until("ready for action")
+    before = {worker.pid for worker in presence.workers()}
+
+    master.send_signal(signal.SIGHUP)
+    workers.until("ready for action", 2)
+
+    assert end(before)
+    assert master.poll() is None
+    jobs.create("j", "voice.ogg", Options())
+    enqueue_stage(for_process("decode"), "transcribe", "j")
+    assert jobs.wait("j", timeout=20).status == "done"
+
+
+def test_a_worker_that_would_consume_nothing_ends_instead_of_idling(redis_url):
+    command = [Path(sys.executable).with_name("dramatiq"), "actors.decode", "-Q", "enrich", "-p", "1", "--skip-logging"]
+    environment = os.environ | {"REDIS_URL": redis_url}
+
+    ran = subprocess.run(command, cwd=STATE.parent, env=environment, capture_output=True, text=True, timeout=30)
+
+    assert ran.returncode == 2
+    assert "-Q names no queue of this worker's" in ran.stdout + ran.stderr
