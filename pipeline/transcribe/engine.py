@@ -153,6 +153,8 @@ class Engine:
         future: Future[Transcript] = Future()
         duration = len(audio) / SAMPLE_RATE
         try:
+            if self._stopping or not self.alive:
+                raise self._gone()
             check(options, duration, self._info)
         except JobError as error:
             future.set_exception(error)
@@ -174,17 +176,21 @@ class Engine:
     ) -> None:
         """Cut a message into windows and let them wait for their turns."""
         duration = len(audio) / SAMPLE_RATE
-        with self._scheduler.arriving() if duration <= LONG else nullcontext():
-            message = Message(options, cut(audio, self._info.window), duration, future, on_progress)
-            if not message.windows:
-                message.deliver(self._info, self._degraded)
-            elif not self._scheduler.add(message):
-                message.fail(self._gone())
+        try:
+            with self._scheduler.arriving() if duration <= LONG else nullcontext():
+                message = Message(options, cut(audio, self._info.window), duration, future, on_progress)
+                if not message.windows:
+                    message.deliver(self._info, self._degraded)
+                elif not self._scheduler.add(message):
+                    message.fail(self._gone())
+        except Exception as error:  # in the background nobody would hear of it
+            log.exception("fault while a message was cut", seconds=round(duration))
+            future.set_exception(JobError("internal", f"{type(error).__name__}: {error}"))
 
     def stop(self, timeout: float = 30.0) -> None:
         """Let running batches finish within `timeout` seconds; what still waits fails with `worker_stopped`."""
         self._stopping = True
-        self._background.shutdown(wait=True, cancel_futures=True)
+        self._background.shutdown(wait=False)  # what it still holds is refused below, by the closed scheduler
         unfinished = self._scheduler.close()
         for thread in self._threads:
             thread.join(timeout)

@@ -26,7 +26,7 @@ def poisonous(speak):
 
 @pytest.fixture
 def one_slot():
-    engine = Engine("bundled:tiny.en", device="cpu", replicas=1, timeout=1.5, idle=0.3)
+    engine = Engine("bundled:tiny.en", device="cpu", replicas=1, timeout=3, idle=0.3)
     yield engine
     engine.stop(2)
 
