@@ -28,7 +28,6 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from processes import alive, children  # noqa: E402 - the repository is not installed
 
-from pipeline.commands.embedded import leash  # noqa: E402
 from pipeline.commands.supervisor import Supervisor, procfile  # noqa: E402
 
 KINDS = ("kill", "term", "stop", "cut", "redis")
@@ -52,13 +51,8 @@ class Server:
         self.start()
 
     def start(self):
-        # It dies with us, and a Ctrl-C is for us alone.
-        self.process = subprocess.Popen(
-            self.command,
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,
-            preexec_fn=leash,  # noqa: PLW1509 - one system call, nothing that could take a lock
-        )
+        # Not tied to the thread that starts it, since that ends with the faults.
+        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL, start_new_session=True)
 
     def restart(self, away):
         self.process.kill()
@@ -172,17 +166,25 @@ def main():
     parser.add_argument("--workers", type=int, default=2, help="workers a stage (2)")
     parser.add_argument("--log", type=Path, help="where the workers' log goes")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="voicemill-chaos-") as folder:
         return drill(arguments, Path(folder))
 
 
 def drill(arguments, folder):
-    from tests.chaos.proxy import Proxy
-
     media = folder / "media"
     media.mkdir()
     words = speech(media)
     server = Server(folder / "redis")
+    try:
+        return run(arguments, folder, media, words, server)
+    finally:
+        server.stop()
+
+
+def run(arguments, folder, media, words, server):
+    from tests.chaos.proxy import Proxy
+
     client = server.await_up()
     proxy = Proxy(server.port, arguments.seed)
     environment = dict(os.environ) | {
@@ -228,7 +230,6 @@ def drill(arguments, folder):
     verdict = f"FAIL: {len(wrong)} things are wrong" if wrong else f"PASS: {len(sent)} jobs done, nothing left behind"
     print(f"{verdict} (seed {arguments.seed})")
     client.close()
-    server.stop()
     return 1 if wrong else 0
 
 
