@@ -11,7 +11,7 @@ LANGUAGE :=
 endif
 MODEL_STAMP := $(if $(filter-out en,$(LANGUAGE)),$(VENV)/.base,$(VENV)/.tiny)
 
-.PHONY: help install demo up test lint format bench chaos lock generated clean
+.PHONY: help install demo up test lint format bench chaos drill-decode drill-enrich drill-doctor lock generated clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 22
@@ -35,6 +35,32 @@ lint: $(VENV)/.dev ## check style and types
 format: $(VENV)/.dev ## mend what the linter can
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
+
+bench: $(VENV)/.dev $(VENV)/.speech ## measure everything, beside what others do; half an hour
+	$(PY) bench/imports.py
+	$(PY) bench/hops.py
+	$(PY) bench/decode.py
+	$(PY) bench/decode_memory.py
+	for section in speed accuracy times latency long load fair; do $(PY) bench/engine.py $$section || exit 1; done
+	$(PY) bench/engine.py speed --model bundled:base --prompts 60
+	$(PY) bench/engine.py speed --model bundled:base --prompts 60 --detect
+	$(PY) bench/engine_guard.py
+
+chaos: $(VENV)/.dev ## 500 jobs while everything dies now and then
+	$(PY) -m tests.chaos --jobs 500
+
+drill-decode: $(VENV)/.dev $(VENV)/.speech ## decode's drills in full: formats, hostile files, 20,000 fuzz cases
+	FUZZ_CASES=5000 $(PY) -m pytest -o timeout=600 tests/unit/decode tests/integration/decode tests/integration/handoff
+	$(PY) bench/decode_corpus.py
+	$(PY) bench/decode_fuzz.py 1000
+
+drill-enrich: $(VENV)/.dev ## enrich's drills in full: a storm of failures, an outage, memory
+	$(PY) bench/enrich.py storm
+	$(PY) bench/enrich.py outage
+	$(PY) bench/enrich.py memory
+
+drill-doctor: $(VENV)/.dev ## have the doctor judge five versions of ctranslate2
+	$(PY) bench/doctor_builds.py
 
 lock: $(VENV)/.dev ## compile requirements*.txt from pyproject.toml
 	$(PIP) uv
@@ -72,6 +98,11 @@ $(VENV)/.dev: requirements-dev.txt | $(PY)
 	@echo "Installing the Python packages of requirements-dev.txt"
 	@$(PIP) -r requirements-dev.txt
 	@touch $@ $(VENV)/.stages $(VENV)/.tiny $(VENV)/.base
+
+$(VENV)/.speech: | $(VENV)/.dev
+	@sh scripts/install_programs.sh sox
+	@sh scripts/install_programs.sh --package asterisk-core-sounds-en-wav
+	@touch $@
 
 # Install some of the packages that requirements-dev.txt pins, checked by its hashes.
 define install_pinned

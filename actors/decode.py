@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import dramatiq
 from dramatiq.middleware import CurrentMessage
 
 from actors import broker
 from pipeline.errors import JobError
+
+if TYPE_CHECKING:
+    from pipeline.jobs import Job
 
 BROKER = broker.for_process("decode")
 
@@ -19,8 +22,9 @@ def decode(source: str = "", **options: Any) -> None:
     """Decode one message. Call `decode.send(source, language=…, …)`; the options are those of pipeline/options.py."""
     from actors import tracking  # noqa: PLC0415 - a backend that only sends pays for none of these
     from config import settings  # noqa: PLC0415
-    from pipeline import handoff, jobs  # noqa: PLC0415
+    from pipeline import duplicates, handoff, jobs  # noqa: PLC0415
     from pipeline.decode import decode as work  # noqa: PLC0415
+    from pipeline.decode.workspace import workspace  # noqa: PLC0415
 
     message = CurrentMessage.get_current_message()
     assert message is not None, "the worker's broker has the middleware"  # noqa: S101
@@ -32,10 +36,32 @@ def decode(source: str = "", **options: Any) -> None:
     if not decoded:
         if not jobs.begin(job_id, "decode", tracking.WORKER):
             return
-        with tracking.workspace() as folder:
-            made = work(jobs.raw_source(job_id), Path(folder), settings.get(), stream=job.options["stream"])
-            handoff.put(job_id, made.path)
+        look = partial(duplicates.look, job) if job.options["dedupe"] else None
+        try:
+            with workspace() as folder:
+                source = jobs.raw_source(job_id)
+                made = work(source, folder, settings.get(), stream=job.options["stream"], on_fetched=look)
+                handoff.put(job_id, made.path)
+        except duplicates.Found as found:
+            _take_over(job, found.job)
+            return
         if not jobs.finish(job_id, "decode", {"audio": made.audio | {"warnings": made.warnings}}):
             tracking.drop_audio(job_id)
             return
     broker.enqueue_stage(BROKER, "transcribe", job_id)
+
+
+def _take_over(job: Job, twin: Job) -> None:
+    """Give a job the transcript of an earlier one, which had the same bytes and options."""
+    from pipeline import jobs  # noqa: PLC0415
+
+    last = not job.options["enrich"]
+    jobs.finish(job.id, "decode", {"audio": (twin.audio or {}) | {"duplicate_of": twin.id}})
+    if jobs.finish(job.id, "transcribe", {"transcript": twin.transcript}, last=last) and not last:
+        broker.enqueue_stage(BROKER, "enrich", job.id)
+
+
+if broker.in_worker():
+    from pipeline.decode.workspace import sweep
+
+    sweep()  # what a killed worker left behind

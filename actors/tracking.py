@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import tempfile
 from typing import Any
 
 import structlog
@@ -70,11 +69,6 @@ def open_job(job_id: str) -> Job | None:
         log.info("Message dropped: its job has ended", status=job.status)
         return None
     return job
-
-
-def workspace() -> tempfile.TemporaryDirectory[str]:
-    """Return a private temporary folder for one message, removed at its end."""
-    return tempfile.TemporaryDirectory(prefix="voicemill-")
 
 
 def drop_audio(job_id: str) -> None:

@@ -17,7 +17,7 @@ from dramatiq.middleware import Middleware
 
 from actors import broker, process, tracking
 from config import settings
-from pipeline import handoff, jobs
+from pipeline import duplicates, handoff, jobs
 from pipeline.errors import JobError
 
 if TYPE_CHECKING:
@@ -81,6 +81,8 @@ def transcribe(job_id: str, *, schema: int = 1) -> None:  # noqa: ARG001 - the m
         if not jobs.finish(job_id, "transcribe", {"transcript": transcript.as_dict()}, last=not job.options["enrich"]):
             tracking.drop_audio(job_id)
             return
+        if job.audio is not None:
+            duplicates.remember(job, job.audio["sha256"])
     handoff.delete(job_id)
     if job.options["enrich"]:
         broker.enqueue_stage(BROKER, "enrich", job_id)
@@ -104,7 +106,8 @@ def _options(job: jobs.Job) -> Options:
 
     names = ("language", "task", "prompt", "hotwords", "word_timestamps")
     chosen: dict[str, Any] = {name: job.options[name] for name in names}
-    return Options(**chosen, beam_size=settings.get().whisper_beam_size)
+    limits = settings.get()
+    return Options(**chosen, beam_size=limits.whisper_beam_size, max_duration=limits.max_duration)
 
 
 _OPTIONS: dict[str, Any] = {"queue_name": "transcribe", "actor_name": "transcribe", "throws": JobError}
@@ -131,6 +134,7 @@ else:
             replicas=chosen.whisper_cpu_replicas,
             gpus=chosen.whisper_gpus,
             timeout=chosen.transcribe_timeout,
+            encoder_window=chosen.encoder_window,
         )
     except EngineError as error:
         process.give_up("transcribe", str(error), process.UNFIT)

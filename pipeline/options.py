@@ -35,6 +35,7 @@ class Options:
     enrich: bool = True  # False: the job is done with its transcript
     metadata: Any = None  # JSON of the sender's, handed back as it came
     callback_url: str | None = None
+    dedupe: bool = False  # True: a message with the same bytes and options gives its transcript, if there is one
     stream: int | None = None  # which of several audio streams, from 0; None: the default one
 
 
@@ -56,7 +57,7 @@ def parse(keywords: dict[str, Any]) -> Options:
     for name in ("prompt", "hotwords"):
         value = getattr(options, name)
         _check(value is None or (isinstance(value, str) and len(value) <= MAX_TEXT), name, "text, or None", options)
-    for name in ("word_timestamps", "enrich"):
+    for name in ("word_timestamps", "enrich", "dedupe"):
         _check(isinstance(getattr(options, name), bool), name, "True or False", options)
     _check(_is_json(options.metadata), "metadata", f"JSON of at most {MAX_METADATA} bytes", options)
     _check(

@@ -98,6 +98,23 @@ def test_bytes_that_only_the_backend_has_go_by_upload(media):
     assert job.enrichment_skipped is None
 
 
+def test_the_same_bytes_again_get_the_earlier_transcript_without_the_model(media):
+    data = (media / "en.ogg").read_bytes()
+    first = jobs.wait(decode.send(handoff.upload(data), language="en", prompt="dedupe").message_id, timeout=30)
+
+    again = jobs.wait(
+        decode.send(handoff.upload(data), language="en", prompt="dedupe", dedupe=True).message_id, timeout=30
+    )
+    other = jobs.wait(
+        decode.send(handoff.upload(data), language="en", prompt="otherwise", dedupe=True).message_id, timeout=30
+    )
+
+    assert (again.status, again.transcript) == ("done", first.transcript)
+    assert again.audio["duplicate_of"] == first.id
+    assert again.stages["transcribe"].attempts == 0
+    assert other.stages["transcribe"].attempts == 1
+
+
 def test_a_wrong_option_is_told_to_the_sender_at_once():
     with pytest.raises(Refused, match="langauge") as raised:
         decode.send("en.ogg", langauge="en")

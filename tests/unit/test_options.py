@@ -40,6 +40,7 @@ def test_all_that_the_contract_names_is_taken():
         ({"prompt": "x" * 5000}, "prompt is 'xxx"),
         ({"word_timestamps": "yes"}, "word_timestamps is 'yes'"),
         ({"enrich": 1}, "enrich is 1"),
+        ({"dedupe": "yes"}, "dedupe is 'yes'"),
         ({"metadata": {1, 2}}, "metadata is {1, 2}"),
         ({"metadata": float("nan")}, "metadata is nan"),
         ({"metadata": "x" * 70_000}, "metadata is 'xxx"),

@@ -1,0 +1,49 @@
+"""The same message again: who sent it with `dedupe=True` gets the earlier transcript, and no GPU works for it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from typing import Any, cast
+
+from pipeline import connection, jobs
+from pipeline.jobs import DEFAULT_RESULT_TTL, Job
+
+WORDS = ("language", "task", "prompt", "hotwords", "word_timestamps", "stream")  # options that shape a transcript
+
+
+class Found(Exception):
+    """The message was transcribed before; `job` has the transcript."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job.id)
+        self.job = job
+
+
+def remember(job: Job, fingerprint: str) -> None:
+    """Note that a job's transcript is that of the message with this fingerprint and of options like its own."""
+    ttl = int(float(os.environ.get("RESULT_TTL") or DEFAULT_RESULT_TTL))
+    connection.client().set(_key(fingerprint, job.options), job.id, ex=ttl)
+
+
+def look(job: Job, fingerprint: str) -> None:
+    """Go on where nobody sent these bytes with such options before, or their transcript is gone.
+
+    Raises:
+        Found: there is a transcript.
+    """
+    earlier = cast("bytes | None", connection.client().get(_key(fingerprint, job.options)))
+    if earlier is None:
+        return
+    try:
+        twin = jobs.get(earlier.decode())
+    except jobs.UnknownJob:
+        return
+    if twin.transcript is not None:
+        raise Found(twin)
+
+
+def _key(fingerprint: str, options: dict[str, Any]) -> str:
+    shaping = json.dumps([fingerprint, *(options.get(name) for name in WORDS)])
+    return f"{connection.NAMESPACE}:message:{hashlib.sha256(shaping.encode()).hexdigest()}"
