@@ -11,7 +11,7 @@ LANGUAGE :=
 endif
 MODEL_STAMP := $(if $(filter-out en,$(LANGUAGE)),$(VENV)/.base,$(VENV)/.tiny)
 
-.PHONY: help install demo up test lint format bench chaos drill-decode drill-enrich drill-doctor lock generated clean
+.PHONY: help install demo up test lint format bench chaos drill-decode drill-enrich drill-doctor drill-gpu lock generated clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 22
@@ -62,6 +62,9 @@ drill-enrich: $(VENV)/.dev ## enrich's drills in full: a storm of failures, an o
 drill-doctor: $(VENV)/.dev ## have the doctor judge five versions of ctranslate2
 	$(PY) bench/doctor_builds.py
 
+drill-gpu: $(VENV)/.dev ## prove the GPU path on a real card
+	$(PY) bench/gpu.py
+
 lock: $(VENV)/.dev ## compile requirements*.txt from pyproject.toml
 	$(PIP) uv
 	$(LOCK) pyproject.toml -o requirements.txt
@@ -72,6 +75,7 @@ LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --n
 
 generated: $(VENV)/.dev ## write the files that are made of the code
 	$(PY) -m pipeline settings --example > config/.env.example
+	$(PY) -m pipeline doctor --document > docs/troubleshooting.md
 
 clean: ## remove what was installed and what runs left here
 	rm -rf $(VENV) .voicemill .pytest_cache .mypy_cache .ruff_cache

@@ -128,7 +128,7 @@ def _show(job: jobs.Job, console: Console) -> None:
     ran = f"{transcript['model']} on {transcript['device']}, {transcript['compute_type']}"
     console.print(f"[bold]Ran[/bold]       {ran}", highlight=False)
     if transcript.get("degraded"):
-        console.print(f"[bold]Degraded[/bold]  {transcript['degraded']}", highlight=False)
+        console.print(f"[bold]Degraded[/bold]  {transcript['degraded_reason']}", highlight=False)
     table = Table("stage", "waiting (s)", "working (s)", "worker", title_justify="left")
     for name, stage in job.stages.items():
         waited = _seconds(stage.queued_at, stage.started_at)

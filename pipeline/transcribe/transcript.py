@@ -87,5 +87,5 @@ class Transcript:
             "no_speech": self.no_speech,
         }
         if self.degraded:
-            record["degraded"] = self.degraded
+            record |= {"degraded": True, "degraded_reason": self.degraded}
         return record

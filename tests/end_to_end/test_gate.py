@@ -98,7 +98,8 @@ def test_auto_on_an_unfit_machine_warns_once_and_works_on_the_cpu_with_results_m
     assert "driver_absent" in warnings[0]["failing"]
     assert any("export WHISPER_DEVICE=cpu" in fix for fix in warnings[0]["fix"])
     assert job.transcript["device"] == "cpu"
-    assert "no NVIDIA driver" in job.transcript["degraded"]
+    assert job.transcript["degraded"] is True
+    assert "no NVIDIA driver" in job.transcript["degraded_reason"]
 
 
 def test_cpu_asks_nothing_of_a_gpu_and_its_results_are_not_degraded(worker, redis_url):

@@ -43,4 +43,5 @@ def test_a_transcript_is_written_as_the_job_record_has_it():
 
 def test_a_degraded_transcript_says_why():
     transcript = Transcript("", None, None, 2.0, "m", "cpu", "int8", (), no_speech=True, degraded="no driver")
-    assert transcript.as_dict()["degraded"] == "no driver"
+    record = transcript.as_dict()
+    assert (record["degraded"], record["degraded_reason"]) == (True, "no driver")
