@@ -259,9 +259,7 @@ def restart(job_id: str, stage: str, *, expired: bool = False) -> bool:
     status = PROGRESS[2 * STAGES.index(stage)]
     fields: dict[str, Any] = {"error": None, f"{stage}.queued_at": time.time()}
     for later in STAGES[STAGES.index(stage) :]:
-        fields |= {
-            f"{later}.{name}": None for name in ("started_at", "finished_at", "next_retry_at", "attempts")
-        }
+        fields |= {f"{later}.{name}": None for name in ("started_at", "finished_at", "next_retry_at", "attempts")}
     count = "redecodes" if expired else ""
     return bool(_advance(job_id, status, ("failed", *PROGRESS), fields, count=count))
 

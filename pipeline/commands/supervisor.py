@@ -19,6 +19,7 @@ from pipeline.commands.embedded import leash
 FIRST_DELAY = 1.0  # seconds before a stage that ended is started again; doubled each time
 LAST_DELAY = 30.0
 STEADY = 60.0  # seconds of running after which the delay begins anew
+LAST_WORDS = 1.0  # seconds that a stage's output is read on after its end
 KILL_AFTER = 5.0  # seconds that a stage gets on top of the shutdown time-out, for its own clean-up
 
 _LINE = re.compile(r"^([A-Za-z0-9_-]+):\s*(\S.*)$")
@@ -117,11 +118,18 @@ class Supervisor:
                 preexec_fn=leash,  # noqa: PLW1509 - one system call, nothing that could take a lock
             )
             self._processes[name] = process
+        # Not until the pipe closes: what the stage left behind might hold it, and the stage would not come back.
+        reader = threading.Thread(target=self._read, args=(name, process), name=f"reader-{name}", daemon=True)
+        reader.start()
+        code = process.wait()
+        reader.join(LAST_WORDS)
+        return code
+
+    def _read(self, name: str, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None  # noqa: S101 - it is a pipe
         with process.stdout:
             for line in process.stdout:
                 self._show(name, line.rstrip("\n"))
-        return process.wait()
 
 
 def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
