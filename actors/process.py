@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
+import multiprocessing
 import os
 import signal
 import ssl
 import sys
 import threading
 import time
-from types import FrameType
 from typing import NoReturn
 
 import redis
@@ -19,9 +18,9 @@ from config import environment, logging, settings
 from pipeline import connection
 
 UNFIT, USAGE, NO_REDIS = 1, 2, 3  # exit codes
-DEAF = 3.0  # seconds after which a worker without a master should have begun to drain; it looks every second
+LOOK = 0.5  # seconds between looks at whether the master lives
+DEAF = 5.0  # seconds after which a worker without a master should have begun to drain; Dramatiq looks every second
 PAUSE = 0.5  # seconds between two tries to reach Redis
-PR_SET_PDEATHSIG = 1  # prctl(2): the signal to get when the parent dies
 
 draining = threading.Event()  # set once this worker has begun to stop
 log = structlog.get_logger(__name__)
@@ -42,29 +41,26 @@ def prepare(stage: str) -> settings.Settings:
     logging.configure(chosen.log_level, chosen.log_format)
     # A signal to the whole group, as honcho and systemd send it, would come twice: from them and from the master.
     os.setpgid(0, 0)
-    _follow_the_master()
+    master = multiprocessing.parent_process()
+    if master is not None and master.pid is not None:
+        threading.Thread(target=_follow_the_master, args=(master.pid,), name="master-watch", daemon=True).start()
     _await_redis(stage, chosen.redis_start_timeout)
     return chosen
 
 
-def _follow_the_master() -> None:
-    """Drain and end when the master dies, and so leave no worker that nobody can stop.
+def _follow_the_master(master: int) -> None:
+    """Drain and end when the master dies, and so leave no worker that nobody can stop; to be run in a thread.
 
-    Linux sends the signal once for each of the master's threads, and Dramatiq takes a second SIGTERM for a wish to
-    kill: so it is another signal, which becomes one SIGTERM. A worker whose master dies while it boots may wait for
-    that master for ever, deaf to the SIGTERM: it ends at once, for it has begun nothing.
+    The kernel's parent-death signal does not do here. It comes once for each of the master's threads, and Dramatiq
+    takes a second SIGTERM for a wish to kill. And a worker that is about to tell its master that it is up waits in C
+    for an answer that never comes, where no handler of Python's runs: such a one ends, for it has begun nothing.
     """
-
-    def once(number: int, _frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_IGN)
-        _fall_silent()
-        deaf = threading.Timer(DEAF, lambda: draining.is_set() or os._exit(UNFIT))
-        deaf.daemon = True
-        deaf.start()
-        signal.raise_signal(signal.SIGTERM)
-
-    signal.signal(signal.SIGUSR1, once)
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGUSR1)
+    while os.getppid() == master:
+        time.sleep(LOOK)
+    _fall_silent()
+    os.kill(os.getpid(), signal.SIGTERM)
+    if not draining.wait(DEAF):
+        os._exit(UNFIT)
 
 
 def _fall_silent() -> None:

@@ -138,5 +138,18 @@ else:
         )
     except EngineError as error:
         process.give_up("transcribe", str(error), process.UNFIT)
+    for slot in _engine.slots:
+        where = {"device": slot.device, "device_name": slot.device_name}
+        if slot.device == "cuda":
+            log.info("CUDA libraries verified", files=list(slot.libraries) or "found by the loader", **where)
+        log.info(
+            "Model loaded",
+            model=slot.model,
+            compute_type=slot.compute_type,
+            path=slot.path,
+            seconds=slot.load_seconds,
+            **where,
+        )
+        log.info("Canary passed", seconds=slot.canary_seconds, **where)
     BROKER.add_middleware(_Lives(_engine))
     BROKER.device = ", ".join(sorted({slot.device_name for slot in _engine.slots}))
