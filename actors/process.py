@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 import signal
 import ssl
+import stat
 import sys
 import threading
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn
 
 import redis
@@ -43,6 +47,7 @@ def prepare(stage: str) -> settings.Settings:
     os.setpgid(0, 0)
     master = multiprocessing.parent_process()
     if master is not None and master.pid is not None:
+        _let_go_of_reading_ends(master.sentinel)
         threading.Thread(target=_follow_the_master, args=(master.pid,), name="master-watch", daemon=True).start()
     _await_redis(stage, chosen.redis_start_timeout)
     return chosen
@@ -63,12 +68,23 @@ def _follow_the_master(master: int) -> None:
         os._exit(UNFIT)
 
 
-def _fall_silent() -> None:
-    """Write what is printed from now on to nowhere.
+def _let_go_of_reading_ends(sentinel: int) -> None:
+    """Close what a fork inherited of the pipes that the master reads logs from.
 
-    The master passed it on. Without it the pipe fills up and whoever logs waits for ever: the worker would never end,
-    since it holds the reading end, too, as every fork of the master does.
+    While a worker holds the reading end of its own pipe, a dead master goes unnoticed by whoever writes: the pipe fills
+    up, and the worker waits for ever instead of being told that nobody listens.
     """
+    for entry in Path("/proc/self/fd").iterdir():
+        descriptor = int(entry.name)
+        with suppress(OSError):  # the listing's own
+            is_pipe = stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+            reads = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+            if descriptor not in (0, 1, 2, sentinel) and is_pipe and reads:
+                os.close(descriptor)
+
+
+def _fall_silent() -> None:
+    """Write what is printed from now on to nowhere: the master passed it on, and it is gone."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for descriptor in {1, 2, sys.stdout.fileno(), sys.stderr.fileno()}:
         os.dup2(nowhere, descriptor)
