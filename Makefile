@@ -25,7 +25,7 @@ up: $(VENV)/.stages $(VENV)/.tiny ## run every stage here until Ctrl-C
 	@$(PY) -m pipeline up
 
 test: $(VENV)/.dev ## run the whole test suite
-	@$(PY) -m pytest
+	@$(PY) -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.dev ## check style and types
 	@$(VENV)/bin/ruff check .

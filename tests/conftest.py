@@ -4,6 +4,7 @@ import os
 
 import pytest
 import redis
+from tables import LINES
 
 from config import environment
 from pipeline import connection
@@ -41,3 +42,24 @@ def _settings_of_the_test_alone(monkeypatch, tmp_path_factory):
         if name.upper() in os.environ:
             monkeypatch.delenv(name.upper())
     settings.get.cache_clear()
+
+
+def pytest_configure(config):
+    config.stash[LINES] = {}
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):  # one of several processes: its tables go to the one that prints
+        session.config.workeroutput["tables"] = session.config.stash[LINES]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    node.config.stash[LINES].update(getattr(node, "workeroutput", {}).get("tables", {}))
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    for title, lines in config.stash[LINES].items():
+        terminalreporter.section(title)
+        for line in lines:
+            terminalreporter.write_line(line)

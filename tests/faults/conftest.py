@@ -9,12 +9,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from catalogue import CASES, MODEL, packages_path
-
-_rows = []
+from tables import LINES
 
 
 @pytest.fixture(scope="session")
-def verdicts(tmp_path_factory):
+def verdicts(tmp_path_factory, request):
     """The doctor's exit code and report on each machine of the catalogue, by its name."""
     root = tmp_path_factory.mktemp("machines")
     tiny = packages_path() / MODEL / "model"
@@ -24,16 +23,11 @@ def verdicts(tmp_path_factory):
 
     with ThreadPoolExecutor(2) as pool:
         found = dict(pool.map(examine, CASES))
+    table = request.config.stash[LINES].setdefault("the fault catalogue: machine, exit code, finding, remedy", [])
     for case in CASES:
         findings = [each for check in found[case.name][1]["checks"] for each in check["findings"]]
         named = next((each for each in findings if each["code"] == case.code), None)
         shown = named or next((each for each in findings if each["status"] in ("fail", "crash")), {"code": "healthy"})
-        _rows.append((case.name, found[case.name][0], shown["code"], shown.get("fix", "")))
+        code, fix = found[case.name][0], shown.get("fix", "")
+        table.append(f"{case.name:<70} {code} {shown['code']:<28} {fix[:90]}")
     return found
-
-
-def pytest_terminal_summary(terminalreporter):
-    if _rows:
-        terminalreporter.section("the fault catalogue: machine, exit code, finding, remedy")
-        for name, code, finding, fix in _rows:
-            terminalreporter.write_line(f"{name:<70} {code} {finding:<28} {fix[:90]}")
