@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import argparse
 import json
+import logging
 import os
 import signal
 import sys
@@ -60,6 +61,7 @@ def _run(arguments: argparse.Namespace, url: str, folder: Path) -> int:
     from actors import decode  # noqa: PLC0415
     from pipeline.commands import progress, submit  # noqa: PLC0415
 
+    logging.getLogger("voicemill").setLevel(logging.ERROR)  # that no worker is there yet is no news here
     console = Console()
     console.print(f"[bold]{arguments.audio.name}[/bold] through decode, transcribe and enrich:")
     lines: deque[str] = deque(maxlen=LAST_LINES)

@@ -28,9 +28,7 @@ def load(data: bytes | Path) -> np.ndarray:
     """
     resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
     try:
-        with av.open(
-            io.BytesIO(data) if isinstance(data, bytes) else str(data), mode="r", metadata_errors="ignore"
-        ) as container:
+        with av.open(io.BytesIO(data) if isinstance(data, bytes) else str(data), mode="r") as container:
             foretold = (container.duration or 0) * SAMPLE_RATE // av.time_base
             samples, filled = np.empty(int(foretold) + _GROWTH, np.float32), 0
             for frame in container.decode(audio=0):
