@@ -130,7 +130,7 @@ def _show(job: jobs.Job, console: Console) -> None:
     ran = f"{transcript['model']} on {transcript['device']}, {transcript['compute_type']}"
     console.print(f"[bold]Ran[/bold]       {ran}", highlight=False)
     if transcript.get("degraded"):
-        console.print(f"[bold]Degraded[/bold]  {transcript['degraded_reason']}", highlight=False)
+        console.print(f"[bold]Degraded[/bold]  {transcript['degraded_reason']}", highlight=False, soft_wrap=True)
     table = Table("stage", "waiting (s)", "working (s)", "worker", title_justify="left")
     for name, stage in job.stages.items():
         waited = _seconds(stage.queued_at, stage.started_at)
