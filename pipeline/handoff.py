@@ -36,6 +36,7 @@ MAX_SOURCE_BYTES = 512 * 1024**2
 # many bytes it has in Redis.
 EXPIRIES_KEY = f"{connection.NAMESPACE}:handoff:expiries"  # sorted set of the entries' keys
 SIZES_KEY = f"{connection.NAMESPACE}:handoff:sizes"  # hash by the entries' keys
+GROWING = 60  # seconds that an unfinished entry outlives its last chunk: its writer may have been killed
 
 
 # Audio between stages
@@ -155,15 +156,13 @@ def sweep() -> int:
 def _publish(key: str, header: dict[str, Any], chunks: Iterable[bytes], ttl: float | None) -> None:
     """Write an entry under a name of this writer's own, and give it the one that readers know in a single step."""
     client, lives = connection.client(), int(ttl or _number("HANDOFF_TTL", HANDOFF_TTL))
-    growing, size = f"{key}:{uuid.uuid4().hex}", 0
+    growing, size, count = f"{key}:{uuid.uuid4().hex}", 0, 0
     try:
         for element in _with(json.dumps(header | {"sealed": _cipher() is not None}).encode(), chunks):
-            with client.pipeline(transaction=True) as pipe:
-                pipe.rpush(growing, element)
-                pipe.expire(growing, lives)
-                pipe.execute()
-            size += len(element)
+            _grow(growing, element, count)
+            count, size = count + 1, size + len(element)
         with client.pipeline(transaction=True) as pipe:
+            pipe.expire(growing, lives)
             pipe.rename(growing, key)
             pipe.zadd(EXPIRIES_KEY, {key: time.time() + lives})
             pipe.hset(SIZES_KEY, key, size)
@@ -175,6 +174,20 @@ def _publish(key: str, header: dict[str, Any], chunks: Iterable[bytes], ttl: flo
         with suppress(redis.RedisError):
             client.delete(growing)
         raise
+
+
+def _grow(key: str, element: bytes, before: int) -> None:
+    """Add an element to the `before` ones of an unfinished entry.
+
+    Raises:
+        JobError: `handoff_unavailable`: those have expired meanwhile.
+    """
+    with connection.client().pipeline(transaction=True) as pipe:
+        pipe.rpush(key, element)
+        pipe.expire(key, GROWING)
+        held, _ = pipe.execute()
+    if held != before + 1:
+        raise JobError("handoff_unavailable", f"what was written expired: a chunk took over {GROWING} s")
 
 
 def _with(header: bytes, chunks: Iterable[bytes]) -> Iterator[bytes]:
