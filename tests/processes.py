@@ -39,11 +39,16 @@ def alive(pids):
     return found
 
 
-def end(pids, timeout=10):
-    """Whether all these processes end within `timeout` seconds."""
+def becomes(condition, timeout=10):
+    """Whether `condition()` comes true within `timeout` seconds, of something that announces nothing."""
     deadline = time.monotonic() + timeout
-    while alive(pids):
+    while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.05)  # processes that are not ours announce nothing to us
+        time.sleep(0.05)
     return True
+
+
+def end(pids, timeout=10):
+    """Whether all these processes end within `timeout` seconds."""
+    return becomes(lambda: not alive(pids), timeout)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import gemini_server
 import pytest
+from processes import becomes
 
 from actors import broker
 from config.environment import STATE
@@ -143,6 +144,7 @@ def test_the_start_says_in_a_line_that_gemini_is_ready_and_nothing_of_the_sdks_e
     lines = enrich_worker()
     jobs.wait(send("j"), timeout=30)
 
+    assert becomes(lambda: any("Gemini ready" in line for line in lines))
     ready = [json.loads(line) for line in lines if "Gemini ready" in line]
     assert ready[0]["model"] == "gemini-flash-lite-latest"
     assert not any("FutureWarning" in line for line in lines)
