@@ -15,10 +15,12 @@ from pipeline.transcribe.window import Window, WindowResult
 
 LOUD = 2.0  # full scale is 1: no real message is as loud
 ROOM = 2  # windows that the small device holds
+LEAK = 64 * 1024**2  # bytes that the leaking process keeps of every batch
 
 Work = Sequence[tuple[Window, Options]]
 
 _honest_run = child.run
+_kept: list[bytearray] = []
 
 
 def poisoned(work: Work) -> bool:
@@ -50,4 +52,9 @@ def _fault(work: Work) -> list[WindowResult]:
 def small_device(work: Work) -> list[WindowResult]:
     if len(work) > ROOM:
         raise OutOfMemoryError("CUDA failed with error out of memory")
+    return _honest_run(work)
+
+
+def leak(work: Work) -> list[WindowResult]:
+    _kept.append(bytearray(b"x") * LEAK)
     return _honest_run(work)
