@@ -71,7 +71,7 @@ lock: $(VENV)/.dev ## compile requirements*.txt from pyproject.toml
 	$(LOCK) -c requirements.txt --extra models --extra dev pyproject.toml -o requirements-dev.txt
 
 LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --no-strip-extras --generate-hashes \
-	--no-emit-index-url --extra decode --extra transcribe --extra enrich --extra local
+	--no-emit-index-url --extra decode --extra transcribe --extra enrich --extra webhook --extra web --extra metrics --extra local
 
 generated: $(VENV)/.dev ## write the files that are made of the code
 	$(PY) -m pipeline settings --example > config/.env.example
