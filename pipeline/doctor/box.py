@@ -86,6 +86,13 @@ class Box:
         """Return the command that installs all that the stages want, pinned."""
         return self.pip("-r", os.path.join(str(ROOT), "requirements.txt"))
 
+    def pinned(self, *packages: str) -> str:
+        """Return the command that installs packages that only `requirements-dev.txt` pins, and not all of that."""
+        script, file = (
+            os.path.join(str(ROOT), *parts) for parts in (("scripts", "install_pinned.sh"), ("requirements-dev.txt",))
+        )
+        return " ".join(shlex.quote(word) for word in ("sh", script, self.target.python, file, *packages))
+
     def cuda(self, kind: str) -> str:
         """Return the command that installs `cublas` or `cudnn` as the installed build wants it."""
         wanted = self.build

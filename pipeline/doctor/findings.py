@@ -302,6 +302,8 @@ CODES: Dict[str, Kind] = {
         "ctranslate2 {version}은(는) 실행 가능한 스택이 필요해 glibc 2.41 이상에서 거부됩니다", "{command}"),
     # 7 Model
     "model_fit": _row("model", PASS, "{model} is whole ({size} MB)", "{model}: 온전함({size} MB)"),
+    "model_in_parts": _row("model", PASS, "{model} is whole ({size} MB), in parts that the first start joins",
+        "{model}: 온전함({size} MB), 첫 시작 때 합쳐집니다"),
     "model_unknown": _row(
         "model", FAIL, "there is no model {model}", "{model} 모델이 없습니다",
         "export WHISPER_MODEL=small (a folder, a hub's name, bundled:tiny.en or bundled:base)",

