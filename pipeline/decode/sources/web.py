@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import socket
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
+from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 from urllib.parse import urljoin
 
 import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
@@ -28,8 +24,9 @@ from urllib3.exceptions import (
 from urllib3.util import Timeout, Url, make_headers, parse_url
 
 from config.settings import Settings
-from pipeline.decode.sources import addresses
+from pipeline import addresses, pools
 from pipeline.errors import JobError
+from pipeline.pools import Watch
 
 REDIRECTS = 5  # followed for one message
 ATTEMPTS = 4  # at one message, over lost connections and busy servers
@@ -38,7 +35,6 @@ LONGEST_PAUSE = 20.0  # seconds that a worker waits because a server asks for it
 _PIECE = 64 * 1024  # bytes read at a time
 _MOVED = frozenset({301, 302, 303, 307, 308})
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
-_NEVER = 2**31  # a server's wish to wait that is longer than anybody's patience (seconds)
 
 
 class _Lost(Exception):
@@ -56,55 +52,14 @@ class _Download:
     path: Path
     settings: Settings
     rules: addresses.Policy
-    deadline: float  # on the monotonic clock
+    watch: Watch
     size: int = 0  # bytes on disk
     validator: str | None = None  # what tells that the rest is of the same file: a strong ETag or a date
-    watch: _Watch = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.watch = _Watch(self.deadline)
 
     @property
     def left(self) -> float:
         """Seconds until the deadline."""
-        return self.deadline - time.monotonic()
-
-
-class _Watch:
-    """Shuts the connection down at the deadline, whatever a server dribbles to keep it alive."""
-
-    def __init__(self, deadline: float) -> None:
-        self._deadline = deadline
-        self._lock = threading.Lock()
-        self._socket: socket.socket | None = None
-        self._timer = threading.Timer(max(0.0, deadline - time.monotonic()), self._end)
-        self._timer.daemon = True
-        self._timer.start()
-
-    def take(self, connection: socket.socket) -> None:
-        """Watch this connection from now on, in place of an earlier one."""
-        with self._lock:
-            self._drop()
-            self._socket = connection.dup()  # TLS takes the first object apart
-        if time.monotonic() >= self._deadline:
-            self._end()
-
-    def stop(self) -> None:
-        """End the watch."""
-        self._timer.cancel()
-        with self._lock:
-            self._drop()
-
-    def _end(self) -> None:
-        with self._lock:
-            if self._socket is not None:
-                with contextlib.suppress(OSError):
-                    self._socket.shutdown(socket.SHUT_RDWR)
-
-    def _drop(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        return self.watch.left
 
 
 def fetch(url: str, folder: Path, settings: Settings) -> BufferedReader:
@@ -114,9 +69,7 @@ def fetch(url: str, folder: Path, settings: Settings) -> BufferedReader:
         JobError: `source_forbidden`, `source_not_found`, `source_too_large`, `source_unavailable`, `source_timeout`,
             `source_untrusted`, `source_unsupported` or `disk_full`.
     """
-    download = _Download(
-        folder / "source", settings, addresses.policy(settings), time.monotonic() + settings.fetch_timeout
-    )
+    download = _Download(folder / "source", settings, addresses.policy(settings), Watch(settings.fetch_timeout))
     try:
         _attempts(url, download)
     except OSError as error:
@@ -194,7 +147,7 @@ def _request(where: Url, auth: str | None, download: _Download) -> str | None:
         connect=max(0.01, min(settings.fetch_connect_timeout, download.left)),
         read=max(0.01, min(settings.fetch_read_timeout, download.left)),
     )
-    pool = _pool(where, timeout, download)
+    pool = pools.pool(where, timeout, download.rules, download.watch)
     try:
         with _translated(download):
             response = pool.urlopen(
@@ -204,40 +157,6 @@ def _request(where: Url, auth: str | None, download: _Download) -> str | None:
                 return _receive(response, download)
     finally:
         pool.close()
-
-
-def _pool(where: Url, timeout: Timeout, download: _Download) -> urllib3.HTTPConnectionPool:
-    """Return urllib3's pool for one host, whose connections go only to addresses that were checked."""
-
-    class Checked(HTTPConnection):
-        def _new_conn(self) -> socket.socket:
-            return _connect(self, download)
-
-    class CheckedTLS(HTTPSConnection):
-        def _new_conn(self) -> socket.socket:
-            return _connect(self, download)
-
-    secure = where.scheme == "https"
-    pool_class = urllib3.HTTPSConnectionPool if secure else urllib3.HTTPConnectionPool
-    port = where.port or pool_class.ConnectionCls.default_port  # named, or http.client looks for one in an IPv6 address
-    pool = pool_class(where.host or "", port, timeout=timeout, maxsize=1)
-    pool.ConnectionCls = CheckedTLS if secure else Checked
-    return pool
-
-
-def _connect(connection: HTTPConnection, download: _Download) -> socket.socket:
-    failure: OSError | None = None
-    for address in addresses.checked(connection.host, connection.port, download.rules):
-        try:
-            made = socket.create_connection(address, min(float(connection.timeout or 1), max(0.01, download.left)))
-        except OSError as error:
-            failure = error
-        else:
-            download.watch.take(made)
-            return made
-    if isinstance(failure, TimeoutError):
-        raise ConnectTimeoutError(connection, "the server does not answer") from failure
-    raise NewConnectionError(connection, f"{failure.strerror if failure else 'no address'}") from failure
 
 
 @contextlib.contextmanager
@@ -265,7 +184,7 @@ def _receive(response: urllib3.BaseHTTPResponse, download: _Download) -> str | N
     if status in _MOVED and "Location" in response.headers:
         return str(response.headers["Location"])
     if status in _BUSY:
-        raise _Lost(f"the server answers {status}", _retry_after(response))
+        raise _Lost(f"the server answers {status}", pools.retry_after(response.headers))
     if status in (401, 403, 407, 451):
         raise JobError("source_forbidden", f"the server refuses it: it answers {status}")
     if status == 416 and download.size:  # the rest that was asked for is not there: from the start again
@@ -310,14 +229,3 @@ def _continues(response: urllib3.BaseHTTPResponse, size: int) -> bool:
     unit, _, rest = response.headers.get("Content-Range", "").partition(" ")
     start = rest.partition("-")[0].strip()
     return unit.lower() == "bytes" and start.isdecimal() and start.isascii() and int(start[:20]) == size > 0
-
-
-def _retry_after(response: urllib3.BaseHTTPResponse) -> float | None:
-    """Return the seconds that a server asks to wait: a number, or a date (RFC 9110, section 10.2.3)."""
-    text = response.headers.get("Retry-After", "").strip()
-    if text.isascii() and text.isdecimal():
-        return float(min(int(text[:20]), _NEVER))
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except (TypeError, ValueError, OverflowError):
-        return None

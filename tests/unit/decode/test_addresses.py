@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 
 from config.settings import Settings
-from pipeline.decode.sources import addresses
+from pipeline import addresses
 from pipeline.errors import JobError
 
 NOT_PUBLIC = {

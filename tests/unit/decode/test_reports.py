@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from config.settings import Settings
+from pipeline import pools
 from pipeline.decode import convert, levels, probe, reasons
-from pipeline.decode.sources import fetch, web
+from pipeline.decode.sources import fetch
 from pipeline.errors import CODES, JobError
 
 # A drill tries each promise on thousands of cases: FUZZ_CASES=5000 python -m pytest tests/unit/decode/test_reports.py
@@ -161,7 +162,4 @@ def test_an_offset_from_the_centre_is_not_taken_for_loudness():
     ("text", "seconds"), [("120", 120), ("0", 0), ("", None), ("soon", None), ("-5", None), ("9" * 400, 2**31)]
 )
 def test_a_servers_wish_to_wait_is_read_and_bounded(text, seconds):
-    class Answer:
-        headers = {"Retry-After": text}  # noqa: RUF012
-
-    assert web._retry_after(Answer()) == seconds
+    assert pools.retry_after({"Retry-After": text}) == seconds
