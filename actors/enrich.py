@@ -18,8 +18,6 @@ from pipeline.errors import JobError
 BROKER = broker.for_process("enrich")
 NO_KEY = "no GEMINI_API_KEY is set for the enrich workers"
 NO_SPEECH = "the message holds no speech"
-MIN_BACKOFF = 2.0  # seconds before the second try, where Gemini names no delay; doubled for each one after
-MAX_BACKOFF = 300.0
 
 _enricher: Enricher | None = None
 log = structlog.get_logger(__name__)
@@ -50,15 +48,13 @@ def _final(job: jobs.Job, error: JobError) -> JobError:
     Raises:
         Retry: it does not end yet: another try may help, and there is time for it.
     """
-    attempts = job.stages["enrich"].attempts
-    delay = error.retry_after or min(MAX_BACKOFF, MIN_BACKOFF * 2**attempts)
-    if not error.retryable and error.retry_after is None:
+    if error.retry_after is None:
         return error
     queued_at = job.stages["enrich"].queued_at or time.time()
     deadline = settings.get().enrich_deadline
-    if time.time() + delay > queued_at + deadline:
+    if time.time() + error.retry_after > queued_at + deadline:
         return JobError("enrich_deadline", f"not done within {deadline:g} s; last: {error.message}")
-    raise Retry(str(error), delay=int(delay * 1000)) from error
+    raise Retry(str(error), delay=int(error.retry_after * 1000)) from error
 
 
 if broker.in_worker():

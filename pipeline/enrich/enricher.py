@@ -88,7 +88,7 @@ class Enricher:
             waiting for Gemini), `tries` (requests), `cost_usd` (estimate; None: no price is known).
 
         Raises:
-            JobError: `enrich_…`; with `retry_after` where another try is worth it, `redis_unavailable`.
+            JobError: `enrich_…` or `redis_unavailable`, with `retry_after` where another try is worth it.
             SettingsError: there is no such prompt file, or it is wrong.
         """
         vault = redact.Vault(self._settings.enrich_redact_region)
@@ -110,11 +110,12 @@ class Enricher:
         except JobError:
             raise
         except redis.RedisError as error:
-            raise JobError("redis_unavailable", f"enrichment cannot reach Redis: {type(error).__name__}") from None
+            reason = f"enrichment cannot reach Redis: {type(error).__name__}"
+            raise JobError("redis_unavailable", reason, retry_after=MIN_BACKOFF) from None
         except Exception as error:  # noqa: BLE001 - a fault of ours or an SDK's must not cost the job its transcript
             where = _place(error)  # and no more of it: an SDK's messages quote what was sent
             log.error("Enrichment has a fault", kind=type(error).__name__, at=where)  # noqa: TRY400 - the same
-            raise JobError("enrich_internal", f"{type(error).__name__} at {where}") from None
+            raise JobError("enrich_internal", f"{type(error).__name__} at {where}", retry_after=MAX_BACKOFF) from None
         limit = 2 * len(task.text) + ROOM
         enrichment: dict[str, Any] = vault.restore(neutralise(document, limit))
         usage = {"input_tokens": spent.input_tokens, "output_tokens": spent.output_tokens}
