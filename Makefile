@@ -59,8 +59,9 @@ drill-enrich: $(VENV)/.dev ## enrich's drills in full: a storm of failures, an o
 	$(PY) bench/enrich.py outage
 	$(PY) bench/enrich.py memory
 
-drill-doctor: $(VENV)/.dev ## have the doctor judge five versions of ctranslate2
+drill-doctor: $(VENV)/.dev ## have the doctor judge five versions of ctranslate2; set up a bare clone, for real
 	$(PY) bench/doctor_builds.py
+	$(PY) bench/doctor_setup.py --apt
 
 drill-gpu: $(VENV)/.dev ## prove the GPU path on a real card
 	$(PY) bench/gpu.py

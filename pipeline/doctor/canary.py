@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import Dict, Optional
 
 from pipeline.doctor import child
 
 COLD = 180.0  # seconds that a first use may take: H100, B200 and RTX 50 compile the build's PTX
+WARM = 20.0  # seconds that any later use may take, and each on a GPU that has nothing to compile
 SPEECH = Path(__file__).parent / "samples" / "speech.wav"  # 16 kHz, one channel, 16 bits
 
 _BEGIN = """
@@ -122,18 +123,34 @@ class Run:
         return "out of memory" in self.outcome.err.lower()
 
 
-def micro(python: str, device: str, compute: str = "default", timeout: float = COLD) -> Run:
+def micro(
+    python: str,
+    device: str,
+    compute: str = "default",
+    *,
+    timeout: Optional[float] = None,
+    variables: Optional[Dict[str, str]] = None,
+) -> Run:
     """Run a Whisper of random weights to its end: encode, generate, align."""
-    return _run(_MICRO, python, device, compute, "", timeout)
+    return _run(_MICRO, python, device, compute, "", timeout or COLD, variables)
 
 
-def configured(python: str, device: str, compute: str, path: str, timeout: float = COLD) -> Run:
+def configured(python: str, device: str, compute: str, path: str) -> Run:
     """Run the model in a folder on a second of speech, to the end of the segment generator."""
-    return _run(_CONFIGURED, python, device, compute, path, timeout)
+    return _run(_CONFIGURED, python, device, compute, path, COLD)
 
 
-def _run(program: str, python: str, device: str, compute: str, path: str, timeout: float) -> Run:
-    outcome = child.python(program, device, compute, path, str(SPEECH), timeout=timeout, interpreter=python)
+def _run(
+    program: str,
+    python: str,
+    device: str,
+    compute: str,
+    path: str,
+    timeout: float,
+    variables: Optional[Dict[str, str]] = None,
+) -> Run:
+    arguments = (device, compute, path, str(SPEECH))
+    outcome = child.python(program, *arguments, timeout=timeout, interpreter=python, variables=variables)
     if not outcome.ok:
         return Run(outcome)
     seen = json.loads(outcome.out.strip().splitlines()[-1])

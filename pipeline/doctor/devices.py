@@ -91,15 +91,14 @@ class Driver:
     gpus: Tuple[Gpu, ...] = ()
 
 
-def ask(*, context: bool, timeout: float = TIMEOUT) -> Driver:
+def ask(*, context: bool) -> Driver:
     """Ask the driver for itself and its GPUs.
 
     Args:
         context: whether to begin work on each GPU, which shows whether one may and how much memory is free.
-        timeout: of it all, in seconds.
     """
     outcome = child.python(
-        _CHILD, "context" if context else "look", timeout=timeout, interpreter=sys.executable, options=("-S",)
+        _CHILD, "context" if context else "look", timeout=TIMEOUT, interpreter=sys.executable, options=("-S",)
     )
     if not outcome.ok:
         return Driver(outcome)

@@ -85,6 +85,11 @@ _RENT = (
     "드라이버 {driver} 이상인 머신을 빌리세요(RunPod: CUDA {cuda} 이상으로 필터).",
 )
 
+_CANARY = (
+    "Mend what checks 2 and 3 name; where they pass, restart the pod or rent another machine; then: {command}",
+    "점검 2, 3의 문제를 먼저 해결하세요. 둘 다 정상이면 파드를 다시 시작하거나 다른 머신을 빌리세요. 그다음: {command}",
+)
+
 # fmt: off
 CODES: Dict[str, Kind] = {
     # Any check
@@ -175,6 +180,7 @@ CODES: Dict[str, Kind] = {
         "확인: nvidia-smi --query-compute-apps=pid,name,used_memory --format=csv"),
     "nvidia_smi_missing": _row("gpu", PASS, "nvidia-smi is not here; the driver answered itself",
         "nvidia-smi가 없지만 드라이버가 직접 응답했습니다"),
+    "nvidia_smi_agrees": _row("gpu", PASS, "nvidia-smi knows {name}: {health}", "nvidia-smi에서 {name} 확인: {health}"),
     "nvidia_smi_hangs": _row(
         "gpu", WARN, "nvidia-smi does not answer: {ending}", "nvidia-smi가 응답하지 않습니다: {ending}", *_OTHER_HOST),
     "nvidia_smi_mismatch": _row(
@@ -188,14 +194,14 @@ CODES: Dict[str, Kind] = {
         "작은 모델이 GPU에서 {seconds}초 만에 실행되었습니다"),
     "canary_killed": _row(
         "gpu", FAIL, "a small model's run on the GPU died: {ending}", "GPU에서 작은 모델 실행이 중단되었습니다: {ending}",
-        "Mend what checks 2 and 3 name first; then: {command}", "먼저 점검 2, 3을 해결한 뒤: {command}"),
+        *_CANARY),
     "canary_hangs": _row(
         "gpu", FAIL, "a small model's run on the GPU does not end: {ending}", "GPU에서 작은 모델 실행이 끝나지 않습니다: {ending}",
         "Restart the pod, keep the compiled code: export CUDA_CACHE_PATH={cache}; then: {command}",
         "파드를 다시 시작하고 컴파일 캐시를 보존하세요: export CUDA_CACHE_PATH={cache}; 그다음: {command}"),
     "canary_failed": _row(
         "gpu", FAIL, "a small model cannot run on the GPU: {reason}", "GPU에서 작은 모델을 실행할 수 없습니다: {reason}",
-        "Mend what checks 2 and 3 name first; then: {command}", "먼저 점검 2, 3을 해결한 뒤: {command}"),
+        *_CANARY),
     "canary_out_of_memory": _row(
         "gpu", FAIL, "the GPU's memory does not suffice even for a small model", "작은 모델에도 GPU 메모리가 부족합니다",
         "End what fills it: nvidia-smi --query-compute-apps=pid,used_memory --format=csv",

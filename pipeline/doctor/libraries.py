@@ -64,6 +64,7 @@ def folders(paths: Sequence[str]) -> List[Tuple[str, str]]:
     machine = platform.machine()
     system = [f"/lib/{machine}-linux-gnu", f"/usr/lib/{machine}-linux-gnu", "/usr/lib64", "/lib64", "/usr/lib", "/lib"]
     system += sorted(glob("/usr/local/cuda*/lib64"), reverse=True)
+    system += sorted(glob(f"/usr/local/cuda-*/targets/{machine}-linux/lib"), reverse=True)  # cuBLAS alone, by apt
     return found + [(folder, "system") for folder in system]
 
 

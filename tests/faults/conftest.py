@@ -1,4 +1,4 @@
-"""The catalogue is examined by two doctors at a time, once for all tests; its table is printed at the end."""
+"""The catalogue is examined by three doctors at a time, once for all tests; its table is printed at the end."""
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +21,7 @@ def verdicts(tmp_path_factory, request):
     def examine(case):
         return case.name, case.make(root / case.name.replace(" ", "-")[:80], tiny).doctor()
 
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(3) as pool:
         found = dict(pool.map(examine, CASES))
     table = request.config.stash[LINES].setdefault("the fault catalogue: machine, exit code, finding, remedy", [])
     for case in CASES:

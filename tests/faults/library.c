@@ -57,6 +57,7 @@ static int of(const char *name, int device, int otherwise) {
 int cuInit(unsigned flags) {
     (void)flags;
     if (getenv("FAKE_DIES")) raise(setting("FAKE_DIES", SIGABRT));
+    if (getenv("FAKE_HANGS")) pause();
     return wanted() ? setting("FAKE_INIT", 0) : 100;
 }
 int cuDriverGetVersion(int *version) { *version = setting("FAKE_DRIVER", 12080); return 0; }

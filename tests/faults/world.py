@@ -35,6 +35,8 @@ WHISPER = """
         def encode(self, features, to_cpu):
             if FAULT == "abort":
                 os.abort()
+            if FAULT == "hang":
+                signal.pause()
             if FAULT not in ("", "cpu"):
                 raise RuntimeError(FAULT)
 
@@ -63,6 +65,13 @@ SPECS = """
         def __call__(self, *arguments):
             pass
 """
+
+
+class Python(str):
+    """A value that is written as it is: code."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
 
 
 class World:
@@ -159,6 +168,27 @@ class World:
         path.write_text(f"#!/bin/sh\n{text}\n")
         path.chmod(0o755)
         return path
+
+    def smi(self, *cards, apps=(), rows=()):
+        """Put an nvidia-smi on PATH that answers with these lines: cards, processes, remapped rows."""
+        said = {"compute-apps": apps, "remapped-rows": rows, "gpu=": cards}
+        cases = " ".join(
+            f"""*{kind}*) printf '%s\\n' {" ".join(f"'{line}'" for line in lines) or "''"};;"""
+            for kind, lines in said.items()
+        )
+        return self.program("nvidia-smi", f'case "$1" in {cases} esac')
+
+    def patch(self, module, **values):
+        """Have the doctor run with other constants: limits that would take a test's time, files only a kernel makes."""
+        lines = [
+            "import importlib, sys",
+            f"sys.path.append({str(CLONE)!r})",
+            f"patched = importlib.import_module({module!r})",
+        ]
+        lines += [f"patched.{name} = {value!r}" for name, value in values.items()]
+        with (self.site / "sitecustomize.py").open("a") as file:
+            file.write("\n".join([*lines, ""]))
+        return self
 
     def only(self, *checks):
         """Run these checks alone."""

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 from typing import Dict, List, Optional
 
-from pipeline.doctor import build, canary, child, devices
+from pipeline.doctor import build, canary, devices, smi, warmth
 from pipeline.doctor.box import Box
 from pipeline.doctor.checks import loading
 from pipeline.doctor.findings import FAIL, Finding, finding
 
-SMI_TIMEOUT = 2.0  # seconds; it is the second witness only
-_SMI = "index,name,memory.used,memory.total,ecc.errors.uncorrected.volatile.total,retired_pages.pending"
-SHARED = 1024  # MiB in use from which other processes are worth a word
+KERNEL_MODULE = "/proc/driver/nvidia/version"  # what the kernel's NVIDIA module says of itself
 
 # Results of the CUDA driver API (cuda.h, CUresult) that a worker may meet.
 MEANINGS = {
@@ -38,10 +35,11 @@ def examine(box: Box) -> List[Finding]:
     """Look at the driver, then at each card, then at nvidia-smi, and run a small model where all that went well."""
     driver = box.driver
     trouble = _driver(box, driver)
-    witness = _smi(driver)
+    seen = smi.ask()
+    witness = _judge(seen, driver)
     if trouble:
         return [trouble, *[found for found in witness if found.status == FAIL]]
-    cards: Dict[int, List[Finding]] = {gpu.index: _card(box, driver, gpu) for gpu in driver.gpus}
+    cards: Dict[int, List[Finding]] = {gpu.index: _card(box, driver, gpu, seen.others) for gpu in driver.gpus}
     fit = [index for index, found in cards.items() if all(each.status != FAIL for each in found)]
     findings = [each for found in cards.values() for each in found]
     if fit and len(fit) < len(cards):
@@ -55,7 +53,7 @@ def examine(box: Box) -> List[Finding]:
         ]
     findings += witness
     if fit and loading.works(box):
-        findings.append(_canary(box))
+        findings.append(_canary(box, next(gpu for gpu in driver.gpus if gpu.index == fit[0])))
     return findings
 
 
@@ -96,7 +94,7 @@ def _driver(box: Box, driver: devices.Driver) -> Optional[Finding]:
     return None
 
 
-def _card(box: Box, driver: devices.Driver, gpu: devices.Gpu) -> List[Finding]:
+def _card(box: Box, driver: devices.Driver, gpu: devices.Gpu, others: str) -> List[Finding]:
     """Judge a card by its state, then by the code that the build has for it."""
     free = "unknown" if gpu.memory_free is None else f"{gpu.memory_free >> 20}"
     evidence = (
@@ -107,9 +105,9 @@ def _card(box: Box, driver: devices.Driver, gpu: devices.Gpu) -> List[Finding]:
     if gpu.mode == 2:
         return [finding("gpu_prohibited", evidence, **values)]
     if gpu.context == 46:
-        return [finding("gpu_busy", evidence, **values)]
+        return [finding("gpu_busy", others or evidence, **values)]
     if gpu.context == 2:
-        return [finding("gpu_memory_full", evidence, **values)]
+        return [finding("gpu_memory_full", others or evidence, **values)]
     if gpu.context == 214:
         return [finding("gpu_ecc_errors", evidence, **values, count="some")]
     if gpu.context > 0:
@@ -140,62 +138,64 @@ def _too_old(code: str, evidence: str, driver: devices.Driver, needed: "tuple[in
     )
 
 
-def _smi(driver: devices.Driver) -> List[Finding]:
-    """Hear the second witness; it speaks of what the driver's library does not tell."""
-    program = shutil.which("nvidia-smi")
-    if not program:
+def _judge(witness: smi.Witness, driver: devices.Driver) -> List[Finding]:
+    """Judge what nvidia-smi said."""
+    outcome, text = witness.outcome, witness.text
+    if witness.refused:
+        return [finding("nvidia_smi_failed", witness.refused, ending="it does not start")]
+    if outcome is None:
         return [finding("nvidia_smi_missing")] if driver.gpus else []
-    try:
-        outcome = child.run([program, f"--query-gpu={_SMI}", "--format=csv,noheader,nounits"], SMI_TIMEOUT)
-    except OSError as error:
-        return [finding("nvidia_smi_failed", str(error), ending="it does not start")]
-    text = outcome.out + outcome.err
     if outcome.hung:
-        return [finding("nvidia_smi_hangs", program, ending=outcome.ending)]
+        return [finding("nvidia_smi_hangs", witness.program, ending=outcome.ending)]
     if "mismatch" in text.lower():
-        return [finding("nvidia_smi_mismatch", text.strip()[:300])]
+        return [finding("nvidia_smi_mismatch", text[:300])]
     if "unknown error" in text.lower():
-        return [finding("nvidia_smi_unknown_error", text.strip()[:300])]
-    if not outcome.ok:
-        return [finding("nvidia_smi_failed", outcome.last, ending=outcome.ending)] if driver.gpus else []
+        return [finding("nvidia_smi_unknown_error", text[:300])]
+    if not witness.cards:
+        ending = "it says nothing that can be read" if outcome.ok else outcome.ending
+        return [finding("nvidia_smi_failed", outcome.last, ending=ending)] if driver.gpus else []
     found = []
-    for line in outcome.out.splitlines():
-        cells = [cell.strip() for cell in line.split(",")]
-        if len(cells) != 6:
-            continue
-        _, name, used, total, errors, pending = cells
-        if errors.isdigit() and int(errors):
-            found.append(finding("gpu_ecc_errors", line, name=name, count=errors))
-        if pending.lower() == "yes":
-            found.append(finding("gpu_pages_pending", line, name=name))
-        if used.isdigit() and int(used) > SHARED:
-            found.append(finding("gpu_shared", line, name=name, used=used, total=total))
+    for card in witness.cards:
+        if card.errors:
+            found.append(finding("gpu_ecc_errors", card.line, name=card.name, count=card.errors))
+        if card.pending:
+            found.append(finding("gpu_pages_pending", card.line, name=card.name))
+        if (card.used or 0) > smi.SHARED:
+            others = witness.others or "nvidia-smi names no process: it cannot see out of this container"
+            found.append(finding("gpu_shared", others, name=card.name, used=card.used, total=card.total))
+        found.append(finding("nvidia_smi_agrees", card.line, name=card.name, health=card.health))
     return found
 
 
-def _canary(box: Box) -> Finding:
-    """Run a small model on the GPU."""
-    run = canary.micro(box.target.python, "cuda")
+def _canary(box: Box, gpu: devices.Gpu) -> Finding:
+    """Run a small model on a GPU; it may take long only where the driver has to compile the build's code first."""
+    wanted = box.build
+    assert wanted is not None  # noqa: S101 - its libraries have been loaded
+    warm = warmth.is_warm(wanted, box.driver, gpu, box.variables)
+    one = {"CUDA_VISIBLE_DEVICES": gpu.uuid} if gpu.index else {}
+    run = canary.micro(box.target.python, "cuda", timeout=canary.WARM if warm else canary.COLD, variables=one)
     outcome = run.outcome
     again = box.doctor("--device", "cuda", "--stage", "transcribe")
     if outcome.hung:
-        cache = "/workspace/cuda-cache" if os.path.isdir("/workspace") else "~/.nv/ComputeCache"
+        cache = warmth.cache(box.variables) or "/a/folder/that/stays"
         return finding("canary_hangs", outcome.last, ending=outcome.ending, cache=cache, command=again)
     if run.out_of_memory:
         return finding("canary_out_of_memory", outcome.last)
     if outcome.signal:
         return finding("canary_killed", outcome.last, ending=outcome.ending, command=again)
     if not outcome.ok:
-        return finding("canary_failed", outcome.err.strip()[-600:], reason=outcome.last, command=again)
+        return finding("canary_failed", outcome.ending, reason=outcome.last, command=again)
     if run.device != "cuda":
         return finding("canary_on_cpu", outcome.last, device=run.device, command=box.requirements())
-    return finding("canary_passed", f"loaded in {run.load:.2f} s, ran in {run.run:.2f} s", seconds=f"{run.run:.2f}")
+    warmth.remember(wanted, box.driver, gpu, box.variables)
+    evidence = f"GPU {gpu.index}: loaded in {run.load:.2f} s, ran in {run.run:.2f} s, {'warm' if warm else 'cold'}"
+    return finding("canary_passed", evidence, seconds=f"{run.run:.2f}")
 
 
 def _kernel_module() -> str:
     """Return the first line of what the kernel's NVIDIA module says of itself; empty: there is none."""
     try:
-        with open("/proc/driver/nvidia/version", encoding="utf-8") as file:
+        with open(KERNEL_MODULE, encoding="utf-8", errors="replace") as file:
             return file.readline().strip()
     except OSError:
         return ""

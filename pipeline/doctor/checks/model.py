@@ -169,7 +169,7 @@ def _hub(box: Box, name: str) -> Files:
     problems = []
     disk = _nearest(folder)
     free = shutil.disk_usage(disk).free // 10**6
-    if not os.access(disk, os.W_OK):
+    if not os.path.isdir(disk) or not os.access(disk, os.W_OK):
         problems.append(finding("model_folder_read_only", disk, folder=folder))
     elif free < megabytes * 1.1:
         values = {"folder": folder, "free": free, "model": name, "wanted": megabytes}
@@ -198,8 +198,8 @@ def _known(box: Box) -> "dict[str, str]":
 
 
 def _nearest(folder: str) -> str:
-    """Return the folder, or the nearest above it that there is."""
-    while not os.path.isdir(folder):
+    """Return the folder, or the nearest thing above it that there is; it may be a file that is in the way."""
+    while not os.path.lexists(folder):
         folder = os.path.dirname(folder) or "."
     return folder
 
@@ -269,7 +269,9 @@ def _run(box: Box, folder: str) -> List[Finding]:
         if not run.ok or run.device != ("cuda" if gpus else "cpu"):
             reason = run.outcome.last if run.outcome.code not in (None, 0) else run.outcome.ending
             values = {"compute": compute, "reason": reason, "command": box.requirements()}
-            findings.append(finding("model_run_failed", f"{run.outcome.ending}: {run.outcome.err[-300:]}", **values))
+            findings.append(
+                finding("model_run_failed", f"{run.outcome.ending}, on {run.device or 'no device'}", **values)
+            )
             continue
         memory = f"peak {run.memory >> 20} MiB" if run.memory else ""
         values = {"compute": run.compute, "load": f"{run.load:.1f}", "run": f"{run.run:.2f}"}

@@ -6,7 +6,6 @@ import pytest
 
 from pipeline.doctor import canary
 from pipeline.doctor.devices import visible
-from pipeline.transcribe import models
 
 
 @pytest.mark.parametrize("compute", ["float32", "int8"])
@@ -15,13 +14,6 @@ def test_a_model_of_random_weights_runs_to_its_end(compute):
 
     assert run.ok, run.outcome.err
     assert run.device == "cpu"
-
-
-def test_the_configured_model_hears_the_bundled_speech():
-    run = canary.configured(sys.executable, "cpu", "int8", str(models.resolve("bundled:tiny.en")))
-
-    assert run.ok, run.outcome.err
-    assert run.memory > 10_000_000
 
 
 def test_a_canary_that_does_not_end_is_ended():

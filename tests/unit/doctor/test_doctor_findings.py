@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.doctor import render, target, troubleshooting, weights
+from pipeline.doctor.box import Box
 from pipeline.doctor.checks import model
 from pipeline.doctor.findings import CODES, PASS, SKIP, finding
 from pipeline.doctor.report import Check, Report
@@ -128,6 +130,18 @@ def test_a_file_that_is_shorter_than_any_header_is_truncated(tmp_path):
         weights.check(str(tmp_path / "model.bin"))
 
     assert caught.value.kind in ("truncated", "foreign")
+
+
+def test_the_pinned_cublas_is_what_the_pinned_ctranslate2_asks_for():
+    def pinned(name, file):
+        return re.search(rf"^{name}==(\S+)", (CLONE / file).read_text(encoding="utf-8"), re.MULTILINE).group(1)
+
+    box = Box("cuda", None, target.ask(sys.executable), {})
+    asked = target.parse(shlex.split(box.cuda("cublas"))[-1], sys.version_info)
+
+    assert box.build.version == pinned("ctranslate2", "requirements.txt")
+    assert asked.name == "nvidia-cublas-cu12"
+    assert asked.accepts(pinned("nvidia-cublas-cu12", "requirements-cuda.txt"))
 
 
 def test_the_command_documents_its_exit_codes():

@@ -1,0 +1,122 @@
+"""What nvidia-smi says: the second witness, for what the driver's library does not tell. It may lie, fail and hang."""
+
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Dict, List, Optional, Tuple
+
+from pipeline.doctor import child
+
+TIMEOUT = 2.0  # seconds
+SHARED = 1024  # MiB in use from which other processes are worth a word
+_FIELDS = (
+    "index,name,memory.used,memory.total,ecc.mode.current,ecc.errors.uncorrected.volatile.total,"
+    "retired_pages.single_bit_ecc.count,retired_pages.double_bit.count,retired_pages.pending"
+)
+_APPS = "pid,process_name,used_memory"
+_ROWS = "remapped_rows.uncorrectable,remapped_rows.pending,remapped_rows.failure"  # what Ampere has for retired pages
+
+
+@dataclass(frozen=True)
+class Card:
+    """A card as nvidia-smi shows it.
+
+    `used` and `total` are MiB, `errors` counts what could not be corrected since the driver started, None where a card
+    does not tell; `retired` says in words what memory was given up, `pending` whether more waits for a restart.
+    """
+
+    line: str
+    name: str
+    used: Optional[int]
+    total: str
+    ecc: str
+    errors: Optional[int]
+    retired: str
+    pending: bool
+
+    @property
+    def health(self) -> str:
+        """Its memory's state in words."""
+        errors = "unknown" if self.errors is None else str(self.errors)
+        return f"ECC {self.ecc}, uncorrected errors {errors}, {self.retired}"
+
+
+@dataclass(frozen=True)
+class Witness:
+    """How nvidia-smi ended (None: there is none), what it showed, and who else computes on the cards."""
+
+    program: str = ""
+    outcome: Optional[child.Outcome] = None
+    refused: str = ""  # why it did not start
+    cards: Tuple[Card, ...] = ()
+    others: str = ""
+
+    @property
+    def text(self) -> str:
+        """All that it wrote."""
+        return (self.outcome.out + self.outcome.err).strip() if self.outcome else ""
+
+
+def ask() -> Witness:
+    """Hear nvidia-smi, where there is one; more than once only where the first answer calls for it."""
+    program = shutil.which("nvidia-smi")
+    if not program:
+        return Witness()
+    try:
+        outcome = _query(program, "gpu", _FIELDS)
+    except OSError as error:
+        return Witness(program, refused=str(error))
+    lines = _cells(outcome, 9)
+    if not lines:
+        return Witness(program, outcome)
+    shared = any((_number(cells[2]) or 0) > SHARED for cells in lines)
+    remaps = any(cells[4].lower() == "enabled" and _number(cells[6]) is None for cells in lines)
+    with ThreadPoolExecutor(2) as pool:
+        apps = pool.submit(_query, program, "compute-apps", _APPS) if shared else None
+        rows = pool.submit(_query, program, "remapped-rows", _ROWS) if remaps else None
+        others = "; ".join(f"pid {pid} {name} {used} MiB" for pid, name, used in _cells(apps.result() if apps else None, 3))
+        remapped: Dict[int, List[str]] = dict(enumerate(_cells(rows.result() if rows else None, 3)))
+    cards = tuple(_card(cells, remapped.get(place)) for place, cells in enumerate(lines))
+    return Witness(program, outcome, cards=cards, others=others)
+
+
+def _query(program: str, kind: str, fields: str) -> child.Outcome:
+    return child.run([program, f"--query-{kind}={fields}", "--format=csv,noheader,nounits"], TIMEOUT)
+
+
+def _cells(outcome: Optional[child.Outcome], count: int) -> List[List[str]]:
+    """Return the rows that have as many cells as were asked for: it also prints remarks, and garbage when it breaks."""
+    if outcome is None or not outcome.ok:
+        return []
+    rows = [[cell.strip() for cell in line.split(",")] for line in outcome.out.splitlines()]
+    return [row for row in rows if len(row) == count]
+
+
+def _card(cells: List[str], remapped: Optional[List[str]]) -> Card:
+    _, name, used, total, ecc, errors, single, double, pending = cells
+    if _number(single) is not None:
+        retired = f"{(_number(single) or 0) + (_number(double) or 0)} pages retired"
+    elif remapped:
+        retired = f"{remapped[0]} rows remapped" + (", remapping failed" if _yes(remapped[2]) else "")
+    else:
+        retired = "retired memory unknown"
+    return Card(
+        line=", ".join(cells),
+        name=name,
+        used=_number(used),
+        total=total,
+        ecc={"enabled": "on", "disabled": "off"}.get(ecc.lower(), "unknown"),
+        errors=_number(errors),
+        retired=retired,
+        pending=_yes(pending) or bool(remapped and _yes(remapped[1])),
+    )
+
+
+def _yes(cell: str) -> bool:
+    return cell.lower() in ("yes", "1")
+
+
+def _number(cell: str) -> Optional[int]:
+    return int(cell) if cell.isdecimal() and cell.isascii() else None

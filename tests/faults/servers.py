@@ -1,0 +1,130 @@
+"""Servers in every state of disrepair: a real Valkey where one can be put into it, else one that speaks just enough."""
+
+import contextlib
+import socket
+import ssl
+import subprocess
+import threading
+import time
+
+import redis
+
+from pipeline.doctor import examination
+from pipeline.doctor.box import Box
+from pipeline.doctor.report import Report
+from pipeline.doctor.target import Target
+
+HEALTHY = {
+    "redis_version": "7.2.4",
+    "maxmemory_policy": "noeviction",
+    "maxmemory": "0",
+    "used_memory": "1000000",
+    "aof_enabled": "1",
+    "role": "master",
+}
+
+
+class Machine:
+    """A machine that is healthy but for the Redis that it is to use; examined without a process of its own."""
+
+    def __init__(self, url, **variables):
+        self.variables = {"REDIS_URL": url, **variables}
+        self.close = contextlib.ExitStack()
+
+    def doctor(self):
+        """Return the doctor's exit code and the object that it prints."""
+        box = Box(device="cpu", stage="backend", target=Target("python3", None), variables=self.variables)
+        with self.close:
+            report = Report("cpu", (examination._examine("redis", box),))
+        return 0 if report.ok else 1, report.as_dict()
+
+
+class Server:
+    """Speaks Redis's protocol on a free port as it was told to.
+
+    Args:
+        info: lines of INFO that differ from a healthy server's.
+        answers: what it says to a command, as it goes over the wire; bytes.
+        delay: seconds before each answer.
+        skew: seconds by which its clock is ahead.
+        tls: the context of an encrypted server.
+    """
+
+    def __init__(self, *, info=None, answers=None, delay=0.0, skew=0.0, tls=None):
+        self._info = "".join(f"{name}:{value}\r\n" for name, value in {**HEALTHY, **(info or {})}.items())
+        self._answers = answers or {}
+        self._delay, self._skew, self._tls = delay, skew, tls
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"{'rediss' if tls else 'redis'}://127.0.0.1:{self._socket.getsockname()[1]}/0"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def machine(self, **variables):
+        """Return a machine that uses this server, which closes when it was examined."""
+        made = Machine(self.url, **variables)
+        made.close.callback(self._socket.close)
+        return made
+
+    def _serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._socket.accept()
+                threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
+
+    def _talk(self, connection):
+        with contextlib.suppress(OSError, ValueError), contextlib.ExitStack() as stack:
+            stack.callback(connection.close)
+            if self._tls:
+                connection = stack.enter_context(self._tls.wrap_socket(connection, server_side=True))
+            file = stack.enter_context(connection.makefile("rb"))
+            while head := file.readline():
+                words = []
+                for _ in range(int(head[1:])):
+                    size = int(file.readline()[1:])
+                    words.append(file.read(size + 2)[:-2].decode())
+                time.sleep(self._delay)
+                connection.sendall(self._answer(words))
+
+    def _answer(self, words):
+        name = words[0].upper()
+        if name in self._answers:
+            return self._answers[name]
+        if name == "INFO":
+            return b"$%d\r\n%s\r\n" % (len(self._info), self._info.encode())
+        if name == "TIME":
+            seconds = str(int(time.time() + self._skew)).encode()
+            return b"*2\r\n$%d\r\n%s\r\n$1\r\n0\r\n" % (len(seconds), seconds)
+        return {"PING": b"+PONG\r\n", "BLMOVE": b"$-1\r\n", "EVAL": b":0\r\n"}.get(name, b"+OK\r\n")
+
+
+def self_signed(folder):
+    """Return a TLS server's context with a certificate that vouches for itself, and the file of that."""
+    folder.mkdir(parents=True, exist_ok=True)
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    options = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=127.0.0.1"
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]
+    subprocess.run(["openssl", *options.split(), *names], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context, certificate
+
+
+def silent():
+    """Return the machine whose Redis takes connections and never says a word."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    machine = Machine(f"redis://127.0.0.1:{listener.getsockname()[1]}/0")
+    machine.close.callback(listener.close)
+    return machine
+
+
+def valkey(folder, *, durable=True, **settings):
+    """Return the machine with a real Valkey of these settings, its client and the time that both may live."""
+    from pipeline.commands import embedded
+
+    stack = contextlib.ExitStack()
+    url = stack.enter_context(embedded.valkey(folder, durable=durable))
+    client = stack.enter_context(contextlib.closing(redis.Redis.from_url(url)))
+    for name, value in settings.items():
+        client.config_set(name.replace("_", "-"), value)
+    machine = Machine(url)
+    machine.close = stack
+    return machine, client

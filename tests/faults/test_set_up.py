@@ -1,0 +1,96 @@
+"""The set-up script from a clone with nothing installed to a machine that is fit, with a package index of our own."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import pytest
+from catalogue import MODEL, packages_path
+from world import CLONE, World
+
+from pipeline.doctor import target
+
+
+class SetUp:
+    """A bare clone and a folder of wheels that its requirements pin: empty packages, but for those with stubs."""
+
+    def __init__(self, folder, redis_url):
+        self.clone, self.wheels = folder / "clone", folder / "wheels"
+        self.wheels.mkdir()
+        self.clone.mkdir()
+        for name in ("pipeline", "config", "scripts"):
+            shutil.copytree(CLONE / name, self.clone / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(CLONE / "pyproject.toml", self.clone)
+        world = World(folder / "world")
+        stubs = {"ctranslate2": ["ctranslate2", "ctranslate2.libs"], "nvidia-cublas-cu12": ["nvidia"]}
+        wanted = {each.name: each.versions for stage in target.STAGES for each in target.requirements(stage)}
+        pins = {name: versions.partition(">=")[2].partition(",")[0] for name, versions in wanted.items()}
+        made = {
+            name: self.wheel(name, version, world.site, stubs.get(name, []))
+            for name, version in (pins | {"nvidia-cublas-cu12": "12.8.4.1"}).items()
+        }
+        (self.clone / "requirements-cuda.txt").write_text(made.pop("nvidia-cublas-cu12"))
+        (self.clone / "requirements.txt").write_text("".join(made.values()))
+        numpy = folder / "numpy"  # the small model's, the one thing that is real
+        numpy.mkdir()
+        for path in packages_path().glob("numpy*"):
+            (numpy / path.name).symlink_to(path)
+        self.variables = {
+            "PATH": os.environ["PATH"],
+            "PYTHON": getattr(sys, "_base_executable", sys.executable),
+            "PYTHONPATH": str(numpy),
+            "PIP_NO_INDEX": "1",
+            "PIP_CONFIG_FILE": os.devnull,
+            "LD_LIBRARY_PATH": str(world.lib),
+            "FAKE_DRIVER": "12080",
+            "REDIS_URL": redis_url,
+            "WHISPER_MODEL": str(packages_path() / MODEL / "model"),
+        }
+
+    def wheel(self, name, version, site, parts):
+        """Make a wheel; return the line that pins it."""
+        escaped = name.replace("-", "_")
+        path = self.wheels / f"{escaped}-{version}-py3-none-any.whl"
+        about = f"{escaped}-{version}.dist-info"
+        with zipfile.ZipFile(path, "w") as archive:
+            for file in (file for part in parts for file in (site / part).rglob("*") if file.is_file()):
+                archive.write(file, file.relative_to(site))
+            archive.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+            archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+            archive.writestr(f"{about}/RECORD", "")
+        return f"{name}=={version} --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
+
+    def begin(self, *, index=True):
+        return subprocess.Popen(
+            ["sh", self.clone / "scripts" / "setup_runpod_complete.sh", "--yes"],
+            env=self.variables | ({"PIP_FIND_LINKS": str(self.wheels)} if index else {}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+
+@pytest.fixture
+def set_up(tmp_path, valkey_url):
+    return SetUp(tmp_path, valkey_url)
+
+
+def test_the_set_up_goes_on_after_a_failure_installs_once_and_ends_fit(set_up):
+    first = set_up.begin(index=False)
+    said, _ = first.communicate(timeout=100)
+    assert first.returncode == 1
+    assert "Step 2 failed. Mend what it says above and run this script again" in said
+
+    both = [set_up.begin() for _ in range(2)]
+    outs = [process.communicate(timeout=100)[0] for process in both]
+
+    assert [process.returncode for process in both] == [0, 0], outs
+    assert sorted("cuBLAS 12.8.4.1, by pip" in out for out in outs) == [False, True]
+    assert sorted("Nothing is missing" in out for out in outs) == [False, True]
+    assert not any("A virtual environment" in out for out in outs)
+    assert all("a small model ran on the GPU" in out for out in outs)
+    assert list(set_up.clone.glob(".venv/lib/python3*/site-packages/nvidia/cublas/lib/libcublas.so.12"))
