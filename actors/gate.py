@@ -23,6 +23,16 @@ from pipeline.doctor.report import Report
 # What can be wrong with a GPU beyond the three checks of it: the model does not fit on it.
 OF_THE_GPU = ("model_too_large_for_gpu", "model_compute_type")
 
+# What an operator looks for in the log, by finding; all others are what the doctor says.
+EVENTS = {
+    "gpu_fit": "GPU found",
+    "gpu_found": "GPU found",
+    "library_loaded": "CUDA library verified",
+    "cudnn_loaded": "cuDNN library verified",
+    "cudnn_not_used": "cuDNN not used",
+    "canary_passed": "Small model ran on the GPU",
+}
+
 log = structlog.get_logger(__name__)
 Work = TypeVar("Work", bound=Callable[..., None])
 
@@ -60,7 +70,8 @@ class Gate(Middleware):
             for found in check.findings:
                 if check.id in GPU_CHECKS and found.status in (PASS, WARN):
                     tell = log.info if found.status == PASS else log.warning
-                    tell("The doctor says", code=found.code, finding=found.message(), evidence=found.evidence)
+                    event = EVENTS.get(found.code, "The doctor says")
+                    tell(event, code=found.code, finding=found.message(), evidence=found.evidence)
         if faults(report):
             raise GpuRefused(report)
 
@@ -95,6 +106,7 @@ def declare(work: Work, broker: dramatiq.Broker, device: str, **options: Any) ->
         return cast("Work", dramatiq.actor(broker=broker, **options, **more)(work))
 
     if device == "cpu":
+        log.info("CUDA libraries not used", reason="WHISPER_DEVICE=cpu")
         return declared(), "cpu", None
     broker.add_middleware(Gate())
     try:
@@ -114,6 +126,7 @@ def declare(work: Work, broker: dramatiq.Broker, device: str, **options: Any) ->
             fix=[found.fix() for found in faults(refusal.report)],
             full_report="python -m pipeline doctor --device cuda",
         )
+        log.info("CUDA libraries not used", reason="working on the CPU")
         return declared(), "cpu", reason
 
 

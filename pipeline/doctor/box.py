@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Optional, Tuple, cast
 
 from config.environment import ROOT
-from pipeline.doctor import build, devices, elf, libraries, target
+from pipeline.doctor import build, devices, elf, ladder, libraries, target
 
 # Packages of the package index by what they bring; the CUDA 12 series that ctranslate2 is built for.
 _PIP = {
@@ -126,14 +126,20 @@ class Box:
 
     def _read(self) -> object:
         if self.folder is None:
+            ladder.tell("static reading", "no ctranslate2 in the import paths of %s", self.target.python)
             return None
         try:
             places: List[str] = [folder for folder, _ in libraries.folders(self.target.paths)]
-            return build.read(self.folder, [*places, "/usr/local/lib"]) or "missing"
+            found = build.read(self.folder, [*places, "/usr/local/lib"])
         except elf.Damaged as error:
             return error.kind
         except OSError as error:
             return str(error)
+        if found is None:
+            return "missing"
+        wants = ", ".join(found.wanted) or "no CUDA library"
+        ladder.tell("static reading", "%s wants %s", found.core.path, wants)
+        return found
 
     def once(self, name: str, learn: Callable[[], Any]) -> Any:
         """Return what was learnt under a name, learning it at the first time; others who want it wait."""

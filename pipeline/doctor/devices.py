@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import List, Optional, Tuple
 
-from pipeline.doctor import child
+from pipeline.doctor import child, ladder
 
 TIMEOUT = 10.0  # seconds; a healthy driver answers in a fraction of one
 
@@ -101,12 +101,15 @@ def ask(*, context: bool) -> Driver:
         _CHILD, "context" if context else "look", timeout=TIMEOUT, interpreter=sys.executable, options=("-S",)
     )
     if not outcome.ok:
+        ladder.tell("driver", "%s", outcome.ending)
         return Driver(outcome)
     seen = json.loads(outcome.out)
     if "missing" in seen:
+        ladder.tell("driver", "%s", seen["missing"])
         return Driver(outcome, missing=seen["missing"])
     gpus = tuple(Gpu(**{**gpu, "capability": tuple(gpu["capability"])}) for gpu in seen["gpus"])
     version = (seen["driver"] // 1000, seen["driver"] % 1000 // 10)
+    ladder.tell("driver", "%s, result %d, CUDA %d.%d, %d GPUs", seen["library"], seen["init"], *version, len(gpus))
     return Driver(outcome, "", seen["init"], version, seen["library"], gpus)
 
 

@@ -76,7 +76,9 @@ def ask() -> Witness:
     with ThreadPoolExecutor(2) as pool:
         apps = pool.submit(_query, program, "compute-apps", _APPS) if shared else None
         rows = pool.submit(_query, program, "remapped-rows", _ROWS) if remaps else None
-        others = "; ".join(f"pid {pid} {name} {used} MiB" for pid, name, used in _cells(apps.result() if apps else None, 3))
+        others = "; ".join(
+            f"pid {pid} {name} {used} MiB" for pid, name, used in _cells(apps.result() if apps else None, 3)
+        )
         remapped: Dict[int, List[str]] = dict(enumerate(_cells(rows.result() if rows else None, 3)))
     cards = tuple(_card(cells, remapped.get(place)) for place, cells in enumerate(lines))
     return Witness(program, outcome, cards=cards, others=others)

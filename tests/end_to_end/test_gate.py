@@ -1,9 +1,7 @@
 """What the GPU stage does with each WHISPER_DEVICE on a machine without a GPU, under the real `dramatiq` command."""
 
 import json
-import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,46 +12,16 @@ from pipeline import connection, handoff, jobs
 from pipeline.options import Options
 
 CLONE = STATE.parent
-DRAMATIQ = str(Path(sys.executable).with_name("dramatiq"))
 
 
 @pytest.fixture
-def worker(valkey_url):
-    """Start the transcribe stage for a device; its output is read from the returned process."""
-    started = []
+def worker(dramatiq):
+    """Start the transcribe stage for a device."""
 
     def start(device, **variables):
-        environment = os.environ | {"REDIS_URL": valkey_url, "WHISPER_DEVICE": device, "LOG_FORMAT": "json"}
-        process = subprocess.Popen(
-            [DRAMATIQ, "actors.transcribe", "--skip-logging", "--processes", "1"],
-            cwd=CLONE,
-            env=environment | {"WHISPER_MODEL": "bundled:tiny.en", "WHISPER_CPU_REPLICAS": "1"} | variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        started.append(process)
-        return process
+        return dramatiq("actors.transcribe", WHISPER_DEVICE=device, WHISPER_CPU_REPLICAS="1", **variables)
 
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.terminate()
-        try:
-            process.wait(timeout=15)
-        finally:
-            process.kill()
-            process.stdout.close()
-
-
-def lines_until(process, text):
-    seen = []
-    for line in process.stdout:
-        seen.append(line)
-        if text in line:
-            return seen
-    raise AssertionError(f"{text!r} never came:\n{''.join(seen)}")
+    return start
 
 
 def waiting_job():
@@ -66,6 +34,22 @@ def waiting_job():
 
 def events(lines):
     return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+def assert_an_operator_may_go_home(seen):
+    """The start-up log says which model runs where, that it ran, and that the stage takes work; a line each."""
+    loaded, proven, ready = (
+        next(event for event in seen if event["event"] == name)
+        for name in ("Model loaded", "Canary passed", "Stage ready")
+    )
+    assert loaded["model"] == "bundled:tiny.en"
+    assert (loaded["device"], loaded["device_name"]) == ("cpu", "CPU")
+    assert loaded["compute_type"].startswith("int8")
+    assert Path(loaded["path"]).is_dir()
+    assert loaded["seconds"] > 0
+    assert proven["seconds"] > 0
+    assert ready["stage"] == "transcribe"
+    assert [event for event in seen if event["event"] == "CUDA libraries not used"]
 
 
 def test_cuda_on_an_unfit_machine_prints_the_report_and_exits_1_within_10_s_and_takes_no_message(worker, redis_url):
@@ -87,13 +71,19 @@ def test_cuda_on_an_unfit_machine_prints_the_report_and_exits_1_within_10_s_and_
     assert jobs.get("j").status == "queued"
 
 
-def test_auto_on_an_unfit_machine_warns_once_and_works_on_the_cpu_with_results_marked_degraded(worker, redis_url):
+def test_auto_on_an_unfit_machine_warns_once_and_works_on_the_cpu_with_results_marked_degraded(
+    worker, redis_url, until
+):
     waiting_job()
 
-    seen = events(lines_until(worker("auto"), "ready for action"))
+    seen = events(until(worker("auto", LOG_LEVEL="debug"), "ready for action"))
     job = jobs.wait("j", 60, until="transcribed")
 
     warnings = [event for event in seen if event["event"].startswith("No fit GPU")]
+    assert_an_operator_may_go_home(seen)
+    rungs = [event["event"] for event in seen if event["event"].startswith("Rung ")]
+    assert any(rung.startswith("Rung 1 of 6, static reading: ") and "libcublas.so.12" in rung for rung in rungs)
+    assert any(rung.startswith("Rung 2 of 6, driver: libcuda.so.1") for rung in rungs)
     assert len(warnings) == 1
     assert "driver_absent" in warnings[0]["failing"]
     assert any("export WHISPER_DEVICE=cpu" in fix for fix in warnings[0]["fix"])
@@ -102,13 +92,14 @@ def test_auto_on_an_unfit_machine_warns_once_and_works_on_the_cpu_with_results_m
     assert "no NVIDIA driver" in job.transcript["degraded_reason"]
 
 
-def test_cpu_asks_nothing_of_a_gpu_and_its_results_are_not_degraded(worker, redis_url):
+def test_cpu_asks_nothing_of_a_gpu_and_its_results_are_not_degraded(worker, redis_url, until):
     waiting_job()
 
-    seen = lines_until(worker("cpu"), "ready for action")
+    seen = until(worker("cpu"), "ready for action")
     job = jobs.wait("j", 60, until="transcribed")
 
-    assert not [line for line in seen if "GPU" in line or "NVIDIA" in line]
+    assert_an_operator_may_go_home(events(seen))
+    assert not [line for line in seen if "GPU" in line or "NVIDIA" in line or "Rung" in line]
     assert job.transcript["device"] == "cpu"
     assert "degraded" not in job.transcript
 
@@ -125,7 +116,7 @@ def test_cuda_with_a_gpu_whose_library_would_kill_the_worker_names_the_library_a
     waiting_job()
 
     begun = time.monotonic()
-    process = worker("cuda", LD_LIBRARY_PATH=str(tmp_path), FAKE_DRIVER="12080")
+    process = worker("cuda", LD_LIBRARY_PATH=str(tmp_path), FAKE_DRIVER="12080", LOG_LEVEL="debug")
     out, _ = process.communicate(timeout=30)
 
     assert time.monotonic() - begun < 10
@@ -133,4 +124,8 @@ def test_cuda_with_a_gpu_whose_library_would_kill_the_worker_names_the_library_a
     assert "NVIDIA A40 can run this build" in out
     assert "loading libcublas.so.12 kills the process: killed by SIGABRT" in out
     assert "pip install 'nvidia-cublas-cu12" in out
+    said = [event for event in events(out.splitlines()) if event["event"] == "GPU found"]
+    assert "MiB free" in said[0]["evidence"]
+    assert all(f"Rung {number} of 6" in out for number in (1, 2, 3, 4))
+    assert "Rung 5" not in out  # no model is run where a library kills
     assert jobs.get("j").status == "queued"

@@ -4,9 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from processes import children, end
@@ -18,44 +15,6 @@ from pipeline.options import Options
 from pipeline.transcribe import models
 
 CLONE = STATE.parent
-DRAMATIQ = str(Path(sys.executable).with_name("dramatiq"))
-
-
-@pytest.fixture
-def dramatiq(valkey_url):
-    """Start `dramatiq …` in a group of its own and return the process, its output to be read."""
-    started = []
-
-    def start(*arguments, **variables):
-        environment = os.environ | {"REDIS_URL": valkey_url, "WHISPER_DEVICE": "cpu", "LOG_FORMAT": "json"}
-        process = subprocess.Popen(
-            [DRAMATIQ, *arguments, "--skip-logging", "--processes", "1"],
-            cwd=CLONE,
-            env=environment | {"WHISPER_MODEL": "bundled:tiny.en"} | variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        process.stdout.close()
-
-
-def until(process, text):
-    """Read the output up to a line that holds `text`, and return what was read."""
-    seen = []
-    for line in process.stdout:
-        seen.append(line)
-        if text in line:
-            return seen
-    raise AssertionError(f"{text!r} never came:\n{''.join(seen)}")
 
 
 @pytest.mark.parametrize("arguments", [["actors"], ["actors", "-Q", "transcripts"]])
@@ -69,7 +28,7 @@ def test_bare_dramatiq_actors_says_which_command_was_meant(dramatiq, arguments):
     assert "Traceback" not in out
 
 
-def test_bare_dramatiq_actors_runs_the_stages_named_by_queue(dramatiq):
+def test_bare_dramatiq_actors_runs_the_stages_named_by_queue(dramatiq, until):
     process = dramatiq("actors", "-Q", "decode", "enrich")
 
     lines = until(process, '"stage": "enrich"') + until(process, "ready for action")
@@ -80,7 +39,7 @@ def test_bare_dramatiq_actors_runs_the_stages_named_by_queue(dramatiq):
 
 @pytest.mark.parametrize("stage", ["decode", "transcribe", "enrich"])
 @pytest.mark.parametrize("whole_group", [False, True], ids=["master", "group"])
-def test_a_stage_stops_cleanly_on_sigterm_also_when_the_whole_group_gets_it(dramatiq, stage, whole_group):
+def test_a_stage_stops_cleanly_on_sigterm_also_when_the_whole_group_gets_it(dramatiq, stage, whole_group, until):
     process = dramatiq(f"actors.{stage}")
     until(process, "ready for action")
     started = children(process.pid)
@@ -93,7 +52,7 @@ def test_a_stage_stops_cleanly_on_sigterm_also_when_the_whole_group_gets_it(dram
     assert end(started)
 
 
-def test_nothing_is_orphaned_when_the_master_is_killed(dramatiq):
+def test_nothing_is_orphaned_when_the_master_is_killed(dramatiq, until):
     process = dramatiq("actors.transcribe")
     until(process, "ready for action")
     started = children(process.pid)
@@ -122,7 +81,7 @@ def test_a_stage_that_cannot_start_says_why_in_a_line_and_with_an_exit_code(dram
     assert "Traceback" not in out
 
 
-def test_a_worker_whose_model_does_not_come_back_exits_1_and_hands_the_job_back(dramatiq, tmp_path, redis_url):
+def test_a_worker_whose_model_does_not_come_back_exits_1_and_hands_the_job_back(dramatiq, tmp_path, redis_url, until):
     from actors import broker
 
     model = shutil.copytree(models.resolve("bundled:tiny.en", None), tmp_path / "model")
@@ -156,7 +115,7 @@ def test_a_model_that_is_not_there_stops_the_transcribe_stage_with_a_line(dramat
     assert "Traceback" not in out
 
 
-def test_a_worker_whose_master_dies_while_it_boots_does_not_stay(dramatiq, redis_url):
+def test_a_worker_whose_master_dies_while_it_boots_does_not_stay(dramatiq, redis_url, until):
     process = dramatiq("actors.transcribe", LOG_LEVEL="debug")
     until(process, "slot ready")  # the worker is about to tell its master that it is up
     started = children(process.pid)

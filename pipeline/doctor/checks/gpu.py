@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Dict, List, Optional
 
-from pipeline.doctor import build, canary, devices, smi, warmth
+from pipeline.doctor import build, canary, devices, ladder, smi, warmth
 from pipeline.doctor.box import Box
 from pipeline.doctor.checks import loading
 from pipeline.doctor.findings import FAIL, Finding, finding
@@ -102,6 +102,7 @@ def _card(box: Box, driver: devices.Driver, gpu: devices.Gpu, others: str) -> Li
         f"{free} of {gpu.memory_total >> 20} MiB free, driver of CUDA {driver.version[0]}.{driver.version[1]}"
     )
     values = {"name": gpu.name, "index": gpu.index}
+    ladder.tell("capability", "%s, %s", gpu.name, evidence)
     if gpu.mode == 2:
         return [finding("gpu_prohibited", evidence, **values)]
     if gpu.context == 46:
@@ -175,6 +176,7 @@ def _canary(box: Box, gpu: devices.Gpu) -> Finding:
     one = {"CUDA_VISIBLE_DEVICES": gpu.uuid} if gpu.index else {}
     run = canary.micro(box.target.python, "cuda", timeout=canary.WARM if warm else canary.COLD, variables=one)
     outcome = run.outcome
+    ladder.tell("micro canary", "%s on GPU %d after %.1f s", outcome.ending, gpu.index, outcome.seconds)
     again = box.doctor("--device", "cuda", "--stage", "transcribe")
     if outcome.hung:
         cache = warmth.cache(box.variables) or "/a/folder/that/stays"

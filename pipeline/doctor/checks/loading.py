@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Tuple, cast
 
-from pipeline.doctor import child
+from pipeline.doctor import child, ladder
 from pipeline.doctor.box import Box
 
 TIMEOUT = 20.0  # seconds; cuDNN's engines are half a gigabyte on a disk that may be slow
@@ -77,6 +77,9 @@ def _load(box: Box, kind: str) -> Loading:
     told: List[Tuple[str, ...]] = [
         tuple(json.loads(line)) for line in outcome.out.splitlines() if line.startswith('["')
     ]
+    for words in told:
+        ladder.tell("loading", "%s", " ".join(map(str, words)))
+    ladder.tell("loading", "%s", outcome.ending)
     begun = [words[1] for words in told if words[0] in ("load", "open")]
     ended = [words[1] for words in told if words[0] not in ("load", "open")]
     return Loading(

@@ -14,7 +14,7 @@ from typing import List, Optional, Sequence, Tuple
 from urllib.parse import urlsplit
 
 from config.environment import ROOT
-from pipeline.doctor import canary, child, weights
+from pipeline.doctor import canary, child, ladder, weights
 from pipeline.doctor.box import Box, gpu_memory
 from pipeline.doctor.findings import FAIL, Finding, finding
 
@@ -266,6 +266,7 @@ def _run(box: Box, folder: str) -> List[Finding]:
     findings = []
     for compute in dict.fromkeys(offered if wish == "auto" else (wish, *offered)):
         run = canary.configured(box.target.python, "cuda" if gpus else "cpu", compute, folder)
+        ladder.tell("configured model", "%s, %s after %.1f s", compute, run.outcome.ending, run.outcome.seconds)
         if not run.ok or run.device != ("cuda" if gpus else "cpu"):
             reason = run.outcome.last if run.outcome.code not in (None, 0) else run.outcome.ending
             values = {"compute": compute, "reason": reason, "command": box.requirements()}
