@@ -165,6 +165,30 @@ class Settings(BaseSettings):
         3600, description="After this long a job ends without its summary rather than wait for Gemini (seconds)"
     )
 
+    # Webhooks
+    webhook_url: SecretStr | None = Field(
+        None, description="Where every job's record is POSTed that names no callback_url of its own; unset: nowhere"
+    )
+    webhook_secret: SecretStr | None = Field(
+        None, description="Signs webhooks: whsec_ and base64; two, between blanks, while one takes the other's place"
+    )
+    webhook_allow_http: bool = Field(False, description="Whether webhooks go to http:// addresses, too")
+    webhook_allow_private: bool = Field(
+        False, description="Whether webhooks go to private and loopback addresses; for closed networks only"
+    )
+    webhook_allow_hosts: str = Field(
+        "", description="Only hosts that webhooks go to: names such as *.example.com, or networks; empty: all"
+    )
+    webhook_timeout: Seconds = Field(15, description="Time limit of one delivery of a webhook (seconds)")
+    webhook_backoff: str = Field(
+        "5 60 300 1800 3600 7200 14400 28800",
+        pattern=r"^\d+(\.\d+)?( \d+(\.\d+)?)*$",
+        description="Waits after a failed delivery, the last one again and again (seconds, between blanks)",
+    )
+    webhook_give_up: Seconds = Field(
+        7 * 86400, description="How long a delivery is tried, at most 95 % of RESULT_TTL (seconds)"
+    )
+
     # Logs
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe line that is logged"
@@ -177,6 +201,13 @@ class Settings(BaseSettings):
     @classmethod
     def _lower(cls, value: Any) -> Any:
         return value.lower() if isinstance(value, str) else value
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _web_address(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("https://", "http://")):
+            raise ValueError("takes an https:// address")
+        return value
 
     @field_validator("whisper_compute_type")
     @classmethod

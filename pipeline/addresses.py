@@ -1,4 +1,4 @@
-"""Which machines a worker may fetch from: those of the public internet, unless the operator says otherwise.
+"""Which machines a worker may talk to: those of the public internet, unless the operator says otherwise.
 
 A name is judged by the addresses it resolves to, at the moment of connecting, and the connection goes to the address
 that was judged: no spelling of a number, no second answer of a name server and no redirect leads around it.
@@ -38,10 +38,15 @@ class Policy:
 
 
 def policy(settings: Settings) -> Policy:
-    """Return the policy that the settings describe."""
+    """Return the policy that the settings describe for sources."""
     allow_names, allow_networks = _patterns(settings.source_allow_hosts)
     deny_names, deny_networks = _patterns(settings.source_deny_hosts)
     return Policy(settings.source_allow_private, allow_names, allow_networks, deny_names, deny_networks)
+
+
+def webhook_policy(settings: Settings) -> Policy:
+    """Return the policy that the settings describe for webhooks."""
+    return Policy(settings.webhook_allow_private, *_patterns(settings.webhook_allow_hosts))
 
 
 def checked(host: str, port: int, rules: Policy) -> list[tuple[str, int]]:
@@ -65,7 +70,7 @@ def checked(host: str, port: int, rules: Policy) -> list[tuple[str, int]]:
     addresses = dict.fromkeys(str(entry[4][0]) for entry in found)
     allowed = [(address, port) for address in addresses if _allowed(address, name, rules)]
     if not allowed:
-        raise JobError("source_forbidden", "the host is not one that this worker may fetch from")
+        raise JobError("source_forbidden", "the host is not one that this worker may talk to")
     return allowed
 
 

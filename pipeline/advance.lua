@@ -1,8 +1,11 @@
--- Moves a job from state to state, in one step: the record, its events and the list of unfinished jobs never disagree.
+-- Moves a job from state to state, in one step: the record, its events, the list of unfinished jobs and what its
+-- sender's server is to be told never disagree.
 --
 -- KEYS[1]  hash: the job's record
 -- KEYS[2]  stream: the job's events
 -- KEYS[3]  sorted set: the ids of jobs that have not ended, by the time of their last change (Unix seconds)
+-- KEYS[4]  queue of the webhook workers, and the prefix of the keys of pipeline/webhook/outbox.py
+-- KEYS[5]  sorted set: the ids of the jobs that ended last, by the time of their end (Unix seconds)
 --
 -- ARGV[1]  the job's id
 -- ARGV[2]  now (Unix seconds)
@@ -11,7 +14,9 @@
 -- ARGV[5]  the statuses that this is allowed in, each between commas; "new" stands for a job without a record
 -- ARGV[6]  field to count up by one; empty: none
 -- ARGV[7]  the event (JSON); empty: none
--- ARGV[8]… pairs of a field and its value; an empty value removes the field
+-- ARGV[8]  message to the webhook workers that this job has something to tell; empty: it has not
+-- ARGV[9]  Redis's id of that message
+-- ARGV[10]… pairs of a field and its value; an empty value removes the field
 --
 -- Returns 1 where it was done, 0 where the job's status forbids it, -1 where there is no such job.
 
@@ -25,15 +30,43 @@ if ARGV[4] ~= "" then
     if ARGV[4] == "done" or ARGV[4] == "failed" or ARGV[4] == "cancelled" then
         redis.call("HSET", KEYS[1], "finished_at", ARGV[2])
         redis.call("ZREM", KEYS[3], ARGV[1])
+        redis.call("ZADD", KEYS[5], ARGV[2], ARGV[1])
+        redis.call("ZREMRANGEBYRANK", KEYS[5], 0, -1001) -- the last 1000 are enough to look back on
     else
         redis.call("HDEL", KEYS[1], "finished_at")
         redis.call("ZADD", KEYS[3], ARGV[2], ARGV[1])
+        redis.call("ZREM", KEYS[5], ARGV[1])
+    end
+end
+local receiver = ARGV[8] ~= "" and present ~= ARGV[4] and redis.call("HGET", KEYS[1], "webhook.receiver")
+if receiver then
+    local told = redis.call("HMGET", KEYS[1], "webhook.pending", "webhook.stopped")
+    local number = redis.call("HINCRBY", KEYS[1], "webhook.events", 1)
+    local pending = (told[1] or "") .. number .. ":" .. ARGV[4] .. ":" .. ARGV[2] .. " "
+    redis.call("HSET", KEYS[1], "webhook.pending", pending)
+    if (told[1] or "") == "" then
+        redis.call("HSET", KEYS[1], "webhook.since", ARGV[2])
+    end
+    -- One that is being told something at this moment is looked at again when that is over.
+    local busy = tonumber(redis.call("ZSCORE", KEYS[4] .. ":busy:" .. receiver, ARGV[1]) or 0)
+    if not told[2] and busy <= tonumber(ARGV[2]) then
+        redis.call("ZADD", KEYS[4] .. ":jobs:" .. receiver, ARGV[2], ARGV[1])
+        local pause = tonumber(redis.call("HGET", KEYS[4] .. ":receiver:" .. receiver, "until") or 0)
+        local look = tonumber(redis.call("ZSCORE", KEYS[4] .. ":receivers", receiver) or math.huge)
+        if pause <= tonumber(ARGV[2]) then
+            redis.call("HSET", KEYS[4] .. ".msgs", ARGV[9], ARGV[8])
+            redis.call("RPUSH", KEYS[4], ARGV[9])
+            pause = tonumber(ARGV[2]) + 60 -- should the message be lost
+        end
+        if look > pause then
+            redis.call("ZADD", KEYS[4] .. ":receivers", pause, receiver)
+        end
     end
 end
 if ARGV[6] ~= "" then
     redis.call("HINCRBY", KEYS[1], ARGV[6], 1)
 end
-for i = 8, #ARGV, 2 do
+for i = 10, #ARGV, 2 do
     if ARGV[i + 1] == "" then
         redis.call("HDEL", KEYS[1], ARGV[i])
     else

@@ -75,6 +75,18 @@ CODES: dict[str, Code] = {
     "enrich_deadline": Code(False, "Enrichment took longer than ENRICH_DEADLINE; ask again with the `enrich` command."),
     "enrich_no_transcript": Code(False, "Only a job that is done has a transcript to read: wait for it."),
     "enrich_internal": Code(True, "A fault of Voicemill: report it with the worker's log."),
+    # Webhooks: these end up in the record's `webhook`, never in `error`
+    "webhook_forbidden": Code(
+        False, "Name a public https:// address, or loosen WEBHOOK_ALLOW_*; then `dead retry` the job."
+    ),
+    "webhook_unreachable": Code(True, "Check the receiver's name, network and firewall: it is tried again by itself."),
+    "webhook_timeout": Code(True, "Let the receiver answer first and work later, or raise WEBHOOK_TIMEOUT."),
+    "webhook_untrusted": Code(True, "Mend the receiver's certificate, or name its authority in SSL_CERT_FILE."),
+    "webhook_refused": Code(True, "Look into the receiver's log: it is tried again by itself."),
+    "webhook_redirected": Code(True, "Name the address that the receiver redirects to."),
+    "webhook_unsigned": Code(True, "Set WEBHOOK_SECRET: `python -m pipeline webhook secret` makes one."),
+    "webhook_gone": Code(False, "The receiver wants no more of this job; `dead retry` begins anew."),
+    "webhook_gave_up": Code(False, "Mend the receiver, try `webhook test URL`, then `dead retry` the job."),
 }
 
 

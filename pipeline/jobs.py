@@ -10,6 +10,7 @@ import json
 import math
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,12 +26,15 @@ WORKING = {"decode": "decoding", "transcribe": "transcribing", "enrich": "enrich
 FINISHED = {"decode": "decoded", "transcribe": "transcribed", "enrich": "done"}
 PROGRESS = ("queued", "decoding", "decoded", "transcribing", "transcribed", "enriching")  # in their order
 ENDED = ("done", "failed", "cancelled")
+TOLD = ("transcribed", *ENDED)  # what a job's receiver is told
 DELETED = "deleted"  # all that is left of a job whose message may still lie in a queue
 
 DEFAULT_RESULT_TTL = 7 * 86400  # seconds
 BLOCK = 2000  # milliseconds that a reader waits in Redis for the next event; less than connection.SOCKET_TIMEOUT
 TIMINGS = 1000  # of the last jobs that a stage finished
 UNFINISHED_KEY = f"{connection.NAMESPACE}:jobs:unfinished"
+ENDED_KEY = f"{connection.NAMESPACE}:jobs:ended"  # sorted set of the ids of the jobs that ended last
+OUTBOX_KEY = f"{connection.NAMESPACE}:webhook"  # queue of the webhook workers; prefix of what pipeline/webhook keeps
 
 _ADVANCE = (Path(__file__).parent / "advance.lua").read_text(encoding="utf-8")
 _scripts: dict[int, Any] = {}  # by client: a script remembers the client that it was registered with
@@ -74,6 +78,7 @@ class Job:
     enrichment_error: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
     redecodes: int = 0  # how often the audio expired before its turn and was decoded again
+    webhook: dict[str, Any] | None = None  # what its receiver was told, and is still to be told
 
     @property
     def ended(self) -> bool:
@@ -162,7 +167,7 @@ def cancel(job_id: str) -> bool:
     Raises:
         UnknownJob: there is no such job.
     """
-    done = _advance(job_id, "cancelled", PROGRESS)
+    done = _advance(job_id, "cancelled", PROGRESS, tell=True)
     if done is None:
         raise UnknownJob(job_id)
     if done:
@@ -177,13 +182,17 @@ def delete(job_id: str) -> None:
         UnknownJob: there is no such job.
     """
     client = connection.client()
-    if parse_status(client.hget(record_key(job_id), "status")) is None:
+    status, receiver = cast("list[bytes | None]", client.hmget(record_key(job_id), "status", "webhook.receiver"))
+    if parse_status(status) is None:
         raise UnknownJob(job_id)
     with client.pipeline(transaction=True) as pipe:
+        if receiver is not None:
+            pipe.zrem(outbox_key("jobs", _text(receiver)), job_id)
         pipe.delete(record_key(job_id), events_key(job_id), f"{connection.NAMESPACE}:enrich:job:{job_id}")
         pipe.hset(record_key(job_id), "status", DELETED)
-        pipe.pexpire(record_key(job_id), _ttl_ms())
+        pipe.pexpire(record_key(job_id), ttl_ms())
         pipe.zrem(UNFINISHED_KEY, job_id)
+        pipe.zrem(ENDED_KEY, job_id)
         pipe.execute()
     _delete_audio(job_id)
 
@@ -192,10 +201,24 @@ def delete(job_id: str) -> None:
 
 
 def create(job_id: str, source: str, options: Options, *, created_at: float | None = None) -> bool:
-    """Write the record of a new job, `queued` for decode. False: it has one already."""
+    """Write the record of a new job, `queued` for decode. False: it has one already.
+
+    Its receiver is `callback_url` or the environment's `WEBHOOK_URL`, also where only the workers know of the latter.
+
+    Raises:
+        JobError: `invalid_options`: `WEBHOOK_URL` is not an address.
+    """
     now = created_at or time.time()
     fields = {"source": source, "options": json.dumps(asdict(options)), "created_at": now, "decode.queued_at": now}
-    return _advance(job_id, "queued", ("new",), fields) is True
+    url = options.callback_url or os.environ.get("WEBHOOK_URL")
+    callback = {"webhook.url": url, "webhook.receiver": receiver_of(url)} if url else {}
+    created = _advance(job_id, "queued", ("new",), fields | callback) is True
+    if callback and not created:
+        with connection.client().pipeline(transaction=True) as pipe:
+            for name, value in callback.items():
+                pipe.hsetnx(record_key(job_id), name, value)
+            pipe.execute()
+    return created
 
 
 def begin(job_id: str, stage: str, worker: str) -> bool:
@@ -213,10 +236,10 @@ def finish(job_id: str, stage: str, results: dict[str, Any], *, last: bool = Fal
     fields: dict[str, Any] = {name: json.dumps(value) for name, value in results.items()}
     fields |= {f"{stage}.finished_at": now}
     if last or stage == STAGES[-1]:
-        stored = _advance(job_id, "done", PROGRESS, fields)
+        stored = _advance(job_id, "done", PROGRESS, fields, tell=True)
     else:
         fields[f"{STAGES[STAGES.index(stage) + 1]}.queued_at"] = now
-        stored = _advance(job_id, FINISHED[stage], _until(FINISHED[stage]), fields)
+        stored = _advance(job_id, FINISHED[stage], _until(FINISHED[stage]), fields, tell=True)
     if stored:
         _note_timing(job_id, stage, now)
     return bool(stored)
@@ -242,16 +265,20 @@ def progress(job_id: str, stage: str, done: int, total: int) -> None:
 
 
 def retrying(job_id: str, stage: str, error: JobError, at: float) -> bool:
-    """Note that a stage failed for now and is tried again `at` Unix seconds."""
+    """Note that a stage failed for now and is tried again `at` Unix seconds; webhooks keep their own account."""
+    if stage not in STAGES:
+        return False
     detail = {"retry": {"code": error.code, "message": error.message, "at": at}}
     fields = {f"{stage}.next_retry_at": at}
     return bool(_advance(job_id, None, PROGRESS, fields, detail=detail, status_of_event=WORKING[stage]))
 
 
 def fail(job_id: str, stage: str, error: JobError) -> bool:
-    """End a job as `failed`."""
+    """End a job as `failed`; a webhook that cannot be delivered is no such failure, and leaves it as it is."""
+    if stage not in STAGES:
+        return False
     described = describe(error) | {"stage": stage}
-    return bool(_advance(job_id, "failed", ("new", *PROGRESS), {"error": json.dumps(described)}))
+    return bool(_advance(job_id, "failed", ("new", *PROGRESS), {"error": json.dumps(described)}, tell=True))
 
 
 def restart(job_id: str, stage: str, *, expired: bool = False) -> bool:
@@ -295,6 +322,11 @@ def events_key(job_id: str) -> str:
     return f"{connection.NAMESPACE}:job:{job_id}:events"
 
 
+def outbox_key(kind: str, receiver: str) -> str:
+    """Return the key of what the outbox keeps for a receiver: `jobs`, `busy` or `receiver` (pipeline/webhook)."""
+    return f"{OUTBOX_KEY}:{kind}:{receiver}"
+
+
 def timings_key(stage: str) -> str:
     """Return the key of a list: when a stage finished its last jobs (Unix seconds), how long each waited and took."""
     return f"{connection.NAMESPACE}:timings:{stage}"
@@ -328,6 +360,8 @@ def parse(job_id: str, fields: dict[bytes, bytes]) -> Job:
         for stage in STAGES
     }
     options = document("options") or {}
+    if options.get("callback_url"):
+        options["callback_url"] = masked(options["callback_url"])
     return Job(
         id=job_id,
         status=values["status"],
@@ -344,7 +378,22 @@ def parse(job_id: str, fields: dict[bytes, bytes]) -> Job:
         enrichment_error=document("enrichment_error"),
         error=document("error"),
         redecodes=int(values.get("redecodes", 0)),
+        webhook=_webhook(values) if "webhook.receiver" in values else None,
     )
+
+
+def _webhook(values: dict[str, str]) -> dict[str, Any]:
+    """Return how far a job's deliveries are: times in Unix seconds, events named like the status they tell of."""
+    times = {name: values.get(f"webhook.{name}") for name in ("last_at", "next_at", "delivered_at")}
+    documents = {name: values.get(f"webhook.{name}") for name in ("last_status", "last_error", "stopped")}
+    return {
+        "receiver": values["webhook.receiver"],
+        "pending": [event.split(":")[1] for event in values.get("webhook.pending", "").split()],
+        "attempts": int(values.get("webhook.attempts", 0)),  # at the first pending event
+        "delivered": values.get("webhook.delivered"),  # the last event that was
+        **{name: None if value is None else float(value) for name, value in times.items()},
+        **{name: None if value is None else json.loads(value) for name, value in documents.items()},
+    }
 
 
 def parse_status(value: bytes | str | None) -> str | None:
@@ -356,6 +405,38 @@ def parse_status(value: bytes | str | None) -> str | None:
 def reached(status: str, until: str) -> bool:
     """Tell whether a job in `status` has come as far as `until`: "transcribed", or "done" for any end."""
     return status in ENDED or (until == "transcribed" and status in ("transcribed", "enriching"))
+
+
+def receiver_of(url: str) -> str:
+    """Return the server that an address is on, as `scheme://host:port`: deliveries to it share its good and bad days.
+
+    Raises:
+        JobError: `invalid_options`: it is no web address.
+    """
+    try:
+        address = urlsplit(url)
+        port = address.port or {"http": 80, "https": 443}[address.scheme]
+    except (ValueError, KeyError):
+        raise JobError("invalid_options", "the address of a webhook takes an http(s) URL") from None
+    if not address.hostname:
+        raise JobError("invalid_options", "the address of a webhook names no host")
+    host = f"[{address.hostname}]" if ":" in address.hostname else address.hostname
+    return f"{address.scheme}://{host}:{port}"
+
+
+def delivery_message(job_id: str) -> tuple[str, str]:
+    """Return a message to the webhook workers, as Dramatiq writes it, and Redis's id of it."""
+    redis_id = str(uuid.uuid4())
+    message = {
+        "queue_name": "webhook",
+        "actor_name": "webhook",
+        "args": [job_id],
+        "kwargs": {"schema": 1},
+        "options": {"redis_message_id": redis_id},
+        "message_id": job_id,
+        "message_timestamp": int(time.time() * 1000),
+    }
+    return json.dumps(message), redis_id
 
 
 def masked(source: str) -> str:
@@ -387,14 +468,22 @@ def _advance(
     count: str = "",
     detail: dict[str, Any] | None = None,
     status_of_event: str | None = None,
+    tell: bool = False,
 ) -> bool | None:
-    """Run advance.lua: True done, False the job's status forbids it, None there is no such job."""
+    """Run advance.lua: True done, False the job's status forbids it, None there is no such job.
+
+    With `tell` the job's receiver, where it has one, is to hear of the status that it enters.
+    """
     now = time.time()
     event = {"at": now, "status": status or status_of_event, "detail": detail or {}}
     pairs = [text for name, value in (fields or {}).items() for text in (name, "" if value is None else str(value))]
     answer = _script()(
-        keys=[record_key(job_id), events_key(job_id), UNFINISHED_KEY],
-        args=[job_id, now, _ttl_ms(), status or "", f",{','.join(allowed)},", count, json.dumps(event), *pairs],
+        keys=[record_key(job_id), events_key(job_id), UNFINISHED_KEY, OUTBOX_KEY, ENDED_KEY],
+        args=[
+            *(job_id, now, ttl_ms(), status or "", f",{','.join(allowed)},", count, json.dumps(event)),
+            *(delivery_message(job_id) if tell and status in TOLD else ("", "")),
+            *pairs,
+        ],
     )
     return {1: True, 0: False, -1: None}[int(answer)]
 
@@ -418,7 +507,8 @@ def _delete_audio(job_id: str) -> None:
     handoff.delete(job_id)
 
 
-def _ttl_ms() -> int:
+def ttl_ms() -> int:
+    """Return how long a record is kept after its last change (milliseconds)."""
     return int(float(os.environ.get("RESULT_TTL") or DEFAULT_RESULT_TTL) * 1000)
 
 

@@ -5,6 +5,7 @@ Part of the backend's path: the standard library and redis, nothing else. Keys, 
 - `<ns>:<stage>` list of waiting messages' ids; `<ns>:<stage>.DQ` those that wait for their time
 - `<ns>:<stage>.msgs`, `<ns>:<stage>.DQ.msgs` hashes of all messages that are not done with, in hand or not
 - `<ns>:<stage>.XQ` sorted set of dead letters' ids by the time of their death (ms); `<ns>:<stage>.XQ.msgs` hash of them
+- `<ns>:webhook` and its like are those of the webhook workers, who are no stage: pipeline/webhook/outbox.py
 - `<ns>:__heartbeats__` sorted set of the brokers' ids by their last sign of life (ms)
 """
 
@@ -20,6 +21,8 @@ from pipeline import connection, handoff, jobs
 from pipeline.errors import JobError
 from pipeline.jobs import STAGES
 
+WEBHOOK = "webhook"  # the queue that is no stage's
+QUEUES = (*STAGES, WEBHOOK)
 HEARTBEATS_KEY = f"{connection.NAMESPACE}:__heartbeats__"
 
 # Defaults of the settings of these names; a test holds them to config/settings.py.
@@ -29,7 +32,7 @@ MAX_HANDOFF_BYTES = 8 * 1024**3
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """How many messages of a stage are where."""
+    """How many messages of a queue are where; for webhooks, how many jobs."""
 
     waiting: int
     in_progress: int
@@ -43,7 +46,7 @@ class DeadLetter:
 
     id: str  # Redis's, not the job's
     job_id: str
-    stage: str
+    stage: str  # or "webhook"
     at: float  # Unix seconds
     code: str  # one of pipeline/errors.py
     reason: str
@@ -55,19 +58,30 @@ def key(stage: str, suffix: str = "") -> str:
 
 
 def depths() -> dict[str, Depth]:
-    """Return how many messages each stage has."""
+    """Return how many messages each queue has."""
+    from pipeline.webhook import outbox  # noqa: PLC0415 - senders pay for none of it
+
     with connection.client().pipeline(transaction=False) as pipe:
         for stage in STAGES:
             pipe.llen(key(stage))
             pipe.hlen(key(stage, ".msgs"))
             pipe.hlen(key(stage, ".DQ.msgs"))
             pipe.zcard(key(stage, ".XQ"))
+        pipe.zcard(key(WEBHOOK, ".XQ"))
         counts = iter(pipe.execute())
     found = {}
     for stage in STAGES:
         waiting, held, delayed, dead = (next(counts) for _ in range(4))
         found[stage] = Depth(waiting, max(0, held - waiting), delayed, dead)
-    return found
+    told = outbox.receivers()
+    return found | {
+        WEBHOOK: Depth(
+            waiting=sum(receiver.waiting for receiver in told),
+            in_progress=sum(receiver.in_progress for receiver in told),
+            delayed=sum(receiver.delayed for receiver in told),
+            dead=next(counts),
+        )
+    }
 
 
 def full(*stages: str) -> str | None:
@@ -113,9 +127,9 @@ def job_ids() -> set[str]:
 
 
 def dead_letters(stage: str | None = None) -> Iterator[DeadLetter]:
-    """Yield the dead letters of one stage or of all, the oldest first."""
+    """Yield the dead letters of one queue or of all, the oldest first."""
     client = connection.client()
-    for name in STAGES if stage is None else (stage,):
+    for name in QUEUES if stage is None else (stage,):
         for letter, at in cast("Any", client.zrange(key(name, ".XQ"), 0, -1, withscores=True)):
             message = client.hget(key(name, ".XQ.msgs"), letter)
             if message is None:
@@ -123,7 +137,8 @@ def dead_letters(stage: str | None = None) -> Iterator[DeadLetter]:
             job_id = json.loads(message)["message_id"]
             code, reason = "unknown", "the job's record has expired"
             try:
-                error = jobs.get(job_id).error
+                job = jobs.get(job_id)
+                error = (job.webhook or {}).get("stopped") if name == WEBHOOK else job.error
             except jobs.UnknownJob:
                 error = None
             if error is not None:
@@ -142,9 +157,13 @@ def drop(letter: DeadLetter) -> None:
 def revive(letter: DeadLetter) -> str | None:
     """Put a dead letter's job back to where its work can go on, and return the stage to send it to.
 
-    That is the stage that failed, while what it needs is still there, and decode otherwise. None: the job is gone, or
-    has ended otherwise meanwhile.
+    That is the stage that failed, while what it needs is still there, and decode otherwise; "webhook" for a delivery.
+    None: the job is gone, or has ended otherwise meanwhile.
     """
+    if letter.stage == WEBHOOK:
+        from pipeline.webhook import outbox  # noqa: PLC0415 - senders pay for none of it
+
+        return WEBHOOK if outbox.revive(letter.job_id) else None
     try:
         job = jobs.get(letter.job_id)
     except jobs.UnknownJob:

@@ -1,0 +1,90 @@
+"""`webhook`: try a receiver, see which ones fail, make a secret."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import uuid
+from dataclasses import asdict
+
+from rich.console import Console
+from rich.table import Table
+
+from config import settings
+from pipeline import jobs, presence
+from pipeline.errors import CODES, JobError
+from pipeline.webhook import event, outbox, signature
+from pipeline.webhook.courier import Courier
+from pipeline.webhook.outbox import Receiver
+
+FAILED, USAGE = 1, 2  # exit codes
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's actions."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    test = actions.add_parser("test", help="send a signed event of the type webhook.test, as the workers would")
+    test.add_argument("url", metavar="URL", help="the receiver's address")
+    shown = actions.add_parser("list", help="show the receivers that are still to be told something; 1 where one fails")
+    shown.add_argument("--json", action="store_true", help="print one JSON list")
+    actions.add_parser("secret", help="make a secret for WEBHOOK_SECRET")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do it; 1 where the receiver did not take the test or one of those listed fails, 2 where settings forbid it."""
+    if arguments.action == "secret":
+        print(signature.generate())
+        return 0
+    if arguments.action == "list":
+        return _list(as_json=arguments.json)
+    return _test(arguments.url)
+
+
+def _test(url: str) -> int:
+    try:
+        receiver = jobs.receiver_of(url)
+    except JobError as wrong:
+        print(f"{wrong.message}. {CODES[wrong.code].remedy}")
+        return USAGE
+    courier = Courier(settings.get())
+    now = time.time()
+    body = event.envelope("webhook.test", now, {"message": "If you can verify this, webhooks reach you."})
+    answer = courier.send(url, f"msg_test_{uuid.uuid4()}", body)
+    taken = f"after {answer.seconds * 1000:.0f} ms"
+    if answer.error is None:
+        print(f"{receiver} took it: {answer.status} {taken}")
+        return 0
+    status = "not asked" if answer.seconds == 0 else f"{answer.status or 'no answer'} {taken}"
+    error = answer.error
+    print(f"{receiver} did not take it: {status}\n{error.code}: {error.message}. {CODES[error.code].remedy}")
+    return USAGE if error.code in ("webhook_forbidden", "webhook_unsigned") else FAILED
+
+
+def _list(*, as_json: bool) -> int:
+    receivers = outbox.receivers()
+    unattended = receivers and not any("webhook" in worker.stages for worker in presence.workers())
+    if as_json:
+        print(json.dumps([asdict(receiver) for receiver in receivers], indent=2))
+    elif not receivers:
+        print("all is delivered")
+    else:
+        Console().print(_table(receivers))
+        if unattended:
+            print("No live webhook worker: nothing is delivered until one is started (dramatiq actors.webhook).")
+    return FAILED if unattended or any(receiver.failures for receiver in receivers) else 0
+
+
+def _table(receivers: list[Receiver]) -> Table:
+    table = Table(
+        "receiver", "waiting", "in hand", "delayed", "failing since", "failures", "paused until", "last error"
+    )
+    for each in receivers:
+        error = f"{each.error['code']}: {each.error['message']}" if each.error else ""
+        counts = map(str, (each.waiting, each.in_progress, each.delayed))
+        table.add_row(each.name, *counts, _at(each.failing_since), str(each.failures), _at(each.paused_until), error)
+    return table
+
+
+def _at(moment: float | None) -> str:
+    return "" if moment is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))

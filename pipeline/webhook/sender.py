@@ -1,0 +1,126 @@
+"""One POST to a receiver: only where the operator lets us, within a time limit, and no redirect leads elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    LocationParseError,
+    NewConnectionError,
+    ReadTimeoutError,
+    SSLError,
+)
+from urllib3.util import Timeout, Url, make_headers, parse_url
+
+from config.settings import Settings
+from pipeline import addresses, pools
+from pipeline.errors import JobError
+from pipeline.pools import Watch
+
+DOWN = frozenset({429, 502, 503, 504})  # answers that say: nobody's deliveries, for now
+# What the address guard says of a message's source means this of a webhook.
+_GUARD = {"source_forbidden": "webhook_forbidden"}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a receiver made of a delivery; `error` is None where it took it."""
+
+    seconds: float  # until it answered
+    status: int | None = None  # of HTTP; None: it did not answer
+    error: JobError | None = None
+
+    @property
+    def health(self) -> str:
+        """How the receiver is, as the outbox has it."""
+        if self.error is None:
+            return "ok"
+        return "answered" if self.status is not None and self.status not in DOWN else "down"
+
+
+def post(url: str, body: bytes, headers: dict[str, str], settings: Settings) -> Answer:
+    """POST `body` once. Nothing of the answer is read beyond its head."""
+    began = time.monotonic()
+    limit = settings.webhook_timeout
+    watch = Watch(limit)
+    status, error = None, None
+    try:
+        where = _parsed(url, settings)
+        with _translated(limit, watch):
+            status, asked = _request(where, body, headers, settings, watch)
+        error = _refusal(status, asked)
+    except JobError as raised:
+        error = raised
+    finally:
+        watch.stop()
+    return Answer(time.monotonic() - began, status, error)
+
+
+def _parsed(url: str, settings: Settings) -> Url:
+    if not url.isprintable() or " " in url:
+        raise JobError("webhook_forbidden", "the address holds blanks or control characters")
+    try:
+        where = parse_url(url)
+    except LocationParseError:
+        raise JobError("webhook_forbidden", "the address cannot be read") from None
+    if where.scheme not in ("http", "https") or not where.host or where.port == 0:
+        raise JobError("webhook_forbidden", "the address is no https:// address")
+    if where.scheme == "http" and not settings.webhook_allow_http:
+        raise JobError("webhook_forbidden", "http:// is refused: use https://, or set WEBHOOK_ALLOW_HTTP")
+    return where
+
+
+def _request(
+    where: Url, body: bytes, headers: dict[str, str], settings: Settings, watch: Watch
+) -> tuple[int, float | None]:
+    """Return the status of the answer, and the seconds that it asks to wait."""
+    plain = {"Content-Type": "application/json", "User-Agent": "voicemill", "Connection": "close"}
+    sent = {**plain, **make_headers(basic_auth=where.auth), **headers}
+    timeout = Timeout(connect=max(0.01, watch.left), read=max(0.01, watch.left))
+    pool = pools.pool(where, timeout, addresses.webhook_policy(settings), watch)
+    try:
+        response = pool.urlopen(
+            "POST", where.request_uri, body=body, headers=sent, redirect=False, retries=False, preload_content=False
+        )
+        with contextlib.closing(response):
+            return response.status, pools.retry_after(response.headers)
+    finally:
+        pool.close()
+
+
+def _refusal(status: int, retry_after: float | None) -> JobError | None:
+    if 200 <= status < 300:
+        return None
+    if status == 410:
+        return JobError("webhook_gone", "the receiver answers 410: it wants no more")
+    if 300 <= status < 400:
+        return JobError("webhook_redirected", f"the receiver answers {status}: redirects are not followed")
+    return JobError("webhook_refused", f"the receiver answers {status}", retry_after=retry_after)
+
+
+@contextlib.contextmanager
+def _translated(limit: float, watch: Watch) -> Iterator[None]:
+    """Turn the guard's and urllib3's exceptions into ours."""
+    late = JobError("webhook_timeout", f"the receiver has not answered within {limit:g} s")
+    try:
+        yield
+    except JobError as error:
+        raise JobError(_GUARD.get(error.code, "webhook_unreachable"), error.message) from None
+    except SSLError as error:
+        reason = getattr(error.args[0], "verify_message", None) if error.args else None
+        if reason:
+            raise JobError("webhook_untrusted", f"the receiver's certificate is not to be trusted: {reason}") from None
+        raise late if watch.left <= 0 else JobError("webhook_unreachable", "it does not speak TLS properly") from None
+    except (ConnectTimeoutError, ReadTimeoutError):
+        raise late from None
+    except NewConnectionError as error:
+        raise JobError("webhook_unreachable", f"the receiver cannot be reached: {error.args[0]}") from None
+    except (HTTPError, ValueError) as error:  # http.client's own leak out as ValueError
+        kind = type(error).__name__
+        broken = JobError("webhook_unreachable", f"the receiver broke off or talks nonsense ({kind})")
+        raise late if watch.left <= 0 else broken from None
