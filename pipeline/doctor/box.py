@@ -79,19 +79,42 @@ class Box:
 
     def pip(self, *packages: str) -> str:
         """Return the command that installs packages where the workers find them."""
-        words = [self.target.python, "-m", "pip", "install", *packages]
-        return " ".join(shlex.quote(word) for word in words)
+        return self._with_python("-m", "pip", "install", *packages)
 
     def requirements(self) -> str:
         """Return the command that installs all that the stages want, pinned."""
-        return self.pip("-r", os.path.join(str(ROOT), "requirements.txt"))
+        return self.install if self._apart else self.pip("-r", os.path.join(str(ROOT), "requirements.txt"))
 
     def pinned(self, *packages: str) -> str:
         """Return the command that installs packages that only `requirements-dev.txt` pins, and not all of that."""
-        script, file = (
-            os.path.join(str(ROOT), *parts) for parts in (("scripts", "install_pinned.sh"), ("requirements-dev.txt",))
+        script, file = (os.path.join(str(ROOT), name) for name in ("scripts/install_pinned.sh", "requirements-dev.txt"))
+        make = f"{self.install} && " if self._apart else ""
+        return make + " ".join(shlex.quote(word) for word in ("sh", script, self._python, file, *packages))
+
+    @property
+    def install(self) -> str:
+        """The command that makes the virtual environment with all that the stages want."""
+        if shutil.which("make"):
+            return shlex.join(["make", "-C", str(ROOT), "install"])
+        venv = os.path.join(str(ROOT), ".venv")
+        make = shlex.join(["sh", os.path.join(str(ROOT), "scripts", "make_venv.sh"), venv])
+        requirements = os.path.join(str(ROOT), "requirements.txt")
+        return f"{make} && " + shlex.join(
+            [os.path.join(venv, "bin", "python"), "-m", "pip", "install", "-r", requirements]
         )
-        return " ".join(shlex.quote(word) for word in ("sh", script, self.target.python, file, *packages))
+
+    @property
+    def _apart(self) -> bool:
+        """Whether what is installed has to go into a virtual environment that is yet to be made."""
+        return self.target.managed and not self.target.virtual
+
+    @property
+    def _python(self) -> str:
+        return os.path.join(str(ROOT), ".venv", "bin", "python") if self._apart else self.target.python
+
+    def _with_python(self, *arguments: str) -> str:
+        make = f"{self.install} && " if self._apart else ""
+        return make + shlex.join([self._python, *arguments])
 
     def cuda(self, kind: str) -> str:
         """Return the command that installs `cublas` or `cudnn` as the installed build wants it."""

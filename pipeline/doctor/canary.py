@@ -86,15 +86,27 @@ _CONFIGURED = (
     _BEGIN
     + """
 import resource, wave
+import ctypes
 import numpy
 from faster_whisper import WhisperModel
+def free():  # bytes of the GPU's memory; the context is the one that ctranslate2 works in
+    if device != "cuda":
+        return None
+    cuda, context, left, total = ctypes.CDLL("libcuda.so.1"), ctypes.c_void_p(), ctypes.c_size_t(), ctypes.c_size_t()
+    cuda.cuInit(0)
+    cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0)
+    cuda.cuCtxSetCurrent(context)
+    return left.value if cuda.cuMemGetInfo_v2(ctypes.byref(left), ctypes.byref(total)) == 0 else None
+before = free()
 model = WhisperModel(path, device=device, compute_type=compute)
 loaded = time.monotonic()
 with wave.open(speech) as file:
     sound = numpy.frombuffer(file.readframes(file.getnframes()), numpy.int16).astype(numpy.float32) / 32768
 segments, _ = model.transcribe(sound, vad_filter=False, word_timestamps=True)
 segments = list(segments)  # only now does the encoder run
-print(json.dumps({"device": model.model.device, "load": loaded - begun, "run": time.monotonic() - loaded,
+ended, after = time.monotonic(), free()
+print(json.dumps({"device": model.model.device, "load": loaded - begun, "run": ended - loaded,
+                  "gpu": before - after if before and after else None,
                   "compute": model.model.compute_type, "segments": len(segments),
                   "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
 """
@@ -103,7 +115,10 @@ print(json.dumps({"device": model.model.device, "load": loaded - begun, "run": t
 
 @dataclass(frozen=True)
 class Run:
-    """How a model's run went. `device` is where it really ran; seconds; `memory` is the process's peak in bytes."""
+    """How a model's run went. `device` is where it really ran; seconds; `memory` is the process's peak in bytes.
+
+    `gpu_memory` is what the model and its work took of the GPU's memory, in bytes; None on a CPU.
+    """
 
     outcome: child.Outcome
     device: str = ""
@@ -111,6 +126,7 @@ class Run:
     load: float = 0.0
     run: float = 0.0
     memory: Optional[int] = None
+    gpu_memory: Optional[int] = None
 
     @property
     def ok(self) -> bool:
@@ -155,4 +171,6 @@ def _run(
         return Run(outcome)
     seen = json.loads(outcome.out.strip().splitlines()[-1])
     memory = seen["memory"] * 1024 if "memory" in seen else None  # ru_maxrss is in KiB on Linux
-    return Run(outcome, seen["device"], seen.get("compute", compute), seen["load"], seen["run"], memory)
+    return Run(
+        outcome, seen["device"], seen.get("compute", compute), seen["load"], seen["run"], memory, seen.get("gpu")
+    )

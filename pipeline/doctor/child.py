@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from config.environment import ROOT
 
@@ -49,6 +50,13 @@ class Outcome:
         if self.hung:
             return f"hung, ended after {self.seconds:.0f} s"
         return f"killed by {self.signal}" if self.signal else f"exit code {self.code}"
+
+    @property
+    def words(self) -> Tuple[str, str]:
+        """Its end in a few words of English and of Korean."""
+        if self.hung:
+            return self.ending, f"응답이 없어 {self.seconds:.0f}초 후 종료함"
+        return self.ending, f"{self.signal} 신호로 종료됨" if self.signal else f"종료 코드 {self.code}"
 
     @property
     def last(self) -> str:
@@ -110,4 +118,5 @@ def resolve(host: str, timeout: float) -> str:
     """
     program = "import socket, sys; socket.getaddrinfo(sys.argv[1], None)"
     outcome = python(program, host, timeout=timeout, options=("-S",))
-    return "" if outcome.ok else f"no answer within {timeout:g} s" if outcome.hung else outcome.last
+    reason = re.sub(r"^[\w.]*[eE]rror: (\[Errno -?\d+\] )?", "", outcome.last)
+    return "" if outcome.ok else f"no answer within {timeout:g} s" if outcome.hung else reason

@@ -7,7 +7,7 @@ import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Callable, Dict, List, Optional
+from typing import Callable, Dict, List, Optional, Tuple
 
 from config import environment
 from pipeline.doctor import target
@@ -74,13 +74,13 @@ def diagnose(
     return Report(box.device, tuple(checks), time.monotonic() - begun)
 
 
-def _why_not(name: str, box: Box, only: Optional[List[str]]) -> Optional[str]:
+def _why_not(name: str, box: Box, only: Optional[List[str]]) -> Optional[Tuple[str, str]]:
     if only is not None and name not in only:
-        return "not asked for"
+        return "not asked for", "요청되지 않음"
     if box.stage and name not in STAGES[box.stage]:
-        return f"the stage {box.stage} does without"
+        return f"the stage {box.stage} does without", f"{box.stage} 단계에는 쓰이지 않음"
     if box.device == "cpu" and name in GPU_CHECKS:
-        return "the device is cpu"
+        return "the device is cpu", "장치가 cpu로 지정됨"
     return None
 
 

@@ -42,7 +42,7 @@ class Finding:
 
     code: str
     evidence: str
-    values: Tuple[Tuple[str, str], ...] = ()
+    values: Tuple[Tuple[str, Tuple[str, str]], ...] = ()  # name, and the words in English and Korean
     demoted: bool = False
 
     @property
@@ -60,16 +60,18 @@ class Finding:
         return self._filled(CODES[self.code].fix, language)
 
     def _filled(self, texts: Tuple[str, str], language: str) -> str:
-        text = texts[LANGUAGES.index(language)]
-        for name, value in self.values:
-            text = text.replace("{" + name + "}", value)
+        spoken = LANGUAGES.index(language)
+        text = texts[spoken]
+        for name, words in self.values:
+            text = text.replace("{" + name + "}", words[spoken])
         return text
 
 
 def finding(code: str, evidence: str = "", /, **values: Any) -> Finding:
-    """Return a finding of a known code."""
+    """Return a finding of a known code; a value that is a pair has words of its own in English and in Korean."""
     assert code in CODES, code  # noqa: S101 - a slip of ours, not of the machine
-    return Finding(code, evidence, tuple((name, str(value)) for name, value in values.items()))
+    pairs = ((name, value if isinstance(value, tuple) else (str(value), str(value))) for name, value in values.items())
+    return Finding(code, evidence, tuple(pairs))
 
 
 def _row(check: str, status: str, en: str, ko: str, fix_en: str = "", fix_ko: str = "") -> Kind:
@@ -358,8 +360,8 @@ CODES: Dict[str, Kind] = {
     "model_compute_type": _row(
         "model", FAIL, "{device} does not support {compute}", "{device}은(는) {compute}을(를) 지원하지 않습니다",
         "export WHISPER_COMPUTE_TYPE={instead}"),
-    "model_ran": _row("model", PASS, "{compute}: loaded in {load} s, one second of speech in {run} s",
-        "{compute}: 로드 {load}초, 음성 1초 처리 {run}초"),
+    "model_ran": _row("model", PASS, "{compute}: loaded in {load} s, one second of speech in {run} s, {memory}",
+        "{compute}: 로드 {load}초, 음성 1초 처리 {run}초, {memory}"),
     "model_run_failed": _row(
         "model", FAIL, "{compute}: the model does not run: {reason}", "{compute}: 모델이 실행되지 않습니다: {reason}",
         "{command}"),

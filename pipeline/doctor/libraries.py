@@ -23,6 +23,24 @@ VOLUME = "/workspace"  # the persistent disk of a RunPod machine
 LDCONFIG_TIMEOUT = 2.0  # seconds; it prints a cache
 
 
+# What may be wrong with a file that bears a library's name, in words of Korean
+PROBLEMS = {
+    "empty": "비어 있음",
+    "truncated": "잘림",
+    "foreign": "다른 프로세서용",
+    "not_elf": "라이브러리 파일이 아님",
+    "other_version": "다른 버전",
+    "other_cuda": "다른 CUDA용",
+    "unreadable": "읽을 수 없음",
+    "missing": "없음",
+}
+
+
+def words(problem: Optional[str]) -> Tuple[str, str]:
+    """Return a problem in words of English and of Korean."""
+    return (problem or "").replace("_", " "), PROBLEMS.get(problem or "", problem or "")
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A file that bears the name of a wanted library; `problem` says why it will not do, None where it will.

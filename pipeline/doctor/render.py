@@ -42,7 +42,8 @@ def text(report: Report, language: str = "en", *, colours: bool = False, verbose
         first = worst[0].message(language) if worst else ""
         state = _paint(_pad(words[check.status], mark), check.status, colours)
         lines.append(f" {check.number}  {_pad(name, width)}  {state}  {first}".rstrip())
-        for index, found in enumerate([*worst, *[each for each in check.findings if each not in worst]]):
+        listed = [*worst, *[each for each in check.findings if each not in worst]]
+        for index, found in enumerate(listed):
             indent = " " * (width + mark + 8)
             quiet = found.status in (PASS, SKIP)
             if index and (not quiet or verbose or check.status in (PASS, SKIP)):
@@ -50,7 +51,8 @@ def text(report: Report, language: str = "en", *, colours: bool = False, verbose
             if not quiet and found.code in CODES:
                 if found.evidence:
                     lines.append(f"{indent}{_paint(found.evidence, SKIP, colours)}")
-                if found.fix(language):
+                same = index + 1 < len(listed) and listed[index + 1].fix(language) == found.fix(language)
+                if found.fix(language) and not same:  # one remedy for several is said once
                     lines.append(f"{indent}→ {found.fix(language)}")
             elif verbose and found.evidence:
                 lines.append(f"{indent}{_paint(found.evidence, SKIP, colours)}")

@@ -19,7 +19,7 @@ STAGES = ("decode", "transcribe", "enrich", "backend")
 # Prints the interpreter's own account of itself, and name, version and requirements of each package that is reachable
 # from the names in its arguments.
 _CHILD = """
-import json, platform, sys
+import json, os, platform, sys, sysconfig
 from importlib import metadata
 seen, left = {}, list(sys.argv[1:])
 while left:
@@ -36,6 +36,7 @@ while left:
     import re
     left += [re.sub(r"[-_.]+", "-", re.match(r"[A-Za-z0-9._-]+", line).group()).lower() for line in wanted]
 print(json.dumps({"version": platform.python_version(), "prefix": sys.prefix, "base": sys.base_prefix,
+                  "managed": os.path.exists(os.path.join(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED")),
                   "paths": sys.path[1:], "libc": platform.libc_ver()[1], "packages": seen}))
 """
 
@@ -77,13 +78,15 @@ class Requirement:
 class Target:
     """The workers' Python: its path, and what it told of itself. `outcome` is how it ended when it was asked.
 
-    `packages` holds version and requirements by name, None for what is not installed; `paths` are its import paths.
+    `managed`: the system's package manager owns it, and pip refuses to install into it (PEP 668). `packages` holds
+    version and requirements by name, None for what is not installed; `paths` are its import paths.
     """
 
     python: str
     outcome: Optional[child.Outcome]
     version: Tuple[int, ...] = ()
     virtual: bool = False
+    managed: bool = False
     paths: Tuple[str, ...] = ()
     libc: Tuple[int, ...] = ()
     packages: Dict[str, Optional[Tuple[str, Tuple[str, ...]]]] = field(default_factory=dict)
@@ -129,6 +132,7 @@ def ask(python: str) -> Target:
         outcome=outcome,
         version=numbers(seen["version"]),
         virtual=seen["prefix"] != seen["base"],
+        managed=seen.get("managed", False),
         paths=tuple(path for path in seen["paths"] if path != str(ROOT)),
         libc=numbers(seen["libc"]),
         packages={name: (pair[0], tuple(pair[1])) if pair else None for name, pair in seen["packages"].items()},

@@ -430,14 +430,14 @@ def a_cublas_for_another_processor(folder, _):
     return world
 
 
-@fault("library_damaged", "not_elf", "--force-reinstall")
+@fault("library_damaged", "not elf", "--force-reinstall")
 def a_cublas_that_is_a_page_of_html(folder, _):
     world = gpu(folder)
     (world.pip_cublas / "libcublas.so.12").write_text("<html>404 Not Found</html>" * 9)
     return world
 
 
-@fault("library_damaged", "other_version", "--force-reinstall")
+@fault("library_damaged", "other version", "--force-reinstall")
 def a_cublas_11_under_the_name_of_12(folder, _):
     world = gpu(folder)
     world.cublas(folder / "old", 11)
@@ -493,7 +493,7 @@ def a_ctranslate2_that_cannot_itself_be_loaded(folder, _):
     return world
 
 
-@fault("build_missing", "import paths", "requirements.txt")
+@fault("build_missing", "import paths", "install")
 def no_ctranslate2(folder, _):
     world = gpu(folder)
     world.remove("ctranslate2")
@@ -694,7 +694,7 @@ def a_ctranslate2_below_the_floor(folder, _):
     return World(folder, version="4.7.0").only("packages")
 
 
-@fault("package_missing", "dramatiq", "requirements.txt")
+@fault("package_missing", "dramatiq", "install")
 def a_python_without_the_packages(folder, _):
     world = World(folder).only("packages")
     world.options += ["--python", "/usr/bin/python3"]

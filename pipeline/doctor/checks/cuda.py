@@ -18,7 +18,7 @@ def examine(box: Box) -> List[Finding]:
         return [finding("build_missing", f"not in the import paths of {box.target.python}", command=box.requirements())]
     if box.damage:
         command = box.pip("--force-reinstall", "--no-deps", "ctranslate2>=4.8.1,<5")
-        return [finding("build_damaged", box.folder, problem=box.damage, command=command)]
+        return [finding("build_damaged", box.folder, problem=libraries.words(box.damage), command=command)]
     wanted = box.build
     if wanted is None or not wanted.cublas:
         command = box.pip("--force-reinstall", "--no-deps", "ctranslate2>=4.8.1,<5")
@@ -48,11 +48,13 @@ def judge(box: Box, library: libraries.Found, family: str) -> List[Finding]:
         if first.problem == "other_cuda":
             cuda = box.build.cublas if box.build else ""
             return [finding("cudnn_other_cuda", first.path, name=library.name, cuda=cuda, command=command)]
-        values = {"name": library.name, "problem": first.problem, "command": command}
+        values = {"name": library.name, "problem": libraries.words(first.problem), "command": command}
         return [finding(f"{family}_damaged", first.path, **values)]
     before = library.candidates[: library.candidates.index(chosen)]
     return [
-        finding("library_passed_over", each.path, name=library.name, problem=each.problem, path=each.path)
+        finding(
+            "library_passed_over", each.path, name=library.name, problem=libraries.words(each.problem), path=each.path
+        )
         for each in before
         if family == "library"
     ]
@@ -64,7 +66,7 @@ def prove(box: Box, kind: str, family: str) -> List[Finding]:
     command = box.cuda(kind)
     culprit = os.path.basename(result.culprit or "")
     if result.culprit and result.outcome.hung:
-        ending = result.outcome.ending
+        ending = result.outcome.words
         return [finding(f"{family}_hangs", result.culprit, name=culprit, ending=ending, command=command)]
     if not result.outcome.ok:
         name = culprit or kind
@@ -72,7 +74,7 @@ def prove(box: Box, kind: str, family: str) -> List[Finding]:
             name = f"libcublas.so.{box.build.cublas if box.build else ''}"
         evidence = f"{result.culprit}: {result.outcome.last}"
         code = f"{family}_hangs" if result.outcome.hung else f"{family}_kills"
-        return [finding(code, evidence, name=name, ending=result.outcome.ending, command=command)]
+        return [finding(code, evidence, name=name, ending=result.outcome.words, command=command)]
     if result.refused:
         path, reason = next(iter(result.refused.items()))
         if path == "cublasCreate_v2":

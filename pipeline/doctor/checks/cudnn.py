@@ -15,7 +15,12 @@ def examine(box: Box) -> List[Finding]:
     """Say that it is not used, or find its parts and load them in order."""
     wanted = box.build
     if wanted is None:
-        return [finding("not_needed", why="no working ctranslate2 that could use it (check 2)")]
+        return [
+            finding(
+                "not_needed",
+                why=("no working ctranslate2 that could use it (check 2)", "사용할 ctranslate2가 없음(점검 2)"),
+            )
+        ]
     if not wanted.cudnn:
         return [finding("cudnn_not_used", wanted.core.path, version=wanted.version)]
     parts = [library for library in box.libraries if "cudnn" in library.name]

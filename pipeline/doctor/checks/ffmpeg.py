@@ -40,10 +40,14 @@ def examine(box: Box) -> List[Finding]:
         try:
             outcome = child.run([path, "-version"], TIMEOUT)
         except OSError as error:
-            findings.append(finding("ffmpeg_broken", str(error), program=path, ending="no start", command=command))
+            findings.append(
+                finding(
+                    "ffmpeg_broken", str(error), program=path, ending=("no start", "시작되지 않음"), command=command
+                )
+            )
             continue
         if not outcome.ok:
-            ending = outcome.ending
+            ending = outcome.words
             findings.append(finding("ffmpeg_broken", outcome.last, program=path, ending=ending, command=command))
         elif program == "ffmpeg":
             match = re.search(r"version n?(\S+)", outcome.out)
@@ -55,7 +59,7 @@ def examine(box: Box) -> List[Finding]:
         results = list(pool.map(lambda name: (name, _decode(program, name)), FORMATS))
     bad = [(name, reason) for name, reason in results if reason]
     findings += [
-        finding("ffmpeg_cannot_decode", reason, version=version, format=FORMATS[name], command=command)
+        finding("ffmpeg_cannot_decode", reason, version=version, format=_names(FORMATS[name]), command=command)
         for name, reason in bad
     ]
     numbers: Tuple[int, ...] = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
@@ -63,8 +67,13 @@ def examine(box: Box) -> List[Finding]:
         least = ".".join(map(str, LEAST))
         findings.append(finding("ffmpeg_old", program, version=version, least=least, command=command))
     if not bad:
-        findings.append(finding("ffmpeg_fit", program, version=version, formats=", ".join(FORMATS.values())))
+        findings.append(finding("ffmpeg_fit", program, version=version, formats=_names(*FORMATS.values())))
     return findings
+
+
+def _names(*formats: str) -> Tuple[str, str]:
+    """Return formats in English and in Korean, which puts the container first."""
+    return ", ".join(formats), ", ".join(" ".join(reversed(each.split(" in "))) for each in formats)
 
 
 def _decode(program: str, name: str) -> str:

@@ -13,20 +13,25 @@ from pipeline.doctor.findings import FAIL, Finding, finding
 KERNEL_MODULE = "/proc/driver/nvidia/version"  # what the kernel's NVIDIA module says of itself
 
 # Results of the CUDA driver API (cuda.h, CUresult) that a worker may meet.
+UNKNOWN = ("unknown", "알 수 없음")
 MEANINGS = {
-    1: "invalid value",
-    2: "out of memory",
-    3: "not initialized (the container lacks its device files)",
-    34: "the library is a stub and no driver",
-    46: "the device is busy or unavailable",
-    100: "no device",
-    101: "invalid device",
-    214: "a memory error that could not be corrected",
-    304: "an error of the operating system: a device file is missing or forbidden",
-    802: "the system is not ready (its fabric manager does not run)",
-    803: "the driver's library and its kernel module differ",
-    804: "forward compatibility is not possible on this card",
-    999: "unknown",
+    1: ("invalid value", "잘못된 값"),
+    2: ("out of memory", "메모리 부족"),
+    3: ("not initialized (the container lacks its device files)", "초기화되지 않음(컨테이너에 장치 파일이 없음)"),
+    34: ("the library is a stub and no driver", "드라이버가 아닌 스텁 라이브러리"),
+    46: ("the device is busy or unavailable", "장치가 사용 중이거나 사용할 수 없음"),
+    100: ("no device", "장치 없음"),
+    101: ("invalid device", "잘못된 장치"),
+    214: ("a memory error that could not be corrected", "정정할 수 없는 메모리 오류"),
+    304: (
+        "an error of the operating system: a device file is missing or forbidden",
+        "운영체제 오류: 장치 파일이 없거나 접근 불가",
+    ),
+    719: ("the card failed in the middle of its work", "작업 도중 GPU 장애"),
+    802: ("the system is not ready (its fabric manager does not run)", "시스템 준비 안 됨(fabric manager 미실행)"),
+    803: ("the driver's library and its kernel module differ", "드라이버 라이브러리와 커널 모듈의 버전 불일치"),
+    804: ("forward compatibility is not possible on this card", "이 GPU에서는 상위 호환이 불가능함"),
+    999: UNKNOWN,
 }
 _MISMATCH = (803, 804)
 
@@ -63,9 +68,9 @@ def _driver(box: Box, driver: devices.Driver) -> Optional[Finding]:
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     barred = box.value("NVIDIA_VISIBLE_DEVICES")
     if outcome.hung:
-        return finding("driver_hangs", outcome.last, ending=outcome.ending)
+        return finding("driver_hangs", outcome.last, ending=outcome.words)
     if not outcome.ok:
-        return finding("driver_crashes", outcome.last, ending=outcome.ending)
+        return finding("driver_crashes", outcome.last, ending=outcome.words)
     if driver.missing:
         if "cannot open shared object file" not in driver.missing:
             return finding("driver_library_broken", driver.missing, reason=driver.missing)
@@ -90,7 +95,7 @@ def _driver(box: Box, driver: devices.Driver) -> Optional[Finding]:
             return finding("gpu_hidden_from_container", evidence, value=barred)
         return finding("gpu_none", evidence)
     if driver.init != 0:
-        return finding("driver_failed", evidence, code=driver.init, meaning=MEANINGS.get(driver.init, "unknown"))
+        return finding("driver_failed", evidence, code=driver.init, meaning=MEANINGS.get(driver.init, UNKNOWN))
     return None
 
 
@@ -110,9 +115,9 @@ def _card(box: Box, driver: devices.Driver, gpu: devices.Gpu, others: str) -> Li
     if gpu.context == 2:
         return [finding("gpu_memory_full", others or evidence, **values)]
     if gpu.context == 214:
-        return [finding("gpu_ecc_errors", evidence, **values, count="some")]
+        return [finding("gpu_ecc_errors", evidence, **values, count=("some", "여러"))]
     if gpu.context > 0:
-        meaning = MEANINGS.get(gpu.context, "unknown")
+        meaning = MEANINGS.get(gpu.context, UNKNOWN)
         return [finding("gpu_broken", evidence, **values, code=gpu.context, meaning=meaning)]
     wanted = box.build
     if wanted is None or not wanted.core.machine_code:
@@ -143,17 +148,17 @@ def _judge(witness: smi.Witness, driver: devices.Driver) -> List[Finding]:
     """Judge what nvidia-smi said."""
     outcome, text = witness.outcome, witness.text
     if witness.refused:
-        return [finding("nvidia_smi_failed", witness.refused, ending="it does not start")]
+        return [finding("nvidia_smi_failed", witness.refused, ending=("it does not start", "시작되지 않음"))]
     if outcome is None:
         return [finding("nvidia_smi_missing")] if driver.gpus else []
     if outcome.hung:
-        return [finding("nvidia_smi_hangs", witness.program, ending=outcome.ending)]
+        return [finding("nvidia_smi_hangs", witness.program, ending=outcome.words)]
     if "mismatch" in text.lower():
         return [finding("nvidia_smi_mismatch", text[:300])]
     if "unknown error" in text.lower():
         return [finding("nvidia_smi_unknown_error", text[:300])]
     if not witness.cards:
-        ending = "it says nothing that can be read" if outcome.ok else outcome.ending
+        ending = ("it says nothing that can be read", "출력을 읽을 수 없음") if outcome.ok else outcome.words
         return [finding("nvidia_smi_failed", outcome.last, ending=ending)] if driver.gpus else []
     found = []
     for card in witness.cards:
@@ -180,11 +185,11 @@ def _canary(box: Box, gpu: devices.Gpu) -> Finding:
     again = box.doctor("--device", "cuda", "--stage", "transcribe")
     if outcome.hung:
         cache = warmth.cache(box.variables) or "/a/folder/that/stays"
-        return finding("canary_hangs", outcome.last, ending=outcome.ending, cache=cache, command=again)
+        return finding("canary_hangs", outcome.last, ending=outcome.words, cache=cache, command=again)
     if run.out_of_memory:
         return finding("canary_out_of_memory", outcome.last)
     if outcome.signal:
-        return finding("canary_killed", outcome.last, ending=outcome.ending, command=again)
+        return finding("canary_killed", outcome.last, ending=outcome.words, command=again)
     if not outcome.ok:
         return finding("canary_failed", outcome.ending, reason=outcome.last, command=again)
     if run.device != "cuda":

@@ -274,7 +274,11 @@ def _run(box: Box, folder: str) -> List[Finding]:
                 finding("model_run_failed", f"{run.outcome.ending}, on {run.device or 'no device'}", **values)
             )
             continue
-        memory = f"peak {run.memory >> 20} MiB" if run.memory else ""
-        values = {"compute": run.compute, "load": f"{run.load:.1f}", "run": f"{run.run:.2f}"}
-        findings.append(finding("model_ran", f"{run.device}, {memory}", **values))
+        host, card = (run.memory or 0) >> 20, (run.gpu_memory or 0) >> 20
+        memory = (f"{host} MiB at its peak", f"최대 메모리 {host} MiB")
+        if card:
+            memory = (f"{card} MiB of the GPU's memory", f"GPU 메모리 {card} MiB")
+        seconds = {"load": f"{run.load:.1f}", "run": f"{run.run:.2f}"}
+        evidence = f"{run.device}, asked for as {compute}, {host} MiB of memory at its peak"
+        findings.append(finding("model_ran", evidence, compute=run.compute, memory=memory, **seconds))
     return findings

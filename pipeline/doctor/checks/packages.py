@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List
+from typing import Any, Dict, List, Tuple
 
 from pipeline.doctor import target
 from pipeline.doctor.box import Box
@@ -15,20 +15,26 @@ def examine(box: Box) -> List[Finding]:
     """Compare what is installed with pyproject.toml, then with what the installed packages say of each other."""
     there = box.target
     if not there.ok:
-        return [finding("not_needed", why="the workers' Python does not run (check 5)")]
+        return [
+            finding(
+                "not_needed",
+                why=("the workers' Python does not run (check 5)", "워커의 파이썬이 실행되지 않음(점검 5)"),
+            )
+        ]
     findings: Dict[str, Finding] = {}
     stages = [box.stage] if box.stage else list(target.STAGES)
     count = 0
     for stage in stages:
         for wanted in target.requirements(stage, there.version):
             count += 1
-            _judge(box, wanted, f"the stage {stage}" if stage != "backend" else "a backend", findings)
+            who = ("a backend", "백엔드") if stage == "backend" else (f"the stage {stage}", f"{stage} 단계")
+            _judge(box, wanted, who, findings)
     for name, installed in there.packages.items():
         if installed and name in _reachable(box, stages):
             for line in installed[1]:
                 inner = target.parse(line, there.version)
                 if inner:
-                    _judge(box, inner, name, findings)
+                    _judge(box, inner, (name, name), findings)
     result = list(findings.values())
     build = box.build
     if build and build.core.executable_stack and box.stage in (None, "transcribe"):
@@ -41,12 +47,12 @@ def examine(box: Box) -> List[Finding]:
     return [*result, finding("packages_fit", there.python, count=count, stages=", ".join(stages))]
 
 
-def _judge(box: Box, wanted: target.Requirement, needed_by: str, findings: Dict[str, Finding]) -> None:
+def _judge(box: Box, wanted: target.Requirement, needed_by: Tuple[str, str], findings: Dict[str, Finding]) -> None:
     installed = box.target.packages.get(wanted.name)
     if wanted.name in findings:
         return
     if installed is None:
-        values = {"package": wanted.name, "needed_by": needed_by, "wanted": str(wanted)}
+        values: Dict[str, Any] = {"package": wanted.name, "needed_by": needed_by, "wanted": str(wanted)}
         findings[wanted.name] = finding("package_missing", "", **values, command=box.requirements())
     elif not wanted.accepts(installed[0]):
         values = {"package": wanted.name, "needed_by": needed_by, "wanted": str(wanted), "version": installed[0]}

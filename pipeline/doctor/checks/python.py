@@ -16,7 +16,7 @@ LEAST, MOST = (3, 11), (3, 13)  # pyproject.toml, requires-python
 def examine(box: Box) -> List[Finding]:
     """Judge the workers' Python by what it told of itself."""
     there = box.target
-    make = f"make -C {ROOT} install"
+    make = box.install
     if not there.ok:
         outcome = there.outcome
         reason = (outcome.last or outcome.ending) if outcome else "not asked"
@@ -28,7 +28,7 @@ def examine(box: Box) -> List[Finding]:
         install = box.apt("python3.11", "python3.11-venv")
         findings.append(finding("python_too_old", evidence, version=version, command=f"{install} && {make}"))
     elif there.version[:2] > MOST:
-        findings.append(finding("python_too_new", evidence, version=version, command=f"{make} PYTHON=python3.13"))
+        findings.append(finding("python_too_new", evidence, version=version, command=f"PYTHON=python3.13 {make}"))
     if not there.virtual:
         command = f"{make} && . {ROOT}/.venv/bin/activate"
         findings.append(finding("python_no_venv", there.python, command=command))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import time
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from pipeline.doctor import child, resp
@@ -77,10 +77,13 @@ def _context(box: Box, query: Dict[str, List[str]]) -> ssl.SSLContext:
     return context
 
 
-def _start(host: str) -> str:
+def _start(host: str) -> Tuple[str, str]:
     if host in ("127.0.0.1", "localhost", "::1"):
-        return "python -m pipeline up (brings a Redis of its own), or: redis-server --daemonize yes"
-    return f"Start Redis on {host}, or correct REDIS_URL"
+        return (
+            "python -m pipeline up (brings a Redis of its own), or: redis-server --daemonize yes",
+            "python -m pipeline up (Redis를 함께 실행), 또는: redis-server --daemonize yes",
+        )
+    return f"Start Redis on {host}, or correct REDIS_URL", f"{host}에서 Redis를 시작하거나 REDIS_URL을 고치세요"
 
 
 def _refusal(text: str, user: str, name: str = "PING") -> Finding:

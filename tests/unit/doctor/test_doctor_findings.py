@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from pipeline.doctor import render, target, troubleshooting, weights
 from pipeline.doctor.box import Box
 from pipeline.doctor.checks import model
+from pipeline.doctor.child import Outcome
 from pipeline.doctor.findings import CODES, PASS, SKIP, finding
 from pipeline.doctor.report import Check, Report
 
@@ -64,8 +66,6 @@ def test_the_codes_that_checks_use_are_those_of_the_table():
 
 
 def test_a_failure_of_the_gpu_is_a_warning_where_the_cpu_will_do():
-    from dataclasses import replace
-
     report = Report("auto", (Check("gpu", (replace(finding("driver_absent"), demoted=True),)),))
 
     assert report.ok
@@ -150,3 +150,28 @@ def test_the_command_documents_its_exit_codes():
     )
 
     assert "1 at least one did, 2 wrong usage" in ran.stdout
+
+
+def test_a_report_in_korean_holds_no_english_words_of_ours():
+    gone = Outcome(None, "", "", 8.0)
+    made = finding("library_hangs", name="libcublas.so.12", ending=gone.words, command="pip install x")
+
+    assert made.message("ko") == "libcublas.so.12 로드가 끝나지 않습니다: 응답이 없어 8초 후 종료함"
+    assert made.message("en") == "loading libcublas.so.12 does not end: hung, ended after 8 s"
+
+
+def test_one_remedy_for_several_findings_is_said_once():
+    values = {"needed_by": "a backend", "wanted": "", "command": "make install"}
+    missing = tuple(finding("package_missing", package=name, **values) for name in ("redis", "dramatiq"))
+
+    text = render.text(Report("cpu", (Check("packages", missing),)))
+
+    assert text.count("→ make install") == 1
+
+
+def test_a_python_that_the_system_owns_is_not_installed_into():
+    owned = target.Target("/usr/bin/python3", None, version=(3, 11), managed=True)
+
+    assert "/usr/bin/python3" not in Box("cuda", None, owned, {}).pip("x")
+    assert "/usr/bin/python3" in Box("cuda", None, replace(owned, managed=False), {}).pip("x")
+    assert "/usr/bin/python3" in Box("cuda", None, replace(owned, virtual=True), {}).pip("x")
