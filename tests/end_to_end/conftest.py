@@ -86,12 +86,15 @@ def stages(stages_redis, media):
         "GEMINI_API_KEY": "",
         "GOOGLE_API_KEY": "",
         "SHUTDOWN_TIMEOUT": "10",
+        "WEBHOOK_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        "WEBHOOK_ALLOW_HTTP": "true",
+        "WEBHOOK_ALLOW_PRIVATE": "true",
     }
     running = Stages(None, [])
     running.supervisor = Supervisor(procfile(), dict(os.environ) | variables, running.show, shutdown_timeout=10)
     running.supervisor.start()
     try:
-        running.await_line("Stage ready", count=3)
+        running.await_line("Stage ready", count=4)
         yield running
     finally:
         running.supervisor.stop()

@@ -83,7 +83,7 @@ def up(clone):
 
     def start():
         started.append(Up(clone))
-        started[-1].until("Stage ready", 3)
+        started[-1].until("Stage ready", 4)
         return started[-1]
 
     yield start
@@ -104,7 +104,7 @@ def test_up_serves_the_clone_restarts_what_dies_and_leaves_jobs_but_no_process(u
 
     stage = next(pid for pid in children(first.process.pid) if "actors.enrich" in command(pid))
     os.kill(stage, signal.SIGKILL)
-    first.until("Stage ready", 4)
+    first.until("Stage ready", 5)
     job_id = first.run("submit", "--upload", sample, "--language", "en")[1].strip()
     assert first.run("result", job_id, "--wait", 30)[0] == 0
 
