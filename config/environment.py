@@ -45,7 +45,7 @@ def values() -> dict[str, str]:
     with suppress(OSError, UnicodeDecodeError):
         found.update(parse_dotenv((ROOT / ".env").read_text(encoding="utf-8")))
     found.update(os.environ)
-    found = {name: value for name, value in found.items() if value.strip()}
+    found = {name: value for name, value in found.items() if value.strip() and "\0" not in value}
     if "REDIS_URL" not in found and embedded_redis():
         found["REDIS_URL"] = embedded_redis()
     return found

@@ -34,6 +34,8 @@ EXIT_CODES = """exit codes: 0 done, 1 failed or cancelled, 2 wrong usage or sett
 def main(argv: list[str]) -> int:
     """Run one command and return its exit code."""
     if argv[:1] == ["doctor"]:
+        if sys.version_info < (3, 8):
+            raise SystemExit(f"python -m pipeline doctor: needs Python 3.8 or later, this is {sys.version.split()[0]}")
         from pipeline import doctor
 
         return int(doctor.main(argv[1:]))

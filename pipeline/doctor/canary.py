@@ -5,7 +5,6 @@ Each runs in a sacrificial process with the workers' Python. Silence would not d
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, Optional
@@ -167,9 +166,9 @@ def _run(
 ) -> Run:
     arguments = (device, compute, path, str(SPEECH))
     outcome = child.python(program, *arguments, timeout=timeout, interpreter=python, variables=variables)
-    if not outcome.ok:
+    seen = outcome.told
+    if not outcome.ok or seen is None:
         return Run(outcome)
-    seen = json.loads(outcome.out.strip().splitlines()[-1])
     memory = seen["memory"] * 1024 if "memory" in seen else None  # ru_maxrss is in KiB on Linux
     return Run(
         outcome, seen["device"], seen.get("compute", compute), seen["load"], seen["run"], memory, seen.get("gpu")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 from config.environment import ROOT
 
@@ -59,6 +61,15 @@ class Outcome:
         return self.ending, f"{self.signal} 신호로 종료됨" if self.signal else f"종료 코드 {self.code}"
 
     @property
+    def told(self) -> Optional[Dict[str, Any]]:
+        """The object in its last line of output; None: there is none, though what runs at a start may print, too."""
+        try:
+            seen = json.loads(self.out.strip().splitlines()[-1])
+        except (IndexError, ValueError):
+            return None
+        return seen if isinstance(seen, dict) else None
+
+    @property
     def last(self) -> str:
         """The last line that it wrote, on the error stream if there is one."""
         lines = [line.strip() for line in (self.err + "\n" + self.out).splitlines() if line.strip()]
@@ -66,29 +77,66 @@ class Outcome:
         return (errors or lines or [""])[-1][:300]
 
 
+class Stopped(Exception):
+    """The visit is over: no process is started any more."""
+
+
+_lock = threading.Lock()
+_running: Set[int] = set()  # groups of processes
+_visit = threading.Event()  # set once it has been broken off
+
+
+def stop() -> None:
+    """End every process that was started here, and start none from now on: who waits for them waits no longer."""
+    with _lock:
+        _visit.set()
+        for group in _running:
+            _kill(group)
+
+
+def _kill(group: int) -> None:
+    with suppress(OSError):
+        os.killpg(group, signal.SIGKILL)
+
+
 def run(command: Sequence[str], timeout: float, variables: Optional[Dict[str, str]] = None) -> Outcome:
     """Run a program within a time limit (seconds), its children included.
 
     Raises:
         OSError: it cannot be started.
+        Stopped: the visit was broken off.
     """
     begun = time.monotonic()
-    process = subprocess.Popen(  # noqa: S603 - the doctor's own programs
-        list(command),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd=str(ROOT),
-        env={**os.environ, **(variables or {})},
-        start_new_session=True,
-    )
+    with _lock:
+        if _visit.is_set():
+            raise Stopped
+        process = subprocess.Popen(  # noqa: S603 - the doctor's own programs
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=str(ROOT),
+            env={**os.environ, **(variables or {})},
+            start_new_session=True,
+        )
+        _running.add(process.pid)
+    try:
+        return _outcome(process, timeout, begun)
+    except BaseException:  # Ctrl-C: the child is in a session of its own, which no terminal reaches
+        _kill(process.pid)
+        raise
+    finally:
+        with _lock:
+            _running.discard(process.pid)
+
+
+def _outcome(process: "subprocess.Popen[bytes]", timeout: float, begun: float) -> Outcome:
     code: Optional[int]
     try:
         out, err = process.communicate(timeout=timeout)
         code = process.returncode
     except subprocess.TimeoutExpired:
-        with suppress(OSError):
-            os.killpg(process.pid, signal.SIGKILL)
+        _kill(process.pid)
         try:
             out, err = process.communicate(timeout=1)
         except subprocess.TimeoutExpired:  # a process that waits for a dead driver cannot even be killed

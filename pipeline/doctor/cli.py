@@ -6,14 +6,16 @@ import argparse
 import json
 import logging
 import os
+import signal
 import sys
 from typing import List, Optional
 
+from config import environment
 from pipeline.doctor import render, troubleshooting
 from pipeline.doctor.examination import DEVICES, STAGES, diagnose
 from pipeline.doctor.findings import CHECKS, LANGUAGES
 
-FIT, UNFIT = 0, 1  # exit codes; argparse itself ends with 2 for a usage error
+FIT, UNFIT, INTERRUPTED = 0, 1, 130  # exit codes; argparse itself ends with 2 for a usage error
 
 
 def main(argv: List[str]) -> int:
@@ -25,19 +27,30 @@ def main(argv: List[str]) -> int:
         return FIT
     if os.environ.get("LOG_LEVEL", "").lower() == "debug":
         logging.basicConfig(level=logging.DEBUG, stream=sys.stderr, format="%(relativeCreated)5d ms  %(message)s")
-    report = diagnose(
-        arguments.stage,
-        arguments.device,
-        canary=arguments.canary,
-        interpreter=arguments.python,
-        only=arguments.only,
-    )
-    if arguments.json:
-        _write(json.dumps(report.as_dict(language), ensure_ascii=False, indent=2) + "\n")
-    else:
-        colours = render.has_colours(sys.stdout)
-        _write(render.text(report, language, colours=colours, verbose=arguments.verbose))
+    environment.load()  # the children see what the workers would
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        report = diagnose(
+            arguments.stage,
+            arguments.device,
+            canary=arguments.canary,
+            interpreter=arguments.python,
+            only=arguments.only,
+        )
+        if arguments.json:
+            _write(json.dumps(report.as_dict(language), ensure_ascii=False, indent=2) + "\n")
+        else:
+            colours = render.has_colours(sys.stdout)
+            _write(render.text(report, language, colours=colours, verbose=arguments.verbose))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has left: nothing more can be said to it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return FIT if report.ok else UNFIT
+
+
+def _end(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def locale_language() -> str:
@@ -69,6 +82,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _write(text: str) -> None:
     """Write UTF-8, whatever a bare machine's locale thinks of Korean."""
+    if sys.stdout is None:  # closed before we began
+        return
     sys.stdout.flush()
     buffer: Optional[object] = getattr(sys.stdout, "buffer", None)
     if buffer is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from typing import List, Optional, Tuple
@@ -24,8 +23,12 @@ seen = {"init": cuda.cuInit(0), "driver": 0, "gpus": []}
 number, size, free = ctypes.c_int(), ctypes.c_size_t(), ctypes.c_size_t()
 if cuda.cuDriverGetVersion(ctypes.byref(number)) == 0:
     seen["driver"] = number.value
-with open("/proc/self/maps") as maps:
-    seen["library"] = next((line.split()[-1] for line in maps if "libcuda.so" in line), "")
+seen["library"] = "libcuda.so.1"
+try:
+    with open("/proc/self/maps") as maps:
+        seen["library"] = next((line.split()[-1] for line in maps if "libcuda.so" in line), seen["library"])
+except OSError:
+    pass
 count = ctypes.c_int()
 if seen["init"] == 0:
     seen["init"] = cuda.cuDeviceGetCount(ctypes.byref(count))
@@ -100,10 +103,10 @@ def ask(*, context: bool) -> Driver:
     outcome = child.python(
         _CHILD, "context" if context else "look", timeout=TIMEOUT, interpreter=sys.executable, options=("-S",)
     )
-    if not outcome.ok:
+    seen = outcome.told
+    if not outcome.ok or seen is None:
         ladder.tell("driver", "%s", outcome.ending)
         return Driver(outcome)
-    seen = json.loads(outcome.out)
     if "missing" in seen:
         ladder.tell("driver", "%s", seen["missing"])
         return Driver(outcome, missing=seen["missing"])

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Callable, Dict, List, Optional, Tuple
 
 from config import environment
-from pipeline.doctor import target
+from pipeline.doctor import child, target
 from pipeline.doctor.box import Box
 from pipeline.doctor.checks import cuda, cudnn, ffmpeg, gpu, model, packages, python, redis
 from pipeline.doctor.findings import CHECKS, Finding, finding
@@ -67,10 +67,16 @@ def diagnose(
     skipped = {name: why for name in CHECKS for why in [_why_not(name, box, only)] if why}
     with ThreadPoolExecutor(len(CHECKS)) as pool:
         futures = {name: pool.submit(_examine, name, box) for name in CHECKS if name not in skipped}
-        checks = [
-            futures[name].result() if name in futures else Check(name, (finding("not_needed", why=skipped[name]),))
-            for name in CHECKS
-        ]
+        try:
+            checks = [
+                futures[name].result() if name in futures else Check(name, (finding("not_needed", why=skipped[name]),))
+                for name in CHECKS
+            ]
+        except (
+            BaseException
+        ):  # Ctrl-C, or a worker that is told to end: the checks wait for children, so these go first
+            child.stop()
+            raise
     return Report(box.device, tuple(checks), time.monotonic() - begun)
 
 

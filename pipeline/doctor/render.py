@@ -15,11 +15,11 @@ _WORDS: Dict[str, Dict[str, str]] = {
     "ko": {"pass": "통과", "warn": "주의", "fail": "실패", "crash": "오류", "skip": "생략"},
 }
 _CLOSING = {
-    "en": ("All is well.", "It can run; see the warnings.", "Not fit to work: {count} checks failed.", "More"),
+    "en": ("All is well.", "It can run; see the warnings.", "Not fit to work: {count} failed.", "More"),
     "ko": (
         "모두 정상입니다.",
         "실행할 수 있습니다. 주의 항목을 확인하세요.",
-        "실행할 수 없습니다: {count}개 점검 실패.",
+        "실행할 수 없습니다: {count} 실패.",
         "자세히",
     ),
 }
@@ -27,7 +27,12 @@ _CLOSING = {
 
 def has_colours(stream: TextIO) -> bool:
     """Tell whether a stream is a terminal that shows colours and whose owner wants them (no-color.org)."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "") not in ("", "dumb")
+    return (
+        stream is not None
+        and stream.isatty()
+        and not os.environ.get("NO_COLOR")
+        and os.environ.get("TERM", "") not in ("", "dumb")
+    )
 
 
 def text(report: Report, language: str = "en", *, colours: bool = False, verbose: bool = False) -> str:
@@ -58,12 +63,18 @@ def text(report: Report, language: str = "en", *, colours: bool = False, verbose
                 lines.append(f"{indent}{_paint(found.evidence, SKIP, colours)}")
     failed = sum(check.status in ("fail", "crash") for check in report.checks)
     closing = _CLOSING[language]
-    verdict = closing[2].replace("{count}", str(failed)) if failed else closing[1 if report.problems else 0]
+    verdict = (
+        closing[2].replace("{count}", _count(failed, language)) if failed else closing[1 if report.problems else 0]
+    )
     lines += ["", _paint(verdict, "fail" if failed else "warn" if report.problems else "pass", colours)]
     codes = list(dict.fromkeys(found.code for found in report.problems))
     if codes:
         lines.append(f"{closing[3]}: " + ", ".join(f"{TROUBLESHOOTING}#{code}" for code in codes))
     return "\n".join(lines) + "\n"
+
+
+def _count(checks: int, language: str) -> str:
+    return f"점검 {checks}개" if language == "ko" else f"{checks} check{'s' * (checks > 1)}"
 
 
 def _paint(words: str, status: str, colours: bool) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Dict, List, Optional, Sequence, Tuple
 
@@ -119,14 +119,16 @@ def choose(wanted: Optional[str] = None) -> str:
 
 def ask(python: str) -> Target:
     """Ask a Python what it is and which packages it has."""
-    names = sorted({requirement.name for stage in STAGES for requirement in requirements(stage)})
+    names: List[str] = []
+    with suppress(OSError):  # without pyproject.toml the clone is not whole, and check 6 will say so
+        names = sorted({requirement.name for stage in STAGES for requirement in requirements(stage)})
     try:
         outcome = child.python(_CHILD, *names, timeout=TIMEOUT, interpreter=python)
     except OSError as error:
         return Target(python, child.Outcome(127, "", str(error), 0.0))
-    if not outcome.ok:
+    seen = outcome.told
+    if not outcome.ok or seen is None:
         return Target(python, outcome)
-    seen = json.loads(outcome.out)
     return Target(
         python=python,
         outcome=outcome,
@@ -141,7 +143,7 @@ def ask(python: str) -> Target:
 
 def requirements(stage: Optional[str], python: Sequence[int] = sys.version_info[:2]) -> List[Requirement]:
     """Return what `pyproject.toml` asks for a stage, or for all; read without a TOML library, which 3.10 lacks."""
-    with open(os.path.join(str(ROOT), "pyproject.toml"), encoding="utf-8") as file:
+    with open(os.path.join(str(ROOT), "pyproject.toml"), encoding="utf-8", errors="replace") as file:
         text = file.read()
     found: List[Requirement] = []
     for name in ["dependencies", *([stage] if stage else STAGES)]:

@@ -196,22 +196,30 @@ class World:
             self.options += ["--only", check]
         return self
 
-    def doctor(self):
-        """Return the doctor's exit code and the object that it prints."""
+    def begin(self):
+        """Let the doctor begin."""
         inherited = {name: value for name, value in os.environ.items() if name in ("HOME", "PATH", "TMPDIR")}
         path = f"{self.bin}{os.pathsep}{inherited['PATH']}"
-        ran = subprocess.run(
+        return subprocess.Popen(
             [sys.executable, "-m", "pipeline", "doctor", "--json", "--python", sys.executable, *self.options],
             cwd=CLONE,
             env={**inherited, "PATH": path, "LANG": "C.UTF-8", **self.variables},
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
         )
-        for server in self.servers:
-            server.close()
-        assert ran.returncode in (0, 1), ran.stderr
-        return ran.returncode, json.loads(ran.stdout)
+
+    def doctor(self):
+        """Return the doctor's exit code and the object that it prints."""
+        process = self.begin()
+        try:
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+            for server in self.servers:
+                server.close()
+        assert process.returncode in (0, 1), err
+        return process.returncode, json.loads(out)
 
 
 def fatbin(codes, ptx, isa):
