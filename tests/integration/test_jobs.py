@@ -168,6 +168,34 @@ def test_a_failed_job_can_be_started_again_at_its_stage():
     assert record.transcript == TRANSCRIPT
 
 
+def lately_ended():
+    return [name.decode() for name in connection.client().zrevrange(jobs.ENDED_KEY, 0, -1)]
+
+
+def test_the_jobs_that_ended_last_are_known_in_the_order_of_their_ends_until_they_are_tried_again_or_deleted():
+    for job_id in ("j1", "j2", "j3"):
+        job(job_id)
+    assert lately_ended() == []
+
+    jobs.fail("j2", "decode", JobError("internal", "x"))
+    jobs.cancel("j1")
+    jobs.finish("j3", "transcribe", {"transcript": TRANSCRIPT}, last=True)
+    assert lately_ended() == ["j3", "j1", "j2"]
+
+    jobs.restart("j2", "decode")
+    jobs.delete("j3")
+    assert lately_ended() == ["j1"]
+
+
+def test_no_more_ends_are_remembered_than_a_thousand():
+    connection.client().zadd(jobs.ENDED_KEY, {f"old{number}": number for number in range(1000)})
+    jobs.cancel(job())
+
+    ended = lately_ended()
+
+    assert (len(ended), ended[0], ended[-1]) == (1000, "j1", "old1")
+
+
 def test_cancelling_removes_the_audio_that_waits(tmp_path):
     job_id = job()
     (tmp_path / "a.flac").write_bytes(b"x" * 1000)
