@@ -82,8 +82,8 @@ def storm(sdk: str, short: bool, seed: int) -> tuple[list[str], str]:
             name = request.text.partition("Job ")[2].partition(".")[0]
             by_job[name] = by_job.get(name, 0) + 1
     fullest = max(sum(1 for at in times if start <= at < start + WINDOW) for start in times)
-    ideal = len(times) / limit * WINDOW  # as many requests at the limit's steady rate
-    burst = (len(times) - 1) // limit * WINDOW  # the limit lets a minute's worth go at once: no time is below this
+    steady = len(times) / limit * WINDOW  # as many requests at the limit's steady rate
+    ideal = (len(times) - 1) // limit * WINDOW  # the limit lets a minute's worth go at once: no time is below this
     summaries = sum(job.enrichment is not None for job in ended)
     codes = sorted({job.enrichment_error["code"] for job in ended if job.enrichment_error})
     failed = [
@@ -99,8 +99,8 @@ def storm(sdk: str, short: bool, seed: int) -> tuple[list[str], str]:
     ]
     return failed, (
         f"seed {seed}, {len(ended)} jobs, {summaries} summaries, errors {codes}; "
-        f"{len(times)} requests in {took:.0f} s, ideal {ideal:.0f} s at a steady rate, {burst:.0f} s in bursts "
-        f"({took / ideal:.2f}); most a job {max(by_job.values())}, most a minute {fullest} of {limit}"
+        f"{len(times)} requests in {took:.0f} s, ideal {ideal:.0f} s ({took / ideal:.2f}), "
+        f"{steady:.0f} s at a steady rate; most a job {max(by_job.values())}, most a minute {fullest} of {limit}"
     )
 
 

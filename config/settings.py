@@ -129,7 +129,7 @@ class Settings(BaseSettings):
         description="Google's SDK: google-generativeai (no longer developed) or google-genai (extra enrich-genai)",
     )
     gemini_endpoint: str | None = Field(None, description="Other address of the Gemini API, such as a proxy's")
-    gemini_timeout: Seconds = Field(60, description="Time limit of one request to Gemini (seconds)")
+    gemini_timeout: Seconds = Field(60, description="How long Gemini may leave a request without an answer (seconds)")
     gemini_max_output_tokens: int = Field(
         16384, ge=256, le=65536, description="Longest answer of Gemini, its thoughts included (tokens)"
     )

@@ -60,15 +60,15 @@ def test_the_request_carries_guard_prompt_transcript_and_schema(sdk, gemini, enr
 
 
 FAILURES = [  # what Gemini answers, the code that the job gets, its delay (seconds; None: no further try), requests
-    (google.rate_limited(7), "enrich_rate_limited", (7, 8.75), 1),
-    (google.rate_limited(None), "enrich_rate_limited", (2, 2.5), 1),
+    (google.rate_limited(7), "enrich_rate_limited", (7, 7.7), 1),
+    (google.rate_limited(None), "enrich_rate_limited", (1, 1.1), 1),
     (google.day_quota(), "enrich_quota_exhausted", (1, 600), 1),
-    (google.overloaded(), "enrich_unavailable", (2, 2.5), 1),
-    (google.failure(500, "INTERNAL", "An internal error has occurred."), "enrich_unavailable", (2, 2.5), 1),
-    (google.Answer(502, "<html>Bad gateway</html>"), "enrich_unavailable", (2, 2.5), 1),
-    (google.Answer(200, "<html>Sign in to this network</html>"), "enrich_unavailable", (2, 2.5), 1),
-    (google.Answer(hang_up=True), "enrich_unavailable", (2, 2.5), 1),
-    (google.failure(504, "DEADLINE_EXCEEDED", "Deadline expired."), "enrich_timeout", (2, 2.5), 1),
+    (google.overloaded(), "enrich_unavailable", (1, 1.1), 1),
+    (google.failure(500, "INTERNAL", "An internal error has occurred."), "enrich_unavailable", (1, 1.1), 1),
+    (google.Answer(502, "<html>Bad gateway</html>"), "enrich_unavailable", (1, 1.1), 1),
+    (google.Answer(200, "<html>Sign in to this network</html>"), "enrich_unavailable", (1, 1.1), 1),
+    (google.Answer(hang_up=True), "enrich_unavailable", (1, 1.1), 1),
+    (google.failure(504, "DEADLINE_EXCEEDED", "Deadline expired."), "enrich_timeout", (1, 1.1), 1),
     (google.invalid_key(), "enrich_invalid_key", None, 1),
     (google.failure(401, "UNAUTHENTICATED", "Invalid credentials."), "enrich_invalid_key", None, 1),
     (google.failure(403, "PERMISSION_DENIED", SUSPENDED), "enrich_forbidden", None, 1),
@@ -106,7 +106,7 @@ def test_a_request_that_takes_too_long_is_a_timeout(sdk, gemini, enricher):
         enricher(sdk, gemini_timeout=1).enrich("job", TRANSCRIPT)  # Google takes no shorter one
 
     assert caught.value.code == "enrich_timeout"
-    assert caught.value.retry_after == pytest.approx(2.25, abs=0.26)
+    assert caught.value.retry_after == pytest.approx(1.05, abs=0.06)
 
 
 def test_an_unknown_model_names_those_that_the_key_may_use(sdk, gemini, enricher):
