@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import children
 
 from config.environment import STATE
 from pipeline import connection, handoff, jobs
@@ -104,19 +105,24 @@ def test_cpu_asks_nothing_of_a_gpu_and_its_results_are_not_degraded(worker, redi
     assert "degraded" not in job.transcript
 
 
-def test_cuda_with_a_gpu_whose_library_would_kill_the_worker_names_the_library_and_takes_no_message(
-    worker, redis_url, tmp_path
-):
-    # A driver that shows an A40, and a cuBLAS that the real ctranslate2 finds, opens and dies of.
+@pytest.fixture
+def deadly_gpu(tmp_path):
+    """The variables of a machine that shows an A40, and has a cuBLAS that ctranslate2 finds, opens and dies of."""
     for name, option in (("cuda.so.1", "DRIVER"), ("cublasLt.so.12", "IS_LT"), ("cublas.so.12", "IS_CUBLAS")):
         path = tmp_path / f"lib{name}"
         options = [f"-D{option}", f"-Wl,-soname,{path.name}", "-o", path]
         source = CLONE / "tests" / "faults" / "library.c"
         subprocess.run(["cc", "-shared", "-fPIC", source, *options, "-ldl"], check=True)
+    return {"LD_LIBRARY_PATH": str(tmp_path), "FAKE_DRIVER": "12080"}
+
+
+def test_cuda_with_a_gpu_whose_library_would_kill_the_worker_names_the_library_and_takes_no_message(
+    worker, redis_url, deadly_gpu
+):
     waiting_job()
 
     begun = time.monotonic()
-    process = worker("cuda", LD_LIBRARY_PATH=str(tmp_path), FAKE_DRIVER="12080", LOG_LEVEL="debug")
+    process = worker("cuda", LOG_LEVEL="debug", **deadly_gpu)
     out, _ = process.communicate(timeout=30)
 
     assert time.monotonic() - begun < 10
@@ -129,3 +135,13 @@ def test_cuda_with_a_gpu_whose_library_would_kill_the_worker_names_the_library_a
     assert all(f"Rung {number} of 6" in out for number in (1, 2, 3, 4))
     assert "Rung 5" not in out  # no model is run where a library kills
     assert jobs.get("j").status == "queued"
+
+
+def test_no_process_of_a_worker_ever_holds_the_driver_or_the_library_that_would_kill_it(worker, until, deadly_gpu):
+    process = worker("auto", **deadly_gpu)
+
+    until(process, "ready for action")
+
+    mapped = [Path(f"/proc/{pid}/maps").read_text() for pid in (process.pid, *children(process.pid))]
+    assert any("libctranslate2" in each for each in mapped)
+    assert not any(name in each for each in mapped for name in ("libcuda.so", "libcublas"))

@@ -92,6 +92,17 @@ def test_the_set_up_script_plans_what_a_bare_machine_lacks_and_changes_nothing(c
     assert sorted(clone.rglob("*")) == before
 
 
+def test_an_env_file_full_of_garbage_is_passed_over(clone):
+    (clone / ".env").write_bytes(b"REDIS_URL=redis://\0:1\n\xff\xfe\n" + bytes(range(256)))
+    ran = doctor(clone, "/usr/bin/python3", "--json", "--only", "redis")
+    (clone / ".env").write_text("REDIS_URL=redis://\0:1\nWHISPER_DEVICE=cpu\n")
+    other = doctor(clone, "/usr/bin/python3", "--json", "--only", "redis")
+    (clone / ".env").unlink()
+
+    assert ran.stderr == other.stderr == ""
+    assert json.loads(other.stdout)["device"] == "cpu"
+
+
 def test_korean_is_spoken_where_the_environment_is_korean(clone):
     ran = subprocess.run(
         ["env", "-i", "LANG=ko_KR.UTF-8", "/usr/bin/python3", "-S", "-m", "pipeline", "doctor", "--only", "gpu"],
