@@ -25,9 +25,9 @@ def main(argv: List[str]) -> int:
     if arguments.document:
         _write(troubleshooting.document())
         return FIT
+    environment.load()  # the children see what the workers would
     if os.environ.get("LOG_LEVEL", "").lower() == "debug":
         logging.basicConfig(level=logging.DEBUG, stream=sys.stderr, format="%(relativeCreated)5d ms  %(message)s")
-    environment.load()  # the children see what the workers would
     signal.signal(signal.SIGTERM, _end)
     try:
         report = diagnose(

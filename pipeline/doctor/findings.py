@@ -122,7 +122,7 @@ CODES: Dict[str, Kind] = {
         "gpu", FAIL, "the driver's library is broken: {reason}", "드라이버 라이브러리가 손상되었습니다: {reason}",
         *_OTHER_HOST),
     "driver_crashes": _row(
-        "gpu", FAIL, "the driver kills whoever asks it: {ending}", "드라이버가 호출한 프로세스를 죽입니다: {ending}",
+        "gpu", FAIL, "the driver kills whoever asks it: {ending}", "드라이버를 호출한 프로세스가 죽습니다: {ending}",
         *_OTHER_HOST),
     "driver_hangs": _row(
         "gpu", FAIL, "the driver does not answer: {ending}", "드라이버가 응답하지 않습니다: {ending}", *_OTHER_HOST),
@@ -134,7 +134,7 @@ CODES: Dict[str, Kind] = {
         "드라이버를 시작할 수 없습니다: CUDA 오류 {code}, {meaning}", *_OTHER_HOST),
     "driver_too_old": _row(
         "gpu", FAIL, "the driver knows CUDA {has} and this build needs {cuda}",
-        "드라이버는 CUDA {has}까지 지원하지만 이 빌드는 {cuda}이(가) 필요합니다", *_RENT),
+        "드라이버는 CUDA {has}까지 지원하지만 이 빌드에는 {cuda} 이상이 필요합니다", *_RENT),
     "driver_too_old_for_ptx": _row(
         "gpu", FAIL, "{name} has to compile this build's PTX, which a driver of CUDA {has} cannot: it takes {cuda}",
         "{name}에서는 이 빌드의 PTX를 컴파일해야 하는데 CUDA {has} 드라이버로는 불가능합니다. {cuda} 필요", *_RENT),
@@ -228,7 +228,7 @@ CODES: Dict[str, Kind] = {
         "cuda", WARN, "another {name} comes first and is damaged ({problem}): Voicemill passes it over",
         "앞선 경로의 {name}이(가) 손상되어({problem}) 건너뜁니다", "rm {path}"),
     "library_wrong_major": _row(
-        "cuda", FAIL, "there is {seen}, and this build wants {name}", "{seen}만 있고 이 빌드는 {name}이(가) 필요합니다",
+        "cuda", FAIL, "there is {seen}, and this build wants {name}", "{seen}만 있고 이 빌드에는 {name}이(가) 필요합니다",
         "{command}"),
     "library_refused": _row(
         "cuda", FAIL, "{name} cannot be loaded: {reason}", "{name}을(를) 로드할 수 없습니다: {reason}", "{command}"),
@@ -251,7 +251,7 @@ CODES: Dict[str, Kind] = {
         "cudnn", FAIL, "{name} was built for another CUDA than {cuda}: it loads and then aborts",
         "{name}은(는) CUDA {cuda}용이 아닙니다. 로드된 뒤 중단됩니다", "{command}"),
     "cudnn_wrong_major": _row(
-        "cudnn", FAIL, "there is {seen}, and this build wants {name}", "{seen}만 있고 이 빌드는 {name}이(가) 필요합니다",
+        "cudnn", FAIL, "there is {seen}, and this build wants {name}", "{seen}만 있고 이 빌드에는 {name}이(가) 필요합니다",
         "{command}"),
     "cudnn_mixed": _row(
         "cudnn", FAIL, "the parts of cuDNN are of different versions: {versions}",
@@ -292,7 +292,7 @@ CODES: Dict[str, Kind] = {
         "가상 환경을 사용하지 않습니다. 시스템 패키지와 섞입니다", "{command}"),
     "python_other": _row(
         "python", WARN, "this doctor runs in {here}, and judges the workers' {there}",
-        "이 점검은 {here}에서 실행되며 워커의 {there}을(를) 판단합니다", "{command}"),
+        "이 점검은 {here}에서 실행되며 워커가 쓰는 {there}을(를) 검사합니다", "{command}"),
     # 6 Packages
     "packages_fit": _row("packages", PASS, "the {count} packages of {stages} are here and fit together",
         "{stages}의 패키지 {count}개가 설치되어 있고 서로 맞습니다"),
@@ -309,9 +309,9 @@ CODES: Dict[str, Kind] = {
         "packages", WARN, "ctranslate2 {version} asks for an executable stack: glibc 2.41 and later refuse it",
         "ctranslate2 {version}은(는) 실행 가능한 스택이 필요해 glibc 2.41 이상에서 거부됩니다", "{command}"),
     # 7 Model
-    "model_fit": _row("model", PASS, "{model} is whole ({size} MB)", "{model}: 온전함({size} MB)"),
+    "model_fit": _row("model", PASS, "{model} is whole ({size} MB)", "{model}: 정상({size} MB)"),
     "model_in_parts": _row("model", PASS, "{model} is whole ({size} MB), in parts that the first start joins",
-        "{model}: 온전함({size} MB), 첫 시작 때 합쳐집니다"),
+        "{model}: 정상({size} MB), 첫 시작 때 합쳐집니다"),
     "model_unknown": _row(
         "model", FAIL, "there is no model {model}", "{model} 모델이 없습니다",
         "export WHISPER_MODEL=small (a folder, a hub's name, bundled:tiny.en or bundled:base)",

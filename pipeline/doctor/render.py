@@ -12,13 +12,13 @@ from pipeline.doctor.report import TROUBLESHOOTING, Report
 _COLOURS = {"pass": "32", "warn": "33", "fail": "31;1", "crash": "35;1", "skip": "2"}  # SGR codes
 _WORDS: Dict[str, Dict[str, str]] = {
     "en": {"pass": "pass", "warn": "warn", "fail": "FAIL", "crash": "CRASH", "skip": "skip"},
-    "ko": {"pass": "통과", "warn": "주의", "fail": "실패", "crash": "오류", "skip": "생략"},
+    "ko": {"pass": "통과", "warn": "경고", "fail": "실패", "crash": "오류", "skip": "건너뜀"},
 }
 _CLOSING = {
     "en": ("All is well.", "It can run; see the warnings.", "Not fit to work: {count} failed.", "More"),
     "ko": (
         "모두 정상입니다.",
-        "실행할 수 있습니다. 주의 항목을 확인하세요.",
+        "실행할 수 있습니다. 경고를 확인하세요.",
         "실행할 수 없습니다: {count} 실패.",
         "자세히",
     ),

@@ -1,6 +1,7 @@
 """The table of findings, the page that is made of it, and the report's shape."""
 
 import ast
+import json
 import re
 import shlex
 import subprocess
@@ -14,7 +15,7 @@ from pipeline.doctor import render, target, troubleshooting, weights
 from pipeline.doctor.box import Box
 from pipeline.doctor.checks import model
 from pipeline.doctor.child import Outcome
-from pipeline.doctor.findings import CODES, PASS, SKIP, finding
+from pipeline.doctor.findings import CHECKS, CODES, PASS, SKIP, finding
 from pipeline.doctor.report import Check, Report
 
 CLONE = Path(__file__).parents[3]
@@ -175,3 +176,17 @@ def test_a_python_that_the_system_owns_is_not_installed_into():
     assert "/usr/bin/python3" not in Box("cuda", None, owned, {}).pip("x")
     assert "/usr/bin/python3" in Box("cuda", None, replace(owned, managed=False), {}).pip("x")
     assert "/usr/bin/python3" in Box("cuda", None, replace(owned, virtual=True), {}).pip("x")
+
+
+def test_the_documented_object_has_the_shape_of_a_report():
+    page = troubleshooting.document()
+    example = json.loads(page.partition("```json")[2].partition("```")[0])
+    report = Report("cuda", (Check("cuda", (finding("library_missing", "x", name="x", command="y"),)),)).as_dict()
+
+    def shape(value):
+        if isinstance(value, dict):
+            return {name: shape(inner) for name, inner in value.items()}
+        return [shape(value[0])] if isinstance(value, list) else type(value)
+
+    assert shape(example) == shape(report)
+    assert all(f"`{name}`" in page for name in CHECKS)
