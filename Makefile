@@ -11,7 +11,7 @@ LANGUAGE :=
 endif
 MODEL_STAMP := $(if $(filter-out en,$(LANGUAGE)),$(VENV)/.base,$(VENV)/.tiny)
 
-.PHONY: help install demo up test lint format bench chaos drill-decode drill-enrich drill-doctor drill-gpu lock generated clean
+.PHONY: help install demo up test lint format bench chaos drill-decode drill-enrich drill-doctor drill-gpu drill-webhook lock generated clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 22
@@ -65,6 +65,9 @@ drill-doctor: $(VENV)/.dev ## have the doctor judge five versions of ctranslate2
 
 drill-gpu: $(VENV)/.dev ## prove the GPU path on a real card
 	$(PY) bench/gpu.py
+
+drill-webhook: $(VENV)/.dev ## receivers that are down, answer 500, are slow or redirect, for ten minutes
+	$(PY) bench/webhook.py
 
 lock: $(VENV)/.dev ## compile requirements*.txt from pyproject.toml
 	$(PIP) uv

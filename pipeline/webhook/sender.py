@@ -116,10 +116,11 @@ def _translated(limit: float, watch: Watch) -> Iterator[None]:
         if reason:
             raise JobError("webhook_untrusted", f"the receiver's certificate is not to be trusted: {reason}") from None
         raise late if watch.left <= 0 else JobError("webhook_unreachable", "it does not speak TLS properly") from None
+    except NewConnectionError as error:  # to urllib3 it is a kind of time-out
+        reason = str(error).rpartition(": ")[2]
+        raise JobError("webhook_unreachable", f"the receiver cannot be reached: {reason}") from None
     except (ConnectTimeoutError, ReadTimeoutError):
         raise late from None
-    except NewConnectionError as error:
-        raise JobError("webhook_unreachable", f"the receiver cannot be reached: {error.args[0]}") from None
     except (HTTPError, ValueError) as error:  # http.client's own leak out as ValueError
         kind = type(error).__name__
         broken = JobError("webhook_unreachable", f"the receiver broke off or talks nonsense ({kind})")

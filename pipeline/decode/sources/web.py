@@ -169,12 +169,12 @@ def _translated(download: _Download) -> Iterator[None]:
         if reason:
             raise JobError("source_untrusted", f"the server's certificate is not to be trusted: {reason}") from None
         raise _Lost("the server does not speak TLS properly") from None
+    except NewConnectionError:  # to urllib3 it is a kind of time-out
+        raise _Lost("the server cannot be reached") from None
     except (ConnectTimeoutError, ReadTimeoutError):
         raise (_too_slow(download) if download.left <= 0 else _Lost("the server does not answer in time")) from None
     except IncompleteRead:
         raise _Lost("the server closed the connection before the end") from None
-    except NewConnectionError:
-        raise _Lost("the server cannot be reached") from None
     except (HTTPError, ValueError) as error:  # http.client's own leak out as ValueError
         raise _Lost(f"the server broke off or talks nonsense ({type(error).__name__})") from None
 
