@@ -25,7 +25,8 @@ from dramatiq.errors import ConnectionClosed
 from dramatiq.middleware import Middleware
 
 from actors.admission import SCHEMA, Admission
-from pipeline import connection, queues
+from pipeline import connection, jobs, queues
+from pipeline.queues import DeadLetter
 
 BLOCK = 7.0  # seconds that an idle consumer waits in Redis
 BLOCK_TIMEOUT = 10.0  # seconds until a connection that should have answered after BLOCK counts as lost
@@ -325,3 +326,22 @@ def enqueue_stage(broker: Broker, stage: str, job_id: str) -> None:
 def enqueue_decode(broker: Broker, job_id: str, source: str, options: dict[str, Any]) -> None:
     """Send a job back to decode, as its sender did."""
     broker.enqueue(Message("decode", "decode", (source,), {**options, "schema": SCHEMA}, {}, message_id=job_id))
+
+
+def enqueue_again(letter: DeadLetter) -> str | None:
+    """Send a dead letter's job to where its work can go on, and return that queue.
+
+    None: its record is gone, or it has ended otherwise meanwhile.
+    """
+    queue = queues.revive(letter)
+    if queue is None:
+        return None
+    sender = for_process("decode")
+    if queue == "decode":
+        job = jobs.get(letter.job_id)
+        options = job.options | {"metadata": job.metadata}
+        enqueue_decode(sender, letter.job_id, jobs.raw_source(letter.job_id), options)
+    else:
+        enqueue_stage(sender, queue, letter.job_id)
+    queues.drop(letter)  # last: whoever is interrupted before it may retry again
+    return queue

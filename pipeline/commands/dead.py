@@ -60,21 +60,13 @@ def _chosen(arguments: argparse.Namespace) -> list[DeadLetter]:
 
 
 def _retry(chosen: list[DeadLetter]) -> int:
-    sender = broker.for_process("decode")
     missed = 0
     for letter in chosen:
-        stage = queues.revive(letter)
+        stage = broker.enqueue_again(letter)
         if stage is None:
             print(f"{letter.job_id}: its record is gone, or it has ended otherwise; drop it")
             missed += 1
             continue
-        if stage == "decode":
-            job = jobs.get(letter.job_id)
-            options = job.options | {"metadata": job.metadata}
-            broker.enqueue_decode(sender, letter.job_id, jobs.raw_source(letter.job_id), options)
-        else:
-            broker.enqueue_stage(sender, stage, letter.job_id)
-        queues.drop(letter)  # last: whoever is interrupted before it may retry again
         print(f"{letter.job_id}: queued for {stage}")
     return 1 if missed else 0
 
