@@ -1,0 +1,253 @@
+"""The live page's addresses: what is read is a page, what is done is a form that leads to one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+import redis
+from fastapi import APIRouter, Form, Request, Response, UploadFile
+from fastapi.responses import StreamingResponse
+from fastapi.routing import APIRoute
+
+from actors import broker, decode
+from pipeline import handoff, jobs, queues, status
+from pipeline.errors import JobError
+from pipeline.options import LANGUAGES
+from pipeline.web.page import access, audio, rates, respond, views
+from pipeline.web.page import language as texts
+
+SHOWN = 100  # dead letters on a page, the last ones
+
+
+class _Door(APIRoute):
+    """A route that needs no key; it refuses forms of other sites all the same, and says in a page what went wrong."""
+
+    needs_key = False
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def guarded(request: Request) -> Response:
+            said = respond.texts_of(request)
+            if request.method == "POST" and not access.same_origin(request):
+                return respond.message(request, said["foreign"], code=403, signed_in=False)
+            if self.needs_key and not access.may_read(request):
+                return respond.away(access.sign_in_path(request))
+            try:
+                return await handle(request)
+            except jobs.UnknownJob:
+                return respond.message(request, said["no_job"], code=404)
+            except JobError as error:
+                text = said["failed_request"].format(reason=f"{error.code}: {error.message}")
+                return respond.message(request, text, code=400)
+            except redis.RedisError:
+                return respond.message(request, said["unavailable"], code=503, again=request.method == "GET")
+
+        return guarded
+
+
+class _Page(_Door):
+    """A route that needs a key; who has none is led to the sign-in form."""
+
+    needs_key = True
+
+
+router = APIRouter(include_in_schema=False)
+_pages, _doors = APIRouter(route_class=_Page), APIRouter(route_class=_Door)
+
+
+# What is read
+
+
+@router.get("/")
+def home() -> Response:
+    """Lead to the overview."""
+    return respond.away("/page")
+
+
+@_pages.get("/page")
+def overview(request: Request) -> Response:
+    """Show the stages as they are now, the latest messages, and the place to send one from."""
+    now = status.read()
+    return _page(
+        request,
+        "overview.html",
+        status=now,
+        rates=rates.read(),
+        rows=views.recent(),
+        spoken=sorted(LANGUAGES),
+        dead_count=_dead_count(now),
+    )
+
+
+@_pages.get("/page/jobs/{job_id}")
+def job_page(request: Request, job_id: str) -> Response:
+    """Show one job: its words beside its sound, its summary, and where the seconds went."""
+    job = jobs.get(job_id)
+    recording = audio.find(job)
+    name = views.name_of(job.id, job.source, job.metadata)
+    return _page(
+        request,
+        "job.html",
+        job=job,
+        title=views.title_of(job),
+        name=name,
+        stem=views.stem(name),
+        steps={stage: views.step(job, stage) for stage in jobs.STAGES},
+        timeline=views.timeline(job),
+        speed=views.speed(job),
+        audio_url=f"/jobs/{job.id}/audio" if recording else None,
+        letter=_letter(job.error["stage"], job.id) if job.status == "failed" and job.error else None,
+    )
+
+
+@_pages.get("/page/dead")
+def dead(request: Request) -> Response:
+    """Show what failed for good, the last ones first."""
+    letters = sorted(queues.dead_letters(), key=lambda letter: letter.at, reverse=True)
+    return _page(request, "dead.html", letters=letters[:SHOWN], count=len(letters), dead_count=len(letters))
+
+
+@_pages.get("/jobs/{job_id}/audio")
+def recording(request: Request, job_id: str) -> Response:
+    """Return a job's recording, or a range of it, as long as the handoff store has it."""
+    job = jobs.get(job_id)
+    found = audio.find(job)
+    if found is None:
+        return Response(status_code=404, headers=respond.HEADERS)
+    headers = respond.HEADERS | {"Content-Security-Policy": "default-src 'none'; sandbox", "Accept-Ranges": "bytes"}
+    if found.media_type == audio.UNKNOWN:
+        headers["Content-Disposition"] = "attachment"
+    try:
+        wanted = audio.part(request.headers.get("range"), found.size)
+    except ValueError:
+        return Response(status_code=416, headers=headers | {"Content-Range": f"bytes */{found.size}"})
+    if wanted is None:
+        if found.size is not None:
+            headers["Content-Length"] = str(found.size)
+        return StreamingResponse(found.read(), 200, headers, found.media_type)
+    first, last = wanted
+    headers |= {"Content-Range": f"bytes {first}-{last}/{found.size}", "Content-Length": str(last - first + 1)}
+    return StreamingResponse(audio.cut(found.read(), first, last), 206, headers, found.media_type)
+
+
+@router.get("/page/static/{version}/{name}")
+def static(version: str, name: str) -> Response:
+    """Return a style sheet, script or picture."""
+    return respond.static(version, name)
+
+
+# What is done
+
+
+@_pages.post("/page/jobs")
+def send(
+    file: UploadFile,
+    language: Annotated[str, Form()] = "",
+    translate: Annotated[bool, Form()] = False,
+    enrich: Annotated[bool, Form()] = False,
+) -> Response:
+    """Take a recording in, and lead to its job."""
+    source = handoff.upload(file.file)
+    message = decode.send(
+        source,
+        language=language or None,
+        task="translate" if translate else "transcribe",
+        enrich=enrich,
+        word_timestamps=True,
+        metadata={"filename": file.filename} if file.filename else None,
+    )
+    return respond.away(f"/page/jobs/{message.message_id}")
+
+
+@_pages.post("/page/jobs/{job_id}/cancel")
+def cancel(job_id: str) -> Response:
+    """End a job as it is."""
+    jobs.cancel(job_id)
+    return respond.away(f"/page/jobs/{job_id}")
+
+
+@_pages.post("/page/jobs/{job_id}/delete")
+def delete(job_id: str) -> Response:
+    """Remove every trace of a job."""
+    jobs.delete(job_id)
+    return respond.away("/page")
+
+
+@_pages.post("/page/dead/{stage}/{job_id}/retry")
+def retry(request: Request, stage: str, job_id: str) -> Response:
+    """Try a failed job again, and lead to it."""
+    letter = _letter(stage, job_id)
+    if letter is None or broker.enqueue_again(letter) is None:
+        return respond.message(request, respond.texts_of(request)["dead"]["gone"], code=404)
+    return respond.away(f"/page/jobs/{job_id}")
+
+
+# Who reads, and how they like it
+
+
+@router.get("/page/sign-in")
+def sign_in_form(request: Request, next: str = "/page") -> Response:  # noqa: A002 - the name in the address
+    """Show the form that takes a key."""
+    return respond.page(request, "sign_in.html", signed_in=False, next=respond.local(next), wrong=None)
+
+
+@_doors.post("/page/sign-in")
+def sign_in(
+    request: Request,
+    key: Annotated[str, Form()],
+    next: Annotated[str, Form()] = "/page",  # noqa: A002 - the name in the form
+) -> Response:
+    """Keep a key in the browser, where it is one of ours."""
+    forward = respond.local(next)
+    if refusal := access.refusal(request, key.strip()):
+        code, wrong = refusal
+        return respond.page(
+            request, "sign_in.html", code=code, signed_in=False, next=forward, wrong=respond.texts_of(request)[wrong]
+        )
+    answer = respond.away(forward)
+    access.remember(request, answer, key.strip())
+    return answer
+
+
+@_doors.post("/page/sign-out")
+def sign_out() -> Response:
+    """Forget the browser's key."""
+    answer = respond.away("/page/sign-in")
+    answer.delete_cookie(access.COOKIE, httponly=True, samesite="strict")
+    return answer
+
+
+@_doors.post("/page/preferences")
+def preferences(
+    language: Annotated[str | None, Form()] = None,
+    theme: Annotated[str | None, Form()] = None,
+    back: Annotated[str, Form()] = "/page",
+) -> Response:
+    """Keep the reader's language and colours."""
+    answer = respond.away(respond.local(back))
+    for cookie, value, known in (
+        (respond.LANGUAGE_COOKIE, language, texts.LANGUAGES),
+        (respond.THEME_COOKIE, theme, (*respond.THEMES, "auto")),
+    ):
+        if value in known:
+            answer.set_cookie(cookie, str(value), max_age=respond.YEAR, httponly=True, samesite="lax")
+    return answer
+
+
+router.include_router(_doors)
+router.include_router(_pages)
+
+
+def _letter(stage: str, job_id: str) -> queues.DeadLetter | None:
+    return next((letter for letter in queues.dead_letters(stage) if letter.job_id == job_id), None)
+
+
+def _dead_count(now: status.Status) -> int:
+    return sum(stage.depth.dead for stage in now.stages.values())
+
+
+def _page(request: Request, template: str, **values: Any) -> Response:
+    values.setdefault("dead_count", sum(depth.dead for depth in queues.depths().values()))
+    return respond.page(request, template, can_sign_out=access.has_cookie(request), **values)

@@ -1,0 +1,102 @@
+// Keeps what is on the page as it is now: each part marked data-live is fetched again and takes over what has changed.
+
+import { morph } from "./morph.js";
+import { localize } from "./times.js";
+
+const EVERY = { overview: 2000, dead: 5000 }; // milliseconds between looks; a job's page is told by events instead
+const AGAIN = 3000; // milliseconds until the next try where the server did not answer
+
+let timer = null;
+let events = null;
+let running = null;
+
+export function start() {
+  stop();
+  const job = document.querySelector("[data-events]");
+  if (job) listen(job);
+  else if (document.getElementById("main").dataset.view in EVERY) later();
+}
+
+export function stop() {
+  clearTimeout(timer);
+  events?.close();
+  events = null;
+}
+
+export async function refresh() {
+  if (running) return (running.again = true);
+  const mine = (running = { again: false });
+  const address = location.href;
+  let good = false;
+  try {
+    const response = await fetch(address, { headers: { Accept: "text/html" } });
+    if (response.redirected) return location.assign(response.url);
+    good = response.ok;
+    if (good && address === location.href) take(new DOMParser().parseFromString(await response.text(), "text/html"));
+  } catch {
+    good = false; // the server is away: it is told below, and tried again
+  } finally {
+    running = null;
+    document.getElementById("lost").hidden = good;
+  }
+  if (mine.again) return refresh();
+  return good;
+}
+
+export function take(fresh) {
+  for (const part of document.querySelectorAll("[data-live]")) {
+    const next = fresh.getElementById(part.id);
+    if (next) {
+      localize(next);
+      morph(part, next);
+    }
+  }
+  document.title = fresh.title;
+  document.dispatchEvent(new Event("live"));
+}
+
+function later() {
+  timer = setTimeout(async () => {
+    if (!document.hidden) await refresh();
+    later();
+  }, EVERY[document.getElementById("main").dataset.view]);
+}
+
+function listen(job) {
+  const source = (events = new EventSource(job.dataset.events));
+  let status = null;
+  const heard = async (message) => {
+    const event = JSON.parse(message.data);
+    const progress = event.detail?.progress;
+    if (progress) show(event.status, progress);
+    if (event.status !== status || !progress) {
+      status = event.status;
+      await refresh();
+    }
+    if (["done", "failed", "cancelled"].includes(event.status)) source.close();
+  };
+  source.addEventListener("message", heard);
+  source.addEventListener("open", () => (document.getElementById("lost").hidden = true));
+  source.addEventListener("error", () => {
+    if (events !== source) return;
+    if (source.readyState === EventSource.CLOSED) timer = setTimeout(() => events === source && again(), AGAIN);
+  });
+}
+
+async function again() {
+  if ((await refresh()) && !document.querySelector("#head .state:is(.done, .failed, .cancelled)")) start();
+  else if (document.getElementById("lost").hidden === false) timer = setTimeout(again, AGAIN);
+}
+
+function show(status, { done, total }) {
+  const stage = { decoding: "decode", transcribing: "transcribe", enriching: "enrich" }[status];
+  const bar = document.querySelector(`[data-progress="${stage}"]`);
+  if (!bar) return;
+  bar.hidden = false;
+  bar.max = total;
+  bar.value = done;
+}
+
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden && document.getElementById("main").dataset.view in EVERY) refresh();
+});
