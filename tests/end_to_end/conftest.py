@@ -2,9 +2,11 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -135,6 +137,9 @@ def dramatiq(valkey_url):
         process.kill()
         process.wait()
         process.stdout.close()
+        for pid in family:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         assert end(family, timeout=30)  # else it takes the next test's message
 
 

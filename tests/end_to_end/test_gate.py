@@ -105,15 +105,91 @@ def test_cpu_asks_nothing_of_a_gpu_and_its_results_are_not_degraded(worker, redi
     assert "degraded" not in job.transcript
 
 
+# Makes a Whisper that says it is on a GPU and is not, which is all that a machine without one can do.
+PRETENCE = """
+import importlib.abc, importlib.util, sys
+
+class Pretence(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    def find_spec(self, name, path, target=None):
+        if name != "ctranslate2":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        self.real, spec.loader = spec.loader, self
+        return spec
+
+    def create_module(self, spec):
+        return self.real.create_module(spec)
+
+    def exec_module(self, module):
+        self.real.exec_module(module)
+
+        class Whisper(module.models.Whisper):
+            def __init__(self, path, device="cpu", *, compute_type="default", **options):
+                self.wanted, self.arithmetic = device, compute_type
+                real = {"float16": "int8"}.get(compute_type, compute_type)
+                super().__init__(path, device="cpu", compute_type=real, **options)
+
+            @property
+            def device(self):
+                return self.wanted
+
+            @property
+            def compute_type(self):
+                return self.arithmetic
+
+        module.models.Whisper = Whisper
+
+sys.meta_path.insert(0, Pretence())
+"""
+
+
+def shown_gpu(folder, *flags):
+    """Return the variables of a machine that shows an A40, its cuBLAS compiled with these flags."""
+    libraries = {"cuda.so.1": ["-DDRIVER"], "cublasLt.so.12": ["-DIS_LT"], "cublas.so.12": ["-DIS_CUBLAS", *flags]}
+    for name, options in libraries.items():
+        path = folder / f"lib{name}"
+        source = CLONE / "tests" / "faults" / "library.c"
+        command = ["cc", "-shared", "-fPIC", source, *options, f"-Wl,-soname,{path.name}", "-o", path, "-ldl"]
+        subprocess.run(command, check=True)
+    return {"LD_LIBRARY_PATH": str(folder), "FAKE_DRIVER": "12080"}
+
+
 @pytest.fixture
 def deadly_gpu(tmp_path):
-    """The variables of a machine that shows an A40, and has a cuBLAS that ctranslate2 finds, opens and dies of."""
-    for name, option in (("cuda.so.1", "DRIVER"), ("cublasLt.so.12", "IS_LT"), ("cublas.so.12", "IS_CUBLAS")):
-        path = tmp_path / f"lib{name}"
-        options = [f"-D{option}", f"-Wl,-soname,{path.name}", "-o", path]
-        source = CLONE / "tests" / "faults" / "library.c"
-        subprocess.run(["cc", "-shared", "-fPIC", source, *options, "-ldl"], check=True)
-    return {"LD_LIBRARY_PATH": str(tmp_path), "FAKE_DRIVER": "12080"}
+    """A machine with a GPU and a cuBLAS that ctranslate2 finds, opens and dies of."""
+    return shown_gpu(tmp_path)
+
+
+@pytest.fixture
+def fit_gpu(tmp_path):
+    """A machine on which all goes well, down to the model, which runs on the CPU and does not say so."""
+    (tmp_path / "sitecustomize.py").write_text(PRETENCE)
+    return {**shown_gpu(tmp_path, "-DWHOLE"), "PYTHONPATH": str(tmp_path)}
+
+
+def test_cuda_on_a_fit_machine_says_what_it_found_proves_it_and_works_there(worker, redis_url, until, fit_gpu):
+    waiting_job()
+
+    seen = events(until(worker("cuda", LOG_LEVEL="debug", **fit_gpu), "ready for action"))
+    job = jobs.wait("j", 60, until="transcribed")
+
+    said = {event["event"]: event for event in seen}
+    assert "45000 of 46080 MiB free" in said["GPU found"]["evidence"]
+    verified = [event["finding"] for event in seen if event["event"] == "CUDA library verified"]
+    assert verified == ["libcublasLt.so.12 loads", "libcublas.so.12 loads"]
+    assert "does not use cuDNN" in said["cuDNN not used"]["finding"]
+    assert "a small model ran on the GPU" in said["Small model ran on the GPU"]["finding"]
+    names = [Path(file).name for file in said["CUDA libraries verified"]["files"]]
+    assert names == ["libcublasLt.so.12", "libcublas.so.12"]
+    assert said["Model loaded"]["device_name"] == "NVIDIA A40"
+    assert (said["Model loaded"]["device"], said["Model loaded"]["compute_type"]) == ("cuda", "float16")
+    assert said["Canary passed"]["seconds"] > 0
+    assert "Stage ready" in said
+    rungs = ("static reading", "driver", "capability", "loading", "micro canary")
+    assert all(any(f"Rung {place} of 6, {rung}" in name for name in said) for place, rung in enumerate(rungs, 1))
+    assert job.transcript["device"] == "cuda"
+    assert "degraded" not in job.transcript
 
 
 def test_cuda_with_a_gpu_whose_library_would_kill_the_worker_names_the_library_and_takes_no_message(
