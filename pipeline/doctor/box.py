@@ -7,7 +7,7 @@ import shlex
 import shutil
 import threading
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Optional, Tuple, cast
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, cast
 
 from config.environment import ROOT
 from pipeline.doctor import build, devices, elf, ladder, libraries, target
@@ -47,6 +47,13 @@ class Box:
     def driver(self) -> devices.Driver:
         """The driver's answers, with a context on each GPU."""
         return cast("devices.Driver", self.once("driver", lambda: devices.ask(context=True)))
+
+    @property
+    def gpus(self) -> Tuple[devices.Gpu, ...]:
+        """The visible GPUs that the workers are to use: those of `WHISPER_GPUS`."""
+        wish = self.value("WHISPER_GPUS", "all")
+        chosen = {int(part) for part in wish.split(",") if part.strip().isdecimal()}
+        return tuple(gpu for gpu in self.driver.gpus if wish == "all" or gpu.index in chosen)
 
     @property
     def folder(self) -> Optional[str]:
@@ -174,7 +181,7 @@ class Box:
             return self._known[name]
 
 
-def gpu_memory(driver: devices.Driver) -> Tuple[str, Optional[int]]:
+def gpu_memory(gpus: Sequence[devices.Gpu]) -> Tuple[str, Optional[int]]:
     """Return name and free bytes of the GPU with most free memory."""
-    free = [(gpu.memory_free or 0, gpu.name) for gpu in driver.gpus if gpu.memory_free is not None]
+    free = [(gpu.memory_free or 0, gpu.name) for gpu in gpus if gpu.memory_free is not None]
     return (max(free)[1], max(free)[0]) if free else ("", None)

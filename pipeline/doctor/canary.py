@@ -150,9 +150,9 @@ def micro(
     return _run(_MICRO, python, device, compute, "", timeout or COLD, variables)
 
 
-def configured(python: str, device: str, compute: str, path: str) -> Run:
+def configured(python: str, device: str, compute: str, path: str, variables: Optional[Dict[str, str]] = None) -> Run:
     """Run the model in a folder on a second of speech, to the end of the segment generator."""
-    return _run(_CONFIGURED, python, device, compute, path, COLD)
+    return _run(_CONFIGURED, python, device, compute, path, COLD, variables)
 
 
 def _run(

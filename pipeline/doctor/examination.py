@@ -60,7 +60,7 @@ def diagnose(
     box = Box(
         device=wish if wish in DEVICES else "auto",
         stage=stage,
-        target=target.ask(target.choose(interpreter)),
+        target=target.ask(target.choose(interpreter), packages=only is None or "packages" in only),
         variables=variables,
         canary=canary,
     )

@@ -142,6 +142,9 @@ CODES: Dict[str, Kind] = {
         "gpu", FAIL, "the driver works but shows no GPU", "드라이버는 동작하지만 GPU가 보이지 않습니다",
         "Give the container a GPU: docker run --gpus all; on RunPod choose a GPU pod",
         "컨테이너에 GPU를 할당하세요: docker run --gpus all; RunPod에서는 GPU 파드를 선택하세요"),
+    "gpu_not_there": _row(
+        "gpu", FAIL, "WHISPER_GPUS={wish} names a GPU that is not there: {count} are visible",
+        "WHISPER_GPUS={wish}에 없는 GPU가 있습니다. 보이는 GPU는 {count}개입니다", "export WHISPER_GPUS=all"),
     "gpu_hidden": _row(
         "gpu", FAIL, "CUDA_VISIBLE_DEVICES={value} hides every GPU", "CUDA_VISIBLE_DEVICES={value} 때문에 GPU가 숨겨졌습니다",
         "unset CUDA_VISIBLE_DEVICES"),

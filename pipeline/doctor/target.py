@@ -20,8 +20,10 @@ STAGES = ("decode", "transcribe", "enrich", "backend")
 # from the names in its arguments.
 _CHILD = """
 import json, os, platform, sys, sysconfig
-from importlib import metadata
 seen, left = {}, list(sys.argv[1:])
+if left:
+    import re
+    from importlib import metadata
 while left:
     name = left.pop()
     if name in seen:
@@ -33,7 +35,6 @@ while left:
         continue
     wanted = [line for line in found.requires or [] if "extra ==" not in line and "extra==" not in line]
     seen[name] = [found.version, wanted]
-    import re
     left += [re.sub(r"[-_.]+", "-", re.match(r"[A-Za-z0-9._-]+", line).group()).lower() for line in wanted]
 print(json.dumps({"version": platform.python_version(), "prefix": sys.prefix, "base": sys.base_prefix,
                   "managed": os.path.exists(os.path.join(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED")),
@@ -117,11 +118,11 @@ def choose(wanted: Optional[str] = None) -> str:
     return sys.executable or "python3"
 
 
-def ask(python: str) -> Target:
-    """Ask a Python what it is and which packages it has."""
+def ask(python: str, *, packages: bool = True) -> Target:
+    """Ask a Python what it is and, if wanted, which of the stages' packages it has."""
     names: List[str] = []
     with suppress(OSError):  # without pyproject.toml the clone is not whole, and check 6 will say so
-        names = sorted({requirement.name for stage in STAGES for requirement in requirements(stage)})
+        names = sorted({each.name for stage in STAGES for each in requirements(stage)}) if packages else []
     try:
         outcome = child.python(_CHILD, *names, timeout=TIMEOUT, interpreter=python)
     except OSError as error:

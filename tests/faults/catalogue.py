@@ -186,6 +186,16 @@ def a_gpu_hidden_by_an_empty_variable(folder, _):
     return with_settings(gpu(folder), CUDA_VISIBLE_DEVICES="")
 
 
+@healthy
+def a_bad_card_that_was_left_out(folder, _):
+    return with_settings(gpu(folder), FAKE_GPUS="2", FAKE_CONTEXT0="46", WHISPER_GPUS="1")
+
+
+@fault("gpu_not_there", "2 are visible", "WHISPER_GPUS=all")
+def a_third_card_of_two(folder, _):
+    return with_settings(gpu(folder), FAKE_GPUS="2", WHISPER_GPUS="0,2")
+
+
 @fault("gpu_none", "CUDA 12.8", "--gpus all")
 def a_driver_without_a_device(folder, _):
     return with_settings(gpu(folder), FAKE_GPUS="0")

@@ -44,7 +44,7 @@ def examine(box: Box) -> List[Finding]:
     witness = _judge(seen, driver)
     if trouble:
         return [trouble, *[found for found in witness if found.status == FAIL]]
-    cards: Dict[int, List[Finding]] = {gpu.index: _card(box, driver, gpu, seen.others) for gpu in driver.gpus}
+    cards: Dict[int, List[Finding]] = {gpu.index: _card(box, driver, gpu, seen.others) for gpu in box.gpus}
     fit = [index for index, found in cards.items() if all(each.status != FAIL for each in found)]
     findings = [each for found in cards.values() for each in found]
     if fit and len(fit) < len(cards):
@@ -56,9 +56,13 @@ def examine(box: Box) -> List[Finding]:
             for index, found in cards.items()
             for each in found
         ]
+    wish = box.value("WHISPER_GPUS", "all")
+    if wish != "all" and len(cards) < len(wish.split(",")):
+        values = {"wish": wish, "count": len(driver.gpus)}
+        findings.append(finding("gpu_not_there", driver.library, **values))
     findings += witness
     if fit and loading.works(box):
-        findings.append(_canary(box, next(gpu for gpu in driver.gpus if gpu.index == fit[0])))
+        findings.append(_canary(box, next(gpu for gpu in box.gpus if gpu.index == fit[0])))
     return findings
 
 

@@ -225,7 +225,7 @@ def _reach(box: Box) -> Tuple[str, str]:
 def _device(box: Box, name: str, size: int) -> List[Finding]:
     """Judge arithmetic and memory of the device that the model would run on."""
     wish = box.value("WHISPER_COMPUTE_TYPE", "auto")
-    gpus: Sequence = box.driver.gpus if box.device != "cpu" else ()  # type: ignore[type-arg]
+    gpus: Sequence = box.gpus if box.device != "cpu" else ()  # type: ignore[type-arg]
     if not gpus:
         if box.device != "cuda" and wish in NOT_ON_CPU:
             return [finding("model_compute_type", wish, device="The CPU", compute=wish, instead="int8")]
@@ -242,7 +242,7 @@ def _device(box: Box, name: str, size: int) -> List[Finding]:
             values = {"device": f"{gpu.name} with ctranslate2 {box.build.version}", "compute": compute}
             findings.append(finding("model_compute_type", "cuBLAS refuses it", **values, instead="float16"))
             break
-    card, free = gpu_memory(box.driver)
+    card, free = gpu_memory(gpus)
     factor = 0.5 if compute.startswith("int8") else 2.0 if compute == "float32" else 1.0
     wanted = int(size / 10**6 * factor) + OVERHEAD
     if size and free is not None and free // 10**6 < wanted:
@@ -257,7 +257,7 @@ def _version(box: Box) -> Tuple[int, ...]:
 
 def _run(box: Box, folder: str) -> List[Finding]:
     """Run the model in each arithmetic worth offering."""
-    gpus = box.driver.gpus if box.device != "cpu" else ()
+    gpus = box.gpus if box.device != "cpu" else ()
     wish = box.value("WHISPER_COMPUTE_TYPE", "auto")
     offered: Tuple[str, ...] = ("float16", "int8_float16") if gpus else ("int8", "float32")
     if gpus:
@@ -265,7 +265,8 @@ def _run(box: Box, folder: str) -> List[Finding]:
         offered = tuple(each for each in offered if least >= CAPABILITY[each]) or ("float32",)
     findings = []
     for compute in dict.fromkeys(offered if wish == "auto" else (wish, *offered)):
-        run = canary.configured(box.target.python, "cuda" if gpus else "cpu", compute, folder)
+        one = {"CUDA_VISIBLE_DEVICES": gpus[0].uuid} if gpus and gpus[0].index else {}
+        run = canary.configured(box.target.python, "cuda" if gpus else "cpu", compute, folder, one)
         ladder.tell("configured model", "%s, %s after %.1f s", compute, run.outcome.ending, run.outcome.seconds)
         if not run.ok or run.device != ("cuda" if gpus else "cpu"):
             reason = run.outcome.last if run.outcome.code not in (None, 0) else run.outcome.ending
