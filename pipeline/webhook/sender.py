@@ -88,6 +88,8 @@ def _request(
             "POST", where.request_uri, body=body, headers=sent, redirect=False, retries=False, preload_content=False
         )
         with contextlib.closing(response):
+            if watch.left <= 0:  # what ended the head may have been the watch
+                raise ReadTimeoutError(pool, where.request_uri, "")
             return response.status, pools.retry_after(response.headers)
     finally:
         pool.close()

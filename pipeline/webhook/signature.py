@@ -6,7 +6,6 @@ https://www.standardwebhooks.com: HMAC-SHA256 over `id.timestamp.body`, one sign
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import secrets as randomness
@@ -28,7 +27,7 @@ def secrets(text: str) -> list[bytes]:
     for word in text.replace(",", " ").split():
         try:
             secret = base64.b64decode(word.removeprefix(PREFIX), validate=True)
-        except binascii.Error:
+        except ValueError:  # binascii.Error is one
             secret = b""
         if not word.startswith(PREFIX) or not SHORTEST <= len(secret) <= LONGEST:
             raise SettingsError(
