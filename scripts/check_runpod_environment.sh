@@ -9,7 +9,7 @@ for argument in "$@"; do
     case "$argument" in --device | --device=*) device= ;; esac
 done
 
-for python in "${VIRTUAL_ENV:-/none}/bin/python" .venv/bin/python python3 python; do
+for python in .venv/bin/python "${VIRTUAL_ENV:-/none}/bin/python" python3 python; do
     if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null; then
         exec "$python" -m pipeline doctor $device "$@"
     fi

@@ -105,14 +105,14 @@ def numbers(version: str) -> Tuple[int, ...]:
 
 
 def choose(wanted: Optional[str] = None) -> str:
-    """Return the workers' Python: the one that was named, else the virtual environment's, the clone's, or ours."""
+    """Return the workers' Python: the one named, else ours in a virtual environment, the clone's, the active one's."""
     if wanted:
         return shutil.which(wanted) or wanted
     if sys.prefix != sys.base_prefix:
         return sys.executable
     clone = os.path.join(str(ROOT), ".venv", "bin", "python")
     active = os.path.join(os.environ.get("VIRTUAL_ENV", ""), "bin", "python")
-    for python in (active if os.environ.get("VIRTUAL_ENV") else "", clone):
+    for python in (clone, active if os.environ.get("VIRTUAL_ENV") else ""):
         if python and os.path.exists(python):
             return python
     return sys.executable or "python3"

@@ -6,12 +6,21 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 from catalogue import MODEL, packages_path
 from world import CLONE, World
 
 from pipeline.doctor import target
+
+# Debian's apt-get as root, as far as the script knows: it has FFmpeg and no package of NVIDIA's.
+APT = """#!/bin/sh
+case "$*" in
+    *libcublas*) echo "E: Unable to locate package libcublas-12-8" >&2; exit 100 ;;
+    *install*ffmpeg*) ln -s /usr/bin/ffmpeg /usr/bin/ffprobe "$(dirname "$0")" ;;
+esac
+"""
 
 
 class SetUp:
@@ -34,14 +43,23 @@ class SetUp:
         }
         (self.clone / "requirements-cuda.txt").write_text(made.pop("nvidia-cublas-cu12"))
         (self.clone / "requirements.txt").write_text("".join(made.values()))
+        programs = folder / "bin"  # all but FFmpeg
+        programs.mkdir()
+        for path in [*Path("/usr/bin").iterdir(), *Path("/bin").iterdir()]:
+            if path.name not in ("ffmpeg", "ffprobe", "apt-get", "id") and not (programs / path.name).is_symlink():
+                (programs / path.name).symlink_to(path)
+        for name, text in (("apt-get", APT), ("id", "#!/bin/sh\necho 0\n")):
+            (programs / name).write_text(text)
+            (programs / name).chmod(0o755)
         numpy = folder / "numpy"  # the small model's, the one thing that is real
         numpy.mkdir()
         for path in packages_path().glob("numpy*"):
             (numpy / path.name).symlink_to(path)
         self.variables = {
-            "PATH": os.environ["PATH"],
+            "PATH": str(programs),
             "PYTHON": getattr(sys, "_base_executable", sys.executable),
             "PYTHONPATH": str(numpy),
+            "VIRTUAL_ENV": sys.prefix,  # another one is active, as in images that bring their own
             "PIP_NO_INDEX": "1",
             "PIP_CONFIG_FILE": os.devnull,
             "LD_LIBRARY_PATH": str(world.lib),
@@ -63,9 +81,9 @@ class SetUp:
             archive.writestr(f"{about}/RECORD", "")
         return f"{name}=={version} --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
 
-    def begin(self, *, index=True):
+    def begin(self, *options, index=True):
         return subprocess.Popen(
-            ["sh", self.clone / "scripts" / "setup_runpod_complete.sh", "--yes"],
+            ["sh", self.clone / "scripts" / "setup_runpod_complete.sh", "--yes", *options],
             env=self.variables | ({"PIP_FIND_LINKS": str(self.wheels)} if index else {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -83,7 +101,14 @@ def test_the_set_up_goes_on_after_a_failure_installs_once_and_ends_fit(set_up):
     first = set_up.begin(index=False)
     said, _ = first.communicate(timeout=100)
     assert first.returncode == 1
-    assert "Step 2 failed. Mend what it says above and run this script again" in said
+    assert "[1] FFmpeg, by apt" in said
+    assert "Step 3 failed. Mend what it says above and run this script again" in said
+    by_apt = set_up.begin("--apt")
+    said, _ = by_apt.communicate(timeout=100)
+    assert by_apt.returncode == 1
+    assert "cuBLAS 12.8.4.1, by apt" in said
+    assert "Unable to locate package" in said
+    assert "run this script without --apt" in said
 
     both = [set_up.begin() for _ in range(2)]
     outs = [process.communicate(timeout=100)[0] for process in both]
@@ -91,6 +116,6 @@ def test_the_set_up_goes_on_after_a_failure_installs_once_and_ends_fit(set_up):
     assert [process.returncode for process in both] == [0, 0], outs
     assert sorted("cuBLAS 12.8.4.1, by pip" in out for out in outs) == [False, True]
     assert sorted("Nothing is missing" in out for out in outs) == [False, True]
-    assert not any("A virtual environment" in out for out in outs)
+    assert not any("A virtual environment" in out or "FFmpeg, by apt" in out for out in outs)
     assert all("a small model ran on the GPU" in out for out in outs)
     assert list(set_up.clone.glob(".venv/lib/python3*/site-packages/nvidia/cublas/lib/libcublas.so.12"))
