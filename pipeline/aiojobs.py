@@ -68,10 +68,11 @@ async def _events(client: aioredis.Redis, job_id: str) -> AsyncIterator[Event]:
     last = b"0-0"
     while True:
         entries = cast("Any", await client.xread({jobs.events_key(job_id): last}, block=BLOCK))
-        for last, fields in entries[0][1] if entries else ():  # noqa: B007 - read on from the last one seen
+        for last, fields in entries[0][1] if entries else ():
             event = Event(**json.loads(fields[b"event"]))
             yield event
-            if event.status in ENDED and not event.detail:
-                return
+            ended = event.status in ENDED and not event.detail
+            if ended and not await client.xread({jobs.events_key(job_id): last}, count=1):
+                return  # and it was not tried again since
         if not entries and (await _get(client, job_id)).ended:
             return

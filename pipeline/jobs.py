@@ -148,11 +148,11 @@ def events(job_id: str, timeout: float | None = None) -> Iterator[Event]:
     while True:
         block = min(BLOCK, max(1.0, (deadline - time.monotonic()) * 1000))
         entries = cast("Any", client.xread({events_key(job_id): last}, block=int(block)))
-        for last, fields in entries[0][1] if entries else ():  # noqa: B007 - read on from the last one seen
+        for last, fields in entries[0][1] if entries else ():
             event = Event(**json.loads(fields[b"event"]))
             yield event
-            if event.status in ENDED and not event.detail:
-                return
+            if event.status in ENDED and not event.detail and not client.xread({events_key(job_id): last}, count=1):
+                return  # and it was not tried again since
         if not entries:
             job = get(job_id)
             if job.ended:

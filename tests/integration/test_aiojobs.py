@@ -45,6 +45,19 @@ def test_events_and_cancel():
     assert job.status == "cancelled"
 
 
+def test_a_job_that_was_tried_again_is_awaited_to_its_last_end():
+    jobs.create("j", "voice.ogg", Options())
+    jobs.fail("j", "decode", JobError("internal", "x"))
+    jobs.restart("j", "decode")
+
+    async def backend():
+        waiting = asyncio.create_task(aiojobs.wait("j", timeout=10))
+        await asyncio.to_thread(jobs.finish, "j", "transcribe", {"transcript": {"text": "Hello."}}, last=True)
+        return await waiting
+
+    assert asyncio.run(backend()).status == "done"
+
+
 def test_waiting_gives_up_after_its_time():
     jobs.create("j", "voice.ogg", Options())
 

@@ -168,6 +168,15 @@ def test_a_failed_job_can_be_started_again_at_its_stage():
     assert record.transcript == TRANSCRIPT
 
 
+def test_events_of_a_job_that_was_tried_again_go_on_after_its_first_end():
+    job_id = job(enrich=False)
+    jobs.fail(job_id, "decode", JobError("internal", "x"))
+    jobs.restart(job_id, "decode")
+    jobs.finish(job_id, "transcribe", {"transcript": TRANSCRIPT}, last=True)
+
+    assert [event.status for event in jobs.events(job_id)] == ["queued", "failed", "queued", "done"]
+
+
 def lately_ended():
     return [name.decode() for name in connection.client().zrevrange(jobs.ENDED_KEY, 0, -1)]
 
