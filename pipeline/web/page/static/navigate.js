@@ -3,6 +3,8 @@
 import * as live from "./live.js";
 import { mount } from "./mount.js";
 
+let shown = location.href;
+
 export async function go(url) {
   try {
     show(await fetch(url, { headers: { Accept: "text/html" } }));
@@ -22,6 +24,11 @@ export function swap(html, url, back = false) {
   const main = fresh.getElementById("main");
   if (!main) return location.assign(url);
   live.stop();
+  if (url === shown) { // such as a job that was tried again: the recording plays on
+    live.take(fresh);
+    return live.start();
+  }
+  shown = url;
   if (!back) history.pushState(null, "", url);
   document.getElementById("main").replaceWith(document.importNode(main, true));
   document.title = fresh.title;

@@ -1,0 +1,476 @@
+"""The live page in a real browser, before real workers: what people see, hear and do there."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import gemini_server
+import pytest
+from browser import PATIENCE, chromium, faults, served, until
+from playwright.sync_api import expect
+from processes import children
+
+from actors import decode
+from config.environment import STATE
+from pipeline import connection, handoff, jobs, render
+from pipeline.commands.embedded import valkey
+from pipeline.commands.supervisor import Supervisor, procfile
+from pipeline.errors import JobError
+from pipeline.options import Options
+
+SAMPLE = STATE.parent / "samples" / "voice-message.ogg"
+PHONE = {"width": 360, "height": 740}
+DESK = {"width": 1180, "height": 800}
+KEY = "a key of the tests"
+HOSTILE = "<script>pwned=1</script><img src=x onerror=pwned=1>"
+SUMMARY = {
+    "title": "Meeting moves to Friday",
+    "summary": "The design team's meeting moves to Friday; the slides are wanted before noon.",
+    "language": "en",
+    "topics": ["meeting", "slides"],
+    "action_items": [{"task": "Send the slides", "owner": None, "due": "Friday noon"}],
+    "sentiment": "neutral",
+    "urgency": "normal",
+    "people": [],
+    "places": [],
+    "cleaned_text": "Good morning.",
+    "custom": [],
+}
+
+expect.set_options(timeout=PATIENCE)
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("media")
+    spoken = folder / "spoken.wav"
+    subprocess.run(["ffmpeg", "-v", "error", "-i", SAMPLE, "-ac", "1", "-ar", "48000", spoken], check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def gemini():
+    with gemini_server.GeminiServer(decide=lambda _: gemini_server.answer(SUMMARY)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory, media, gemini):
+    """The three stages with their Redis, ready."""
+    ready = []
+    with valkey(tmp_path_factory.mktemp("page-redis"), durable=False) as url:
+        variables = {
+            "REDIS_URL": url,
+            "MEDIA_ROOT": str(media),
+            "WHISPER_MODEL": "bundled:tiny.en",
+            "WHISPER_DEVICE": "cpu",
+            "WHISPER_CPU_REPLICAS": "1",
+            "LOG_FORMAT": "json",
+            "GEMINI_API_KEY": gemini_server.KEY,
+            "GEMINI_ENDPOINT": gemini.url,
+        }
+        stages = {name: command for name, command in procfile().items() if name in jobs.STAGES}
+        supervisor = Supervisor(stages, dict(os.environ) | variables, lambda name, line: ready.append((name, line)), 10)
+        supervisor.url = url
+        supervisor.start()
+        yield supervisor
+        supervisor.stop()
+
+
+@pytest.fixture(scope="module")
+def browser(media):
+    with chromium(media / "spoken.wav") as running:
+        yield running
+
+
+@pytest.fixture
+def backend(workers, monkeypatch):
+    """This process as one that talks to the workers' Redis."""
+    monkeypatch.setenv("REDIS_URL", workers.url)
+    monkeypatch.setattr(connection, "_clients", {})
+    yield workers
+    for client in connection._clients.values():
+        client.close()
+
+
+@pytest.fixture
+def door(backend):
+    """The address of the application, open as on a developer's own machine."""
+    with served(application()) as url:
+        yield url
+
+
+@pytest.fixture
+def visit(browser, door):
+    """Open a view in a fresh profile. Nothing may go wrong in the browser meanwhile: no error, nothing refused."""
+    contexts, complaints = [], []
+
+    def visit(path="/page", **options):
+        context = browser.new_context(**{"viewport": DESK, "locale": "en-US", "base_url": door} | options)
+        context.set_default_timeout(PATIENCE)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda line: line.type == "error" and complaints.append(line.text))
+        page.goto(path)
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def state(page):
+    return page.locator("#head .state")
+
+
+def job_of(page):
+    page.wait_for_url("**/page/jobs/*")
+    return page.url.rpartition("/")[2]
+
+
+def made(job_id, transcript, enrichment=None, **options):
+    """A job that is done, as the stages would have left it."""
+    jobs.create(job_id, "upload:gone", Options(**options))
+    jobs.finish(job_id, "decode", {"audio": {"duration": 9.4, "codec": "opus", "warnings": []}})
+    jobs.finish(job_id, "transcribe", {"transcript": transcript}, last=enrichment is None)
+    if enrichment is not None:
+        jobs.finish(job_id, "enrich", {"enrichment": enrichment})
+    return job_id
+
+
+def test_a_dropped_message_is_watched_on_its_way_followed_word_by_word_and_taken_home(visit, workers):
+    page = visit()
+    decoder = workers.pids()["decode"]
+    held = [decoder, *children(decoder)]
+    for pid in held:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        page.set_input_files("#file", SAMPLE)
+        job_id = job_of(page)
+        expect(state(page)).to_have_text("Queued")
+        expect(page.locator(".steps .decode")).to_contain_text("waiting")
+        page.evaluate("window.same = true")  # is gone where the page is loaded again
+    finally:
+        for pid in held:
+            os.kill(pid, signal.SIGCONT)
+
+    expect(state(page)).to_have_text("Done")
+    expect(page.locator("h1")).to_have_text(SUMMARY["title"])
+    expect(page.locator("#transcript")).to_contain_text("design team")
+    expect(page.locator("#summary")).to_contain_text("Send the slides · by Friday noon")
+    expect(page.locator("#seconds rect")).to_have_count(6)
+    assert page.evaluate("window.same")
+
+    transcript = jobs.get(job_id).transcript
+    starts = [word["start"] for segment in transcript["segments"] for word in segment["words"]]
+    assert len(starts) > 10
+    now = page.locator("#transcript .now")
+    for start in (starts[9], starts[2], starts[-1]):
+        page.evaluate("at => { document.getElementById('audio').currentTime = at + 0.01 }", start)
+        expect(now).to_have_attribute("data-start", re.compile(rf"^{start:g}(\.0)?$"))
+
+    page.evaluate("""
+        window.heard = [];
+        new MutationObserver(() => {
+            const word = document.querySelector('#transcript .now');
+            if (word) heard.push([Number(word.dataset.start), document.getElementById('audio').currentTime]);
+        }).observe(document.getElementById('transcript'), {subtree: true, attributeFilter: ['class']});
+    """)
+    page.locator("#transcript [data-start]").nth(1).click()  # it plays from there
+    until(page, "new Set(heard.map(([start]) => start)).size >= 4")
+    heard = page.evaluate("heard")
+    assert all(start <= at for start, at in heard)
+    assert [start for start, _ in heard] == sorted(start for start, _ in heard)
+
+    for form in ("txt", "srt", "vtt"):
+        with page.expect_download() as download:
+            page.get_by_role("link", name=f"Download {form.upper()}").click()
+        assert download.value.suggested_filename == f"voice-message.{form}"
+        assert Path(download.value.path()).read_text() == render.render(transcript, form)
+
+
+def test_a_spoken_message_becomes_text_and_plays_in_the_tab_that_recorded_it(visit):
+    page = visit(permissions=["microphone"])
+
+    page.get_by_role("button", name="Record").click()
+    expect(page.locator("#recorded")).to_have_text(re.compile("0:0[3-9]"))
+    page.get_by_role("button", name="Stop and send").click()
+
+    job_id = job_of(page)
+    expect(state(page)).to_have_text("Done")
+    expect(page.locator("#transcript .words").first).to_contain_text(re.compile("[a-z]{4}"))
+    assert page.locator("#audio").get_attribute("src").startswith("blob:")
+    until(page, "document.getElementById('audio').readyState >= 2")
+    assert jobs.get(job_id).audio["codec"] == "opus"
+
+
+def test_a_recording_of_another_tab_is_played_from_the_store_while_that_has_it_and_its_end_is_told(visit):
+    source = handoff.upload(SAMPLE.read_bytes())
+    job = jobs.wait(decode.send(source, language="en", word_timestamps=True, enrich=False).message_id, timeout=60)
+
+    page = visit(f"/page/jobs/{job.id}")
+    page.evaluate("document.getElementById('audio').currentTime = 5")
+    until(page, "document.querySelector('#transcript .now')")
+    assert 9 < page.evaluate("document.getElementById('audio').duration") < 10
+
+    connection.client().delete(f"{connection.NAMESPACE}:upload:{source.removeprefix(handoff.UPLOAD)}")
+    page.reload()
+    expect(page.locator("#player")).to_contain_text("not in the store any more")
+    assert not page.locator("#audio").count()
+
+
+def test_a_dead_letter_says_what_to_do_and_after_that_is_tried_again_until_it_is_done(visit, media):
+    job_id = jobs.wait(decode.send("late.ogg", language="en").message_id, timeout=60).id
+    page = visit()
+    page.get_by_role("link", name="Dead letters").click()
+    letter = page.locator("li", has=page.locator(f'a[href="/page/jobs/{job_id}"]'))
+    expect(letter).to_contain_text("source_not_found")
+    expect(letter).to_contain_text("see the same MEDIA_ROOT")
+
+    shutil.copy(SAMPLE, media / "late.ogg")
+    letter.get_by_role("button", name="Try again").click()
+
+    assert job_of(page) == job_id
+    expect(state(page)).to_have_text("Done")
+    page.go_back()
+    expect(page.locator("h1")).to_have_text("Dead letters")
+    expect(letter).to_have_count(0)
+
+
+def test_the_overview_is_live(visit):
+    page = visit()
+    expect(page.locator(".stage .workers summary")).to_have_count(3)
+    page.evaluate("window.same = true")
+    page.locator(".transcribe .workers summary").click()
+
+    job_id = decode.send(
+        handoff.upload(SAMPLE.read_bytes()), language="en", metadata={"filename": "live.ogg"}
+    ).message_id
+
+    row = page.locator(f"#row-{job_id}")
+    expect(row).to_contain_text("Done")
+    expect(row).to_contain_text(SUMMARY["title"])
+    assert int(page.locator(".stage.transcribe .rate strong").inner_text()) >= 1
+    assert page.evaluate("window.same")
+    assert page.locator(".transcribe .workers").get_attribute("open") is not None
+
+
+def test_a_job_can_be_cancelled_and_deleted_and_leaves_nothing(visit):
+    job_id = "waits-for-nobody"
+    jobs.create(job_id, "voice.ogg", Options())
+    page = visit(f"/page/jobs/{job_id}")
+    page.get_by_role("button", name="Cancel").click()
+    expect(state(page)).to_have_text("Cancelled")
+
+    page.locator("#danger summary").click()
+    page.get_by_role("button", name="Delete for good").click()
+
+    page.wait_for_url("**/page")
+    expect(page.locator(f"#row-{job_id}")).to_have_count(0)
+    with pytest.raises(jobs.UnknownJob):
+        jobs.get(job_id)
+
+
+def test_what_an_attacker_sends_is_shown_as_text_and_never_run(visit):
+    word = {"start": 0.1, "end": 0.9, "word": f" {HOSTILE}", "probability": 0.9}
+    transcript = {
+        "text": HOSTILE,
+        "language": '"><script>pwned=1</script>',
+        "no_speech": False,
+        "segments": [{"start": 0, "end": 1, "text": HOSTILE, "words": [word]}, {"start": 1, "end": 2, "text": HOSTILE}],
+    }
+    enrichment = {"title": HOSTILE, "summary": HOSTILE, "topics": [HOSTILE, {HOSTILE: [HOSTILE]}], HOSTILE: HOSTILE}
+    enrichment |= {"action_items": [HOSTILE, {"task": HOSTILE, "owner": HOSTILE}], "urgency": HOSTILE, "model": HOSTILE}
+    metadata = {"filename": f"{HOSTILE}.ogg", HOSTILE: [{HOSTILE: HOSTILE}], "items": 7, "</script>": "]]>"}
+    job_id = made("hostile", transcript, enrichment, metadata=metadata)
+    jobs.create("hostile-failed", f"https://x.example/{HOSTILE}", Options(metadata=metadata))
+    jobs.fail("hostile-failed", "decode", JobError("undecodable", HOSTILE))
+
+    for path, least in ((f"/page/jobs/{job_id}", 12), ("/page/jobs/hostile-failed", 3), ("/page", 3)):
+        page = visit(path)
+        expect(page.locator("body")).to_contain_text(HOSTILE)
+        assert page.locator("body").inner_text().count("<script>pwned=1</script>") >= least
+        assert page.locator("main script, main img, main [onerror]").count() == 0
+        assert page.evaluate("typeof pwned") == "undefined"
+    links = page.evaluate("[...document.querySelectorAll('main a')].map(link => new URL(link.href).origin)")
+    assert set(links) == {page.evaluate("location.origin")}
+
+
+def test_a_hostile_file_name_goes_from_the_upload_to_the_dead_letters_as_text(visit, tmp_path):
+    letter = tmp_path / "<img src=x onerror=pwned=1>.ogg"
+    letter.write_text("This is a letter and not a recording. " * 50)
+    page = visit()
+    page.set_input_files("#file", letter)
+
+    job_id = job_of(page)
+    expect(state(page)).to_have_text("Failed")
+    expect(page.locator("h1")).to_have_text(letter.name)
+    expect(page.locator(".trouble")).to_contain_text("undecodable")
+    page.get_by_role("link", name="Dead letters").click()
+    expect(page.locator(f'a[href="/page/jobs/{job_id}"]')).to_be_visible()
+    assert page.evaluate("typeof pwned") == "undefined"
+
+
+def test_scripts_that_get_onto_a_page_all_the_same_are_refused_by_the_policy(browser, door):
+    page = browser.new_context(base_url=door).new_page()
+    refused = []
+    page.on("console", lambda line: refused.append(line.text))
+    page.goto("/page")
+
+    page.evaluate("""
+        window.violated = [];
+        document.addEventListener('securitypolicyviolation', event => violated.push(event.violatedDirective));
+        document.body.insertAdjacentHTML('beforeend', '<img src=x onerror="window.pwned=1"><p style="color:red">');
+        document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.pwned=1'}));
+        document.body.append(Object.assign(document.createElement('script'), {src: 'https://cdn.example/x.js'}));
+    """)
+    until(page, "new Set(violated).size >= 3")
+
+    assert page.evaluate("typeof pwned") == "undefined"
+    page.context.close()
+
+
+def test_a_form_on_another_site_can_do_nothing_here(browser, door):
+    job_id = "kept"
+    jobs.create(job_id, "voice.ogg", Options())
+    page = browser.new_context().new_page()
+    form = f'<form method="post" action="{door}/page/jobs/{job_id}/delete"><button>win a prize</button></form>'
+    page.route("http://prizes.test/", lambda route: route.fulfill(body=form, content_type="text/html"))
+    page.goto("http://prizes.test/")
+
+    with page.expect_response("**/delete") as answer:
+        page.get_by_role("button").click()
+
+    assert answer.value.status == 403
+    assert jobs.get(job_id).status == "queued"
+    page.context.close()
+
+
+def test_everything_can_be_sent_and_read_without_scripts(browser, door):
+    page = browser.new_context(base_url=door, java_script_enabled=False, locale="en-US").new_page()
+    page.goto("/page")
+    page.set_input_files("#file", SAMPLE)
+    page.get_by_role("button", name="Send", exact=True).click()
+
+    job = jobs.wait(job_of(page), timeout=60)
+
+    page.reload()
+    expect(state(page)).to_have_text("Done")
+    expect(page.locator("#transcript")).to_contain_text("design team")
+    expect(page.locator("#audio")).to_have_attribute("src", f"/jobs/{job.id}/audio")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d .* UTC", page.locator("#head time").inner_text())
+    page.locator("button[name=theme]").click()
+    assert page.locator("html").get_attribute("data-theme") == "dark"
+    page.context.close()
+
+
+def test_the_page_can_be_used_by_keyboard_alone(visit):
+    job_id = made("keyboard", jobs_transcript())
+    page = visit()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    focused = []
+    for _ in range(60):
+        name = page.evaluate("document.activeElement.id || document.activeElement.getAttribute('href')")
+        focused.append(name)
+        if name == f"/page/jobs/{job_id}":
+            break
+        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none" or name == "file"
+        page.keyboard.press("Tab")
+    assert {"file", "record", "spoken"} < set(focused)
+    page.keyboard.press("Enter")
+    expect(page.locator("h1")).to_have_text("keyboard")
+    assert page.evaluate("document.activeElement.id") == "main"
+
+
+def jobs_transcript():
+    words = [
+        {"start": number, "end": number + 0.5, "word": f" word{number}", "probability": 0.4} for number in range(9)
+    ]
+    segment = {"start": 0, "end": 9, "text": "words", "words": words}
+    return {"text": "words", "language": "en", "no_speech": False, "segments": [segment], "model": "m", "device": "cpu"}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_view_is_accessible_and_fits_on_a_phone(visit, scheme):
+    done = jobs.wait(
+        decode.send(
+            handoff.upload(SAMPLE.read_bytes()), word_timestamps=True, metadata={"filename": "a" * 190}
+        ).message_id,
+        timeout=60,
+    )
+    made(
+        "long", jobs_transcript() | {"text": "x" * 400}, {"title": "y" * 150, "model": "z" * 90}, metadata={"k" * 99: 1}
+    )
+    jobs.wait(decode.send("missing-" + "m" * 120).message_id, timeout=60)
+    jobs.create("new", "voice.ogg", Options())
+
+    page = visit(color_scheme=scheme)
+    for path in ("/page", f"/page/jobs/{done.id}", "/page/jobs/long", "/page/jobs/new", "/page/dead", "/page/sign-in"):
+        for size in (DESK, PHONE):
+            page.set_viewport_size(size)
+            page.goto(path)
+            page.wait_for_selector("html.scripted")
+            assert faults(page) == [], f"{path} at {size} in {scheme}"
+            assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], f"{path} at {size}"
+
+
+def test_colours_change_at_once_and_stay_chosen(visit):
+    page = visit(color_scheme="light")
+    ground = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(ground)
+
+    with page.expect_response("**/page/preferences"):
+        page.get_by_role("button", name="Colours").click()
+
+    assert page.evaluate(ground) != light
+    page.reload()
+    assert page.locator("html").get_attribute("data-theme") == "dark"
+
+
+def test_a_korean_browser_gets_a_korean_page_and_the_reader_may_switch(visit):
+    page = visit(locale="ko-KR")
+    expect(page.locator("html")).to_have_attribute("lang", "ko")
+    expect(page.locator(".stage.transcribe h2")).to_have_text("받아쓰기")
+    expect(page.locator("#spoken option[value=ko]")).to_have_text("한국어")
+    assert faults(page) == []
+
+    page.get_by_role("link", name="실패한 메시지").click()
+    expect(page.locator("h1")).to_have_text("실패한 메시지")
+    page.get_by_role("button", name="English").click()
+
+    expect(page.locator("h1")).to_have_text("Dead letters")
+    expect(page.locator("html")).to_have_attribute("lang", "en")
+
+
+def application():
+    """The page with the few addresses beside it that it reads from."""
+    import json
+    from dataclasses import asdict
+
+    from fastapi import FastAPI
+    from fastapi.responses import PlainTextResponse, StreamingResponse
+
+    from pipeline.web.page import router
+
+    app = FastAPI()
+    app.state.open = True
+
+    @app.get("/jobs/{job_id}")
+    def text(job_id: str, format: str):  # noqa: A002
+        return PlainTextResponse(render.render(jobs.get(job_id).transcript, format))
+
+    @app.get("/jobs/{job_id}/events")
+    def events(job_id: str):
+        lines = (f"data: {json.dumps(asdict(event))}\n\n" for event in jobs.events(job_id, timeout=30))
+        return StreamingResponse(lines, media_type="text/event-stream")
+
+    app.include_router(router)
+    return app
