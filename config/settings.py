@@ -189,6 +189,24 @@ class Settings(BaseSettings):
         7 * 86400, description="How long a delivery is tried, at most 95 % of RESULT_TTL (seconds)"
     )
 
+    # The door (`python -m pipeline web`)
+    host: str = Field("127.0.0.1", min_length=1, description="Address that the door listens on; 0.0.0.0: all")
+    port: int = Field(8000, ge=0, le=65535, description="Port that the door listens on; 0: any free one")
+    api_keys: SecretStr | None = Field(
+        None,
+        description="Who may come in: name:hash pairs of `web --new-key NAME`; unset: loopback only, no keys",
+    )
+    api_requests_per_minute: int = Field(
+        600, ge=0, description="Most requests of a key a minute, over all doors; 0: no limit"
+    )
+    api_max_bytes: Bytes | None = Field(None, description="Largest upload (bytes); unset: MAX_SOURCE_BYTES")
+    api_wait_timeout: Seconds = Field(
+        600, description="How long /v1/audio/* waits for a transcript before it gives up, and its job goes on (seconds)"
+    )
+    api_cors_origins: str = Field(
+        "", description="Origins whose pages may call the door, such as https://app.example.com; empty: none"
+    )
+
     # Logs
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe line that is logged"

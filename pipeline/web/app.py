@@ -1,0 +1,66 @@
+"""The application that a server runs: routes, what surrounds them, and what they share."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from redis import asyncio as aioredis
+from starlette.middleware.cors import CORSMiddleware
+
+from config.settings import Settings
+from pipeline import connection
+from pipeline.web import keys, problems
+from pipeline.web.access import Access
+from pipeline.web.limits import BodyLimit
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Return the application.
+
+    `state.keys` are the hashes by name; where there are none the door is open, and must be served on loopback alone.
+    `state.stopping` is set when the server has been told to stop.
+
+    Raises:
+        ValueError: `API_KEYS` is not what it takes.
+    """
+    app = FastAPI(
+        title="Voicemill",
+        summary="Voice messages in, transcripts and structured summaries out.",
+        version="1",
+        docs_url=None,  # these pages load their scripts from elsewhere
+        redoc_url=None,
+        lifespan=_lifespan,
+        responses=problems.RESPONSES,
+    )
+    app.state.settings = settings
+    app.state.keys = keys.parse(settings.api_keys.get_secret_value() if settings.api_keys else "")
+    app.state.open = not app.state.keys
+    app.state.origins = frozenset(settings.api_cors_origins.replace(",", " ").split())
+    problems.install(app)
+    if importlib.util.find_spec("pipeline.web.page.routes"):
+        from pipeline.web.page.routes import router  # noqa: PLC0415 - the page is a room of its own
+
+        app.include_router(router)
+    app.add_middleware(BodyLimit, upload=settings.api_max_bytes or settings.max_source_bytes)
+    if app.state.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=sorted(app.state.origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Last-Event-ID"],
+            expose_headers=["Location", "Retry-After", "X-Request-Id", "X-Job-Id"],
+        )
+    app.add_middleware(Access)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    url, options = connection.parameters()
+    app.state.stopping = asyncio.Event()
+    async with aioredis.Redis.from_url(url, **options) as app.state.redis:
+        yield

@@ -1,0 +1,96 @@
+"""How much may come in: requests a minute of a key over all processes, and bytes of a body, counted as they come."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from fastapi import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pipeline import connection
+from pipeline.web import problems
+from pipeline.web.problems import Problem
+
+MINUTE = 60.0  # seconds
+SMALL = 1024 * 1024  # bytes of a body that is no upload; `metadata` and `prompt` have limits of their own within it
+FRAME = 64 * 1024  # bytes of a multipart body beside the file
+SILENCE = 30.0  # seconds within which more of a body has to come
+
+# The times of a key's requests in the last minute, in a sorted set. Returns 0, or the milliseconds until there is room.
+_ADMIT = """
+local time = redis.call("TIME")
+local now = time[1] * 1000000 + time[2]
+redis.call("ZREMRANGEBYSCORE", KEYS[1], "-inf", now - 60000000)
+local used = redis.call("ZCARD", KEYS[1])
+if used >= tonumber(ARGV[1]) then
+    local oldest = redis.call("ZRANGE", KEYS[1], used - ARGV[1], used - ARGV[1], "WITHSCORES")
+    return math.max(1, math.ceil((oldest[2] + 60000000 - now) / 1000))
+end
+redis.call("ZADD", KEYS[1], now, ARGV[2])
+redis.call("PEXPIRE", KEYS[1], 60000)
+return 0
+"""
+
+
+async def demand_rate(request: Request, name: str) -> None:
+    """Count a request of the key `name`.
+
+    Raises:
+        Problem: `rate_limit_exceeded`: it has had `API_REQUESTS_PER_MINUTE` in the last minute.
+    """
+    limit = request.app.state.settings.api_requests_per_minute
+    if not limit:
+        return
+    client = request.app.state.redis
+    key = f"{connection.NAMESPACE}:web:requests:{name}"
+    wait = await cast("Any", client.eval(_ADMIT, 1, key, limit, request.scope["voicemill.id"]))
+    if wait:
+        raise Problem(
+            429,
+            "rate_limit_exceeded",
+            f"this key has had its {limit} requests of the last minute",
+            retry_after=int(wait) / 1000,
+        )
+
+
+class BodyLimit:
+    """ASGI middleware that takes no body larger than allowed: by what it says of itself first, then by its bytes."""
+
+    def __init__(self, app: ASGIApp, upload: int) -> None:
+        self.app = app
+        self.upload = upload
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        is_upload = headers.get(b"content-type", b"").lower().startswith(b"multipart/form-data")
+        limit = self.upload + FRAME if is_upload else SMALL
+        said = headers.get(b"content-length", b"0")
+        if not said.isdigit() or int(said) > limit:
+            await problems.answer(_too_large(limit))(scope, receive, send)
+            return
+        got, more = 0, True
+
+        async def counted() -> Message:
+            nonlocal got, more
+            if not more:
+                return await receive()
+            try:
+                async with asyncio.timeout(SILENCE):
+                    message = await receive()
+            except TimeoutError:
+                raise Problem(408, "request_timeout", f"nothing more of the body came in {SILENCE:g} s") from None
+            got, more = got + len(message.get("body", b"")), message.get("more_body", False)
+            if got > limit:
+                raise _too_large(limit)
+            return message
+
+        await self.app(scope, counted, send)
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem(413, "source_too_large", f"the body has more than {limit} bytes", param="file")
