@@ -79,10 +79,10 @@ CODES: dict[str, Code] = {
     "webhook_forbidden": Code(
         False, "Name a public https:// address, or loosen WEBHOOK_ALLOW_*; then `dead retry` the job."
     ),
-    "webhook_unreachable": Code(True, "Check the receiver's name, network and firewall: it is tried again by itself."),
+    "webhook_unreachable": Code(True, "Check the receiver's name, network and firewall; deliveries are tried again."),
     "webhook_timeout": Code(True, "Let the receiver answer first and work later, or raise WEBHOOK_TIMEOUT."),
     "webhook_untrusted": Code(True, "Mend the receiver's certificate, or name its authority in SSL_CERT_FILE."),
-    "webhook_refused": Code(True, "Look into the receiver's log: it is tried again by itself."),
+    "webhook_refused": Code(True, "Look into the receiver's log; deliveries are tried again."),
     "webhook_redirected": Code(True, "Name the address that the receiver redirects to."),
     "webhook_unsigned": Code(True, "Set WEBHOOK_SECRET: `python -m pipeline webhook secret` makes one."),
     "webhook_gone": Code(False, "The receiver wants no more of this job; `dead retry` begins anew."),

@@ -55,10 +55,11 @@ def _test(url: str) -> int:
     if answer.error is None:
         print(f"{receiver} took it: {answer.status} {taken}")
         return 0
-    status = "not asked" if answer.seconds == 0 else f"{answer.status or 'no answer'} {taken}"
     error = answer.error
+    unasked = error.code in ("webhook_forbidden", "webhook_unsigned")
+    status = "it was not asked" if unasked else f"{answer.status or 'no answer'} {taken}"
     print(f"{receiver} did not take it: {status}\n{error.code}: {error.message}. {CODES[error.code].remedy}")
-    return USAGE if error.code in ("webhook_forbidden", "webhook_unsigned") else FAILED
+    return USAGE if unasked else FAILED
 
 
 def _list(*, as_json: bool) -> int:
