@@ -87,6 +87,7 @@ def _files(box: Box, name: str) -> Files:
 def _folder(path: str, command: str) -> Files:
     """Judge a folder with a model in it."""
     problems = []
+    readable = f"chmod -R a+rX {path}"
     file = os.path.join(path, "model.bin")
     size = 0
     try:
@@ -99,10 +100,14 @@ def _folder(path: str, command: str) -> Files:
         values = {"file": file, "has": has, "wanted": wanted, "reason": error.reason, "command": command}
         problems.append(finding(f"model_{error.kind}", f"{has} bytes", **values))
     except OSError as error:
+        command = readable if isinstance(error, PermissionError) else command
         problems.append(finding("model_damaged", str(error), file=file, reason=error.strerror, command=command))
     for names in (("config.json",), ("tokenizer.json",), ("vocabulary.json", "vocabulary.txt")):
-        if not any(os.path.isfile(os.path.join(path, each)) for each in names):
+        found = [each for each in names if os.path.isfile(os.path.join(path, each))]
+        if not found:
             problems += [finding("model_file_missing", path, file=names[0], folder=path, command=command)]
+        elif not os.access(os.path.join(path, found[0]), os.R_OK):
+            problems += [finding("model_damaged", path, file=found[0], reason="Permission denied", command=readable)]
     problems += _mels(path, command)
     return Files(path, size, tuple(problems))
 
