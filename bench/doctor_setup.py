@@ -19,9 +19,9 @@ CLONE = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(CLONE))
 sys.path.insert(0, str(CLONE / "tests"))
 
-from processes import alive, children, end
+from processes import alive, children, end  # noqa: E402 - the tests are not installed
 
-from pipeline.commands.embedded import valkey
+from pipeline.commands.embedded import valkey  # noqa: E402 - the repository is not installed
 
 # What stays wrong on a machine with a stub for a driver: nothing can run on a GPU that is none.
 OF_THE_STUB = {"canary_failed", "canary_killed"}
