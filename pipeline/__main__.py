@@ -18,6 +18,7 @@ COMMANDS = {
     "result": "print a job's record or its transcript",
     "status": "show the stages, their workers and queues",
     "dead": "list, show, retry or drop messages whose work failed for good",
+    "web": "open the door for those who have no Python: HTTP, as OpenAI's clients speak it, too",
     "webhook": "try a receiver of webhooks, see which ones fail, make a secret",
     "enrich": "write the summary of a done job again, from its stored transcript",
     "cancel": "end a job",

@@ -23,6 +23,7 @@ LOCK = environment.STATE / "up.lock"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("--stages", nargs="+", metavar="STAGE", help="only these lines of the Procfile (all)")
+    parser.add_argument("--web", action="store_true", help="open the door, too, at HOST and PORT (`web`)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -33,6 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"no line {unknown[0]!r} in the Procfile; there are {', '.join(commands)}", file=sys.stderr)
         return 2
     chosen = {name: command for name, command in commands.items() if name in (arguments.stages or commands)}
+    if arguments.web:
+        chosen["web"] = [sys.executable, "-m", "pipeline", "web"]
     timeout = settings.get().shutdown_timeout
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

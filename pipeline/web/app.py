@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import importlib.util
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -13,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from config.settings import Settings
 from pipeline import connection
-from pipeline.web import keys, problems
+from pipeline.web import api, keys, openai, page, problems
 from pipeline.web.access import Access
 from pipeline.web.limits import BodyLimit
 
@@ -40,11 +39,11 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.keys = keys.parse(settings.api_keys.get_secret_value() if settings.api_keys else "")
     app.state.open = not app.state.keys
     app.state.origins = frozenset(settings.api_cors_origins.replace(",", " ").split())
+    app.state.stopping = threading.Event()
     problems.install(app)
-    if importlib.util.find_spec("pipeline.web.page.routes"):
-        from pipeline.web.page.routes import router  # noqa: PLC0415 - the page is a room of its own
-
-        app.include_router(router)
+    app.include_router(openai.router)
+    app.include_router(api.router)
+    app.include_router(page.router)
     app.add_middleware(BodyLimit, upload=settings.api_max_bytes or settings.max_source_bytes)
     if app.state.origins:
         app.add_middleware(
@@ -61,6 +60,5 @@ def create_app(settings: Settings) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     url, options = connection.parameters()
-    app.state.stopping = asyncio.Event()
     async with aioredis.Redis.from_url(url, **options) as app.state.redis:
         yield

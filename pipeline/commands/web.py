@@ -1,0 +1,80 @@
+"""`web`: the door for those who have no Python. It only enqueues and reads; the stages do the work."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from types import FrameType
+
+import uvicorn
+
+from config import logging, settings
+from pipeline import connection
+from pipeline.web import keys
+from pipeline.web.app import create_app
+
+USAGE = 2  # exit code
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("--host", metavar="ADDRESS", help="listen on this address (HOST)")
+    parser.add_argument("--port", metavar="PORT", type=int, help="listen on this port; 0: any free one (PORT)")
+    parser.add_argument("--new-key", metavar="NAME", help="print a new key and its entry for API_KEYS, and end")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until a signal says stop; 2 where the settings would leave the door open to strangers."""
+    if arguments.new_key is not None:
+        return _new_key(arguments.new_key)
+    chosen = settings.get()
+    host = chosen.host if arguments.host is None else arguments.host
+    port = chosen.port if arguments.port is None else arguments.port
+    os.environ.setdefault("VOICEMILL_CLIENT_NAME", "voicemill-web")
+    try:
+        app = create_app(chosen)
+    except ValueError as error:
+        print(f"API_KEYS: {error}", file=sys.stderr)
+        return USAGE
+    if app.state.open and host not in keys.LOOPBACK:
+        print(
+            f"without API_KEYS the door opens on loopback alone, not on {host}: "
+            "make a key with `python -m pipeline web --new-key NAME`",
+            file=sys.stderr,
+        )
+        return USAGE
+    connection.client().ping()
+    logging.configure(chosen.log_level, chosen.log_format)
+    server = _Server(
+        uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            access_log=False,  # ours has no queries in it, and says more
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=max(1, int(chosen.shutdown_timeout)),
+        )
+    )
+    server.run()
+    return 0
+
+
+class _Server(uvicorn.Server):
+    """A server that tells its application at once when it is to stop, so that what is told live comes to its end."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take a signal."""
+        super().handle_exit(sig, frame)
+        self.config.app.state.stopping.set()  # type: ignore[union-attr]
+
+
+def _new_key(name: str) -> int:
+    try:
+        key, entry = keys.generate(name)
+    except ValueError as error:
+        print(f"--new-key {name!r}: {error}", file=sys.stderr)
+        return USAGE
+    print(f"key, for the client; shown this once:\n{key}\nits entry in API_KEYS, for the door:\n{entry}")
+    return 0

@@ -1,0 +1,92 @@
+"""How a message gets in: its form spooled to disk, its bytes into the handoff store, its job into the queue."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+
+from actors import decode
+from pipeline import handoff, options, queues
+from pipeline.web.problems import Problem
+
+Model = TypeVar("Model", bound=BaseModel)
+FIELDS = 64  # of a form, at most; OpenAI's have a dozen
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A form as it came: the uploaded file, if there is one, and the values of each field."""
+
+    file: UploadFile | None
+    fields: dict[str, list[str]]
+
+    def one(self, name: str) -> str | None:
+        """Return the last value of a field."""
+        return self.fields[name][-1] if name in self.fields else None
+
+
+@asynccontextmanager
+async def received(request: Request) -> AsyncIterator[Form]:
+    """Read a form; while it is in use its file lies in a temporary one, in memory only up to a megabyte.
+
+    Raises:
+        Problem: `system_full` before a byte is read, or another of those that its reading may end with.
+    """
+    await run_in_threadpool(queues.demand_room, "decode")
+    async with request.form(max_files=1, max_fields=FIELDS) as form:
+        file, fields = None, dict[str, list[str]]()
+        for name, value in form.multi_items():
+            if isinstance(value, UploadFile):
+                if name != "file":
+                    raise Problem(400, "invalid_request", "the upload belongs into the field `file`", param=name)
+                file = value
+            else:
+                fields.setdefault(name, []).append(value)
+        yield Form(file, fields)
+
+
+def check(model: type[Model], data: dict[str, Any] | bytes) -> Model:
+    """Return what was sent, as `model` describes it: fields of a form, or the bytes of JSON.
+
+    Raises:
+        Problem: `invalid_request`, naming the field.
+    """
+    try:
+        return model.model_validate_json(data) if isinstance(data, bytes) else model.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else None
+        raise Problem(400, "invalid_request", f"{name or 'the body'}: {first['msg']}", param=name) from None
+
+
+async def send_file(file: UploadFile | None, keywords: dict[str, Any]) -> str:
+    """Store an uploaded file, send it to decode, and return the job's id.
+
+    Raises:
+        Problem: there is no file.
+        JobError: the options are not what they take, the file is too large, or the handoff store is full.
+        Refused: nothing was sent.
+    """
+    if file is None:
+        raise Problem(400, "invalid_request", "file: the form has none", param="file")
+    options.parse(keywords)  # before the bytes go anywhere
+    source = await run_in_threadpool(handoff.upload, file.file)
+    return await send(source, keywords)
+
+
+async def send(source: str, keywords: dict[str, Any]) -> str:
+    """Send a source to decode and return the job's id.
+
+    Raises:
+        Refused: nothing was sent.
+    """
+    message = await run_in_threadpool(partial(decode.send, source, **keywords))
+    return message.message_id
