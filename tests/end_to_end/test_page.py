@@ -15,16 +15,18 @@ from processes import children
 
 from actors import decode
 from config.environment import STATE
+from config.settings import Settings
 from pipeline import connection, handoff, jobs, render
 from pipeline.commands.embedded import valkey
 from pipeline.commands.supervisor import Supervisor, procfile
 from pipeline.errors import JobError
 from pipeline.options import Options
+from pipeline.web import keys
+from pipeline.web.app import create_app
 
 SAMPLE = STATE.parent / "samples" / "voice-message.ogg"
 PHONE = {"width": 360, "height": 740}
 DESK = {"width": 1180, "height": 800}
-KEY = "a key of the tests"
 HOSTILE = "<script>pwned=1</script><img src=x onerror=pwned=1>"
 SUMMARY = {
     "title": "Meeting moves to Friday",
@@ -99,8 +101,16 @@ def backend(workers, monkeypatch):
 @pytest.fixture
 def door(backend):
     """The address of the application, open as on a developer's own machine."""
-    with served(application()) as url:
+    with served(create_app(Settings())) as url:
         yield url
+
+
+@pytest.fixture
+def locked(backend):
+    """The address of the application with a key set, and that key."""
+    key, entry = keys.generate("tests")
+    with served(create_app(Settings(api_keys=entry))) as url:
+        yield url, key
 
 
 @pytest.fixture
@@ -450,27 +460,51 @@ def test_a_korean_browser_gets_a_korean_page_and_the_reader_may_switch(visit):
     expect(page.locator("html")).to_have_attribute("lang", "en")
 
 
-def application():
-    """The page with the few addresses beside it that it reads from."""
-    import json
-    from dataclasses import asdict
+def test_a_wrong_key_opens_nothing_and_the_right_one_everything_until_signed_out(browser, locked):
+    url, key = locked
+    jobs.create("secret", "voice.ogg", Options(metadata={"filename": "secret.ogg"}))
+    context = browser.new_context(base_url=url, viewport=PHONE, locale="en-US")
+    page = context.new_page()
 
-    from fastapi import FastAPI
-    from fastapi.responses import PlainTextResponse, StreamingResponse
+    page.goto("/page/jobs/secret")
+    expect(page.locator("h1")).to_have_text("Sign in")
+    for name in ("/page", "/page/jobs/secret", "/page/dead", "/jobs/secret/audio"):
+        assert "secret.ogg" not in context.request.get(name).text()
+    for name in ("/page/jobs/secret/delete", "/page/jobs/secret/cancel", "/page/dead/decode/secret/retry"):
+        context.request.post(name)
+    assert jobs.get("secret").status == "queued"
 
-    from pipeline.web.page import router
+    page.get_by_label("API key").fill("vm_wrong")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_contain_text("not a key")
+    assert faults(page) == []
+    assert context.cookies() == []
 
-    app = FastAPI()
-    app.state.open = True
+    page.get_by_label("API key").fill(key)
+    page.keyboard.press("Enter")
+    expect(page.locator("h1")).to_have_text("secret.ogg")
+    (cookie,) = context.cookies()
+    assert (cookie["httpOnly"], cookie["sameSite"], cookie["value"]) == (True, "Strict", key)
+    assert page.evaluate("document.cookie") == ""
 
-    @app.get("/jobs/{job_id}")
-    def text(job_id: str, format: str):  # noqa: A002
-        return PlainTextResponse(render.render(jobs.get(job_id).transcript, format))
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.locator("h1")).to_have_text("Sign in")
+    page.goto("/page")
+    expect(page.locator("h1")).to_have_text("Sign in")
+    assert context.cookies() == []
+    context.close()
 
-    @app.get("/jobs/{job_id}/events")
-    def events(job_id: str):
-        lines = (f"data: {json.dumps(asdict(event))}\n\n" for event in jobs.events(job_id, timeout=30))
-        return StreamingResponse(lines, media_type="text/event-stream")
 
-    app.include_router(router)
-    return app
+def test_a_live_view_whose_key_is_withdrawn_shows_no_more(browser, locked):
+    url, key = locked
+    page = browser.new_context(base_url=url, locale="en-US").new_page()
+    page.goto("/page")
+    page.get_by_label("API key").fill(key)
+    page.keyboard.press("Enter")
+    expect(page.locator(".stage")).to_have_count(3)
+
+    page.context.clear_cookies()
+
+    expect(page.locator("h1")).to_have_text("Sign in")
+    assert page.url.endswith("/page/sign-in?next=/page")
+    page.context.close()

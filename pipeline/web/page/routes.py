@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import redis
 from fastapi import APIRouter, Form, Request, Response, UploadFile
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import StreamingResponse
 from fastapi.routing import APIRoute
 
 from actors import broker, decode
+from actors.admission import Refused
 from pipeline import handoff, jobs, queues, status
 from pipeline.errors import JobError
 from pipeline.options import LANGUAGES
-from pipeline.web.page import access, audio, rates, respond, views
+from pipeline.web import keys, limits, problems
+from pipeline.web.page import audio, rates, respond, views
 from pipeline.web.page import language as texts
+from pipeline.web.problems import Problem
 
 SHOWN = 100  # dead letters on a page, the last ones
 
@@ -30,19 +35,30 @@ class _Door(APIRoute):
 
         async def guarded(request: Request) -> Response:
             said = respond.texts_of(request)
-            if request.method == "POST" and not access.same_origin(request):
+            changes = request.method not in keys.SAFE
+            caller = keys.identify(request)
+            if (changes and not keys.same_origin(request)) or (caller is None and request.app.state.open):
                 return respond.message(request, said["foreign"], code=403, signed_in=False)
-            if self.needs_key and not access.may_read(request):
-                return respond.away(access.sign_in_path(request))
+            if self.needs_key and caller is None:
+                wanted = "/page" if changes else request.url.path
+                return respond.away(f"/page/sign-in?next={quote(wanted)}")
             try:
+                if changes and caller is not None:
+                    request.scope["voicemill.caller"] = caller.name
+                    await limits.demand_rate(request, caller.name)
                 return await handle(request)
             except jobs.UnknownJob:
                 return respond.message(request, said["no_job"], code=404)
-            except JobError as error:
-                text = said["failed_request"].format(reason=f"{error.code}: {error.message}")
-                return respond.message(request, text, code=400)
             except redis.RedisError:
-                return respond.message(request, said["unavailable"], code=503, again=request.method == "GET")
+                return respond.message(request, said["unavailable"], code=503, again=not changes)
+            except (JobError, Refused) as error:
+                problem = Problem(problems.of_job(error.code, "").status, error.code, str(error))
+            except RequestValidationError:
+                problem = Problem(400, "invalid_request", said["send"]["nothing"])
+            except Problem as error:
+                problem = error
+            text = said["failed_request"].format(reason=problem.message)
+            return respond.message(request, text, code=problem.status, signed_in=caller is not None)
 
         return guarded
 
@@ -201,13 +217,12 @@ def sign_in(
 ) -> Response:
     """Keep a key in the browser, where it is one of ours."""
     forward = respond.local(next)
-    if refusal := access.refusal(request, key.strip()):
-        code, wrong = refusal
-        return respond.page(
-            request, "sign_in.html", code=code, signed_in=False, next=forward, wrong=respond.texts_of(request)[wrong]
-        )
-    answer = respond.away(forward)
-    access.remember(request, answer, key.strip())
+    if keys.match(request.app.state.keys, key.strip()) is None:
+        wrong = respond.texts_of(request)["key_wrong"]
+        return respond.page(request, "sign_in.html", code=403, signed_in=False, next=forward, wrong=wrong)
+    answer = respond.away(forward)  # the cookie is gone when the browser is closed
+    secure = request.url.scheme == "https"
+    answer.set_cookie(keys.COOKIE, key.strip(), httponly=True, samesite="strict", secure=secure)
     return answer
 
 
@@ -215,7 +230,7 @@ def sign_in(
 def sign_out() -> Response:
     """Forget the browser's key."""
     answer = respond.away("/page/sign-in")
-    answer.delete_cookie(access.COOKIE, httponly=True, samesite="strict")
+    answer.delete_cookie(keys.COOKIE, httponly=True, samesite="strict")
     return answer
 
 
@@ -250,4 +265,4 @@ def _dead_count(now: status.Status) -> int:
 
 def _page(request: Request, template: str, **values: Any) -> Response:
     values.setdefault("dead_count", sum(depth.dead for depth in queues.depths().values()))
-    return respond.page(request, template, can_sign_out=access.has_cookie(request), **values)
+    return respond.page(request, template, can_sign_out=keys.COOKIE in request.cookies, **values)

@@ -1,10 +1,9 @@
 """What the page works out of records and timings."""
 
 import pytest
-from fastapi import Request
 
 from pipeline import jobs
-from pipeline.web.page import access, audio, rates, respond, views
+from pipeline.web.page import audio, rates, respond, views
 
 NOW = 1_000_000.0
 
@@ -180,25 +179,6 @@ def test_a_range_is_cut_out_of_chunks_wherever_they_end():
 )
 def test_forms_lead_to_pages_of_ours_alone(path, answer):
     assert respond.local(path) == answer
-
-
-@pytest.mark.parametrize(
-    ("headers", "ours"),
-    [
-        ({"sec-fetch-site": "same-origin"}, True),
-        ({"sec-fetch-site": "none"}, True),
-        ({"sec-fetch-site": "same-site", "origin": "http://door:8000"}, False),
-        ({"sec-fetch-site": "cross-site"}, False),
-        ({"origin": "http://door:8000"}, True),
-        ({"origin": "http://door:8001"}, False),
-        ({"origin": "null"}, False),
-        ({}, True),
-    ],
-)
-def test_a_form_of_another_site_is_known_by_its_headers(headers, ours):
-    lines = [(name.encode(), value.encode()) for name, value in ({"host": "door:8000"} | headers).items()]
-
-    assert access.same_origin(Request({"type": "http", "headers": lines})) is ours
 
 
 def test_lengths_and_sizes_have_the_digits_that_matter():
