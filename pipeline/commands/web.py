@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import logging as standard
 import os
+import socket
 import sys
 from types import FrameType
 
+import structlog
 import uvicorn
 
 from config import logging, settings
@@ -15,6 +18,8 @@ from pipeline.web import keys
 from pipeline.web.app import create_app
 
 USAGE = 2  # exit code
+
+log = structlog.get_logger(__name__)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         return USAGE
     connection.client().ping()
     logging.configure(chosen.log_level, chosen.log_format)
+    standard.getLogger("uvicorn").setLevel(standard.WARNING)
     server = _Server(
         uvicorn.Config(
             app,
@@ -62,11 +68,21 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 class _Server(uvicorn.Server):
-    """A server that tells its application at once when it is to stop, so that what is told live comes to its end."""
+    """A server that says where it is, and tells its application at once when it is to stop."""
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Take a signal."""
-        super().handle_exit(sig, frame)
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen."""
+        await super().startup(sockets)
+        places = [listener.getsockname() for server in self.servers for listener in server.sockets]
+        log.info("The door is open", address=[f"{place[0]}:{place[1]}" for place in places])
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
+        """Take a signal: what is told live comes to its end, and the rest is waited for; a second one ends all.
+
+        The base class would end the process by the signal in the end, as if it had not been heeded.
+        """
+        self.force_exit = self.should_exit
+        self.should_exit = True
         self.config.app.state.stopping.set()  # type: ignore[union-attr]
 
 

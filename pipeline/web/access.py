@@ -29,15 +29,21 @@ class Clock:
     def __init__(self) -> None:
         self.began = time.perf_counter()
         self.elsewhere = 0.0
+        self._left = 0.0
+        self._depth = 0  # whoever waits for a job listens for the client's leaving, too
 
     @contextmanager
     def away(self) -> Iterator[None]:
         """Count what happens in here as not the door's own time."""
-        left = time.perf_counter()
+        if self._depth == 0:
+            self._left = time.perf_counter()
+        self._depth += 1
         try:
             yield
         finally:
-            self.elsewhere += time.perf_counter() - left
+            self._depth -= 1
+            if self._depth == 0:
+                self.elsewhere += time.perf_counter() - self._left
 
     def own(self) -> float:
         """Return the door's own time so far (seconds)."""

@@ -100,6 +100,9 @@ async def caller(
         Problem: `invalid_api_key`, or `rate_limit_exceeded`.
     """
     found = identify(request)
+    if found is None and request.app.state.open:
+        text = "without API_KEYS the door is open to this machine alone, and to no page of another site"
+        raise Problem(403, "forbidden", text)
     if found is None:
         raise Problem(401, "invalid_api_key", "no key, or none of ours: send `Authorization: Bearer KEY`")
     request.scope["voicemill.caller"] = found.name
