@@ -1,0 +1,116 @@
+"""What the documentation promises: pages made of the code are current, commands exist, links lead somewhere."""
+
+import argparse
+import importlib
+import re
+import shlex
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from pipeline.__main__ import COMMANDS
+from pipeline.commands import reference
+from pipeline.doctor import cli
+
+CLONE = Path(__file__).parents[3]
+READMES = [CLONE / "README.md", CLONE / "README.ko.md"]
+PAGES = [*READMES, *sorted((CLONE / "docs").rglob("*.md"))]
+NAMES = [str(page.relative_to(CLONE)) for page in PAGES]
+TARGETS = set(re.findall(r"^([a-z-]+):", (CLONE / "Makefile").read_text(), re.MULTILINE))
+CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
+
+
+@pytest.mark.parametrize("file", reference.pages())
+def test_reference_pages_are_the_ones_the_code_makes(file):
+    written = (reference.FOLDER / file).read_text(encoding="utf-8")
+
+    assert written == reference.pages()[file](), "run `make generated`"
+
+
+def test_every_setting_code_and_command_has_its_place_in_the_reference():
+    assert reference.settings().count("\n| `") == len(reference.Settings.model_fields)
+    assert reference.errors().count("\n| `") == len(reference.CODES)
+    assert [line[3:] for line in reference.commands().splitlines() if line.startswith("## ")] == list(COMMANDS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_pages_name_make_targets_that_exist(page):
+    named = {target for code in CODE.findall(page.read_text()) for target in re.findall(r"\bmake ([a-z-]+)", code)}
+
+    assert named <= TARGETS
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_pages_name_commands_and_options_that_exist(page):
+    for code in CODE.findall(page.read_text()):
+        for line in re.findall(r"python3? -m pipeline ([^`\n#|>]*)", code):
+            name, *words = shlex.split(line.replace("COMMAND", "up").replace("…", ""), posix=False) or ["up"]
+            assert name in COMMANDS or name == "--help", line
+            known = options(name)
+            for word in words:
+                if word.startswith("--"):
+                    assert word.partition("=")[0] in known, line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_links_between_files_lead_to_a_file_and_its_heading(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", CODE.sub("", page.read_text())):
+        path, _, anchor = target.partition("#")
+        if ":" in path or page.parent.name == "plots":  # elsewhere; or part of another page
+            continue
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), target
+        if anchor and file.suffix == ".md":
+            assert anchor in anchors(file), target
+
+
+def test_the_korean_readme_has_the_headings_tables_and_code_of_the_english_one():
+    english, korean = (readme.read_text(encoding="utf-8") for readme in READMES)
+
+    assert [len(level) for level in headings(korean)] == [len(level) for level in headings(english)]
+    assert blocks(korean) == blocks(english)
+    assert korean.count("\n| ") == english.count("\n| ")
+    assert links(korean) == links(english)
+
+
+def headings(text):
+    return re.findall(r"^(#+) ", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
+
+
+def blocks(text):
+    """The code blocks; their comments may be translated."""
+    found = re.findall(r"```(.*?)```", text, re.DOTALL)
+    return [re.sub(r"  #.*", "", block) for block in found]
+
+
+def links(text):
+    """Where a README points to, but for the other README."""
+    return sorted(set(re.findall(r"\]\(([^)\s]+)\)", text)) - {"README.md", "README.ko.md"})
+
+
+@cache
+def anchors(file):
+    text = re.sub(r"```.*?```", "", file.read_text(encoding="utf-8"), flags=re.DOTALL)
+    slugs = {
+        re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-")
+        for title in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    }
+    return slugs | set(re.findall(r"""(?:id|name)=["']([^"']+)""", text)) | set(re.findall(r"\{#([\w-]+)", text))
+
+
+@cache
+def options(name):
+    """The options of a command and of the actions below it."""
+    parser = cli._parser() if name == "doctor" else argparse.ArgumentParser()
+    if name not in ("doctor", "--help"):
+        importlib.import_module(f"pipeline.commands.{name}").configure(parser)
+    return set(strings(parser))
+
+
+def strings(parser):
+    for action in parser._actions:
+        yield from action.option_strings
+        if isinstance(action, argparse._SubParsersAction):
+            for child in action.choices.values():
+                yield from strings(child)
