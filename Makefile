@@ -71,7 +71,7 @@ drill-webhook: $(VENV)/.dev ## receivers that are down, answer 500, are slow or 
 
 docs: $(VENV)/.docs ## build the documentation into site/
 	$(PY) bench/plots.py
-	$(VENV)/bin/mkdocs build --quiet
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet
 
 lock: $(VENV)/.dev ## compile requirements*.txt from pyproject.toml
 	$(PIP) uv
