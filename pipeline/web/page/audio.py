@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline import connection, handoff, jobs
+from pipeline import connection, handoff
 from pipeline.jobs import Job
 
 # By FFmpeg's name of the container, as `audio.container` of the record begins.
@@ -49,7 +49,7 @@ def find(job: Job) -> Recording | None:
     audio until it is transcribed.
     """
     audio: dict[str, Any] = job.audio or {}
-    source = jobs.raw_source(job.id)
+    source = job.source
     if source.startswith(handoff.UPLOAD) and _there("upload", source.removeprefix(handoff.UPLOAD)):
         container = str(audio.get("container") or "").partition(",")[0]
         return Recording(source, job.id, TYPES.get(container, UNKNOWN), audio.get("source_bytes"))

@@ -60,6 +60,7 @@ _templates.filters |= {
     "clock": views.clock,
     "length_of": views.length,
     "size_of": views.size,
+    "status_in": lambda status, texts: texts["status"].get(status, status),
 }
 _templates.globals |= {
     "static": f"/page/static/{VERSION}",

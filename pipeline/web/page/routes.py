@@ -2,75 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
-from urllib.parse import quote
 
-import redis
-from fastapi import APIRouter, Form, Request, Response, UploadFile
-from fastapi.exceptions import RequestValidationError
+from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import StreamingResponse
-from fastapi.routing import APIRoute
 
-from actors import broker, decode
-from actors.admission import Refused
-from pipeline import handoff, jobs, queues, status
-from pipeline.errors import JobError
+from actors import broker
+from pipeline import jobs, queues, status
 from pipeline.options import LANGUAGES
-from pipeline.web import keys, limits, problems
+from pipeline.web import intake, keys
 from pipeline.web.page import audio, rates, respond, views
 from pipeline.web.page import language as texts
+from pipeline.web.page.guard import Door, Page
 from pipeline.web.problems import Problem
 
 SHOWN = 100  # dead letters on a page, the last ones
 
 
-class _Door(APIRoute):
-    """A route that needs no key; it refuses forms of other sites all the same, and says in a page what went wrong."""
-
-    needs_key = False
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def guarded(request: Request) -> Response:
-            said = respond.texts_of(request)
-            changes = request.method not in keys.SAFE
-            caller = keys.identify(request)
-            if (changes and not keys.same_origin(request)) or (caller is None and request.app.state.open):
-                return respond.message(request, said["foreign"], code=403, signed_in=False)
-            if self.needs_key and caller is None:
-                wanted = "/page" if changes else request.url.path
-                return respond.away(f"/page/sign-in?next={quote(wanted)}")
-            try:
-                if changes and caller is not None:
-                    request.scope["voicemill.caller"] = caller.name
-                    await limits.demand_rate(request, caller.name)
-                return await handle(request)
-            except jobs.UnknownJob:
-                return respond.message(request, said["no_job"], code=404)
-            except redis.RedisError:
-                return respond.message(request, said["unavailable"], code=503, again=not changes)
-            except (JobError, Refused) as error:
-                problem = Problem(problems.of_job(error.code, "").status, error.code, str(error))
-            except RequestValidationError:
-                problem = Problem(400, "invalid_request", said["send"]["nothing"])
-            except Problem as error:
-                problem = error
-            text = said["failed_request"].format(reason=problem.message)
-            return respond.message(request, text, code=problem.status, signed_in=caller is not None)
-
-        return guarded
-
-
-class _Page(_Door):
-    """A route that needs a key; who has none is led to the sign-in form."""
-
-    needs_key = True
-
-
 router = APIRouter(include_in_schema=False)
-_pages, _doors = APIRouter(route_class=_Page), APIRouter(route_class=_Door)
+_pages, _doors = APIRouter(route_class=Page), APIRouter(route_class=Door)
 
 
 # What is read
@@ -158,23 +108,20 @@ def static(version: str, name: str) -> Response:
 
 
 @_pages.post("/page/jobs")
-def send(
-    file: UploadFile,
-    language: Annotated[str, Form()] = "",
-    translate: Annotated[bool, Form()] = False,
-    enrich: Annotated[bool, Form()] = False,
-) -> Response:
+async def send(request: Request) -> Response:
     """Take a recording in, and lead to its job."""
-    source = handoff.upload(file.file)
-    message = decode.send(
-        source,
-        language=language or None,
-        task="translate" if translate else "transcribe",
-        enrich=enrich,
-        word_timestamps=True,
-        metadata={"filename": file.filename} if file.filename else None,
-    )
-    return respond.away(f"/page/jobs/{message.message_id}")
+    async with intake.received(request) as form:
+        if form.file is None or not form.file.filename:
+            raise Problem(400, "invalid_request", respond.texts_of(request)["send"]["nothing"])
+        chosen = {
+            "language": form.one("language") or None,
+            "task": "translate" if form.one("translate") else "transcribe",
+            "enrich": bool(form.one("enrich")),
+            "word_timestamps": True,
+            "metadata": {"filename": form.file.filename},
+        }
+        job_id = await intake.send_file(form.file, chosen)
+    return respond.away(f"/page/jobs/{job_id}")
 
 
 @_pages.post("/page/jobs/{job_id}/cancel")

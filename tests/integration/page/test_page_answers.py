@@ -1,0 +1,214 @@
+"""The live page's answers over HTTP: headers, ranges of sound, refusals, and what is shown of records of every kind."""
+
+import json
+import re
+
+import pytest
+import redis
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+
+from config.environment import STATE
+from config.settings import Settings
+from pipeline import connection, handoff, jobs
+from pipeline.errors import JobError
+from pipeline.options import Options
+from pipeline.web import keys
+from pipeline.web.app import create_app
+from pipeline.web.page import respond
+
+OURS = {"base_url": "http://127.0.0.1", "follow_redirects": False}
+SAMPLE = (STATE.parent / "samples" / "voice-message.ogg").read_bytes()
+
+
+@pytest.fixture
+def client(redis_url):
+    with TestClient(create_app(Settings()), **OURS) as client:
+        yield client
+
+
+@pytest.fixture
+def job(redis_url):
+    jobs.create("j1", handoff.upload(SAMPLE), Options())
+    jobs.finish("j1", "decode", {"audio": {"duration": 9.4, "container": "ogg", "source_bytes": len(SAMPLE)}})
+    return "j1"
+
+
+@pytest.mark.parametrize("path", ["/page", "/page/jobs/j1", "/page/jobs/unknown", "/page/dead", "/page/sign-in"])
+def test_no_view_lets_foreign_or_inline_script_run_or_is_kept_by_a_cache(client, job, path):
+    answer = client.get(path)
+
+    policy = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))
+    assert policy["default-src"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == "'self'"
+    assert policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cache-control"] == "no-store"
+    assert not re.search(r"<script(?! type=\"(module|application/json)\")|<style|\son\w+=|\sstyle=", answer.text)
+
+
+def test_styles_and_scripts_are_cached_for_good_under_an_address_that_changes_with_them(client):
+    for name in respond.STATIC:
+        answer = client.get(f"/page/static/{respond.VERSION}/{name}")
+        assert answer.status_code == 200
+        assert "immutable" in answer.headers["cache-control"]
+        assert answer.headers["content-type"].partition(";")[0] in ("text/css", "text/javascript", "image/svg+xml")
+    assert client.get("/page/static/older/style.css").status_code == 404
+    assert client.get(f"/page/static/{respond.VERSION}/..%2frespond.py").status_code == 404
+
+
+def test_a_player_can_seek_in_the_recording(client, job):
+    whole = client.get(f"/jobs/{job}/audio")
+    assert (whole.status_code, whole.content) == (200, SAMPLE)
+    assert whole.headers["content-type"] == "audio/ogg"
+    assert "sandbox" in whole.headers["content-security-policy"]
+
+    part = client.get(f"/jobs/{job}/audio", headers={"Range": "bytes=1000-1999"})
+    assert (part.status_code, part.content) == (206, SAMPLE[1000:2000])
+    assert part.headers["content-range"] == f"bytes 1000-1999/{len(SAMPLE)}"
+
+    assert client.get(f"/jobs/{job}/audio", headers={"Range": f"bytes={len(SAMPLE)}-"}).status_code == 416
+
+
+def test_the_decoded_sound_is_played_while_it_waits_where_there_is_no_upload(client, tmp_path):
+    (tmp_path / "a.flac").write_bytes(b"fLaC" * 300_000)
+    jobs.create("j2", "https://x.example/voice.ogg", Options())
+    handoff.put("j2", tmp_path / "a.flac")
+
+    answer = client.get("/jobs/j2/audio")
+    assert (answer.headers["content-type"], len(answer.content)) == ("audio/flac", 1_200_000)
+
+    handoff.delete("j2")
+    assert client.get("/jobs/j2/audio").status_code == 404
+    assert "cannot be played from here yet" in client.get("/page/jobs/j2").text
+
+
+def test_an_upload_that_is_no_sound_is_never_shown_as_what_it_says_it_is(client):
+    jobs.create("evil", handoff.upload(b"<html><script>alert(1)</script>"), Options())
+
+    answer = client.get("/jobs/evil/audio")
+
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert answer.headers["content-disposition"] == "attachment"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Host": "evil.example"},
+    ],
+)
+def test_other_sites_change_nothing_even_where_no_key_is_needed(client, job, headers):
+    for path in (f"/page/jobs/{job}/delete", f"/page/jobs/{job}/cancel", "/page/jobs", "/page/preferences"):
+        answer = client.post(path, headers=headers, data={"theme": "dark"})
+        assert answer.status_code == 403
+        assert "another site" in answer.text
+    assert jobs.get(job).status == "decoded"
+
+
+def test_a_strangers_name_for_this_machine_reads_nothing(client, job):
+    answer = client.get("/page", headers={"Host": "evil.example"})
+
+    assert answer.status_code == 403
+    assert "stage" not in answer.text
+
+
+def test_without_a_key_every_view_leads_to_the_sign_in_form_and_back(redis_url, job):
+    key, entry = keys.generate("tests")
+    with TestClient(create_app(Settings(api_keys=SecretStr(entry))), **OURS) as client:
+        for path in ("/page", f"/page/jobs/{job}", "/page/dead", f"/jobs/{job}/audio"):
+            answer = client.get(path)
+            assert (answer.status_code, answer.headers["location"]) == (303, f"/page/sign-in?next={path}")
+        assert client.post("/page/sign-in", data={"key": "vm_wrong"}).status_code == 403
+        assert not client.cookies
+
+        answer = client.post("/page/sign-in", data={"key": key, "next": "https://evil.example/page"})
+
+        assert answer.headers["location"] == "/page"
+        assert "httponly" in answer.headers["set-cookie"].lower()
+        assert "samesite=strict" in answer.headers["set-cookie"].lower()
+        assert client.get("/page").status_code == 200
+
+
+def test_what_cannot_be_taken_is_told_in_a_page_and_nothing_is_queued(client, monkeypatch):
+    assert client.post("/page/jobs", files={"file": ("", b"")}).status_code == 400
+    wrong = client.post("/page/jobs", files={"file": ("a.ogg", b"x")}, data={"language": "klingon"})
+    assert (wrong.status_code, "klingon" in wrong.text) == (400, True)
+    two = client.post("/page/jobs", files=[("file", ("a.ogg", b"x")), ("file", ("b.ogg", b"x"))])
+    assert (two.status_code, "<h1>" in two.text) == (400, True)
+    monkeypatch.setenv("MAX_SOURCE_BYTES", "10")
+    large = client.post("/page/jobs", files={"file": ("a.ogg", b"x" * 11)})
+    assert (large.status_code, "source_too_large" in large.text) == (413, True)
+    monkeypatch.setenv("MAX_QUEUED", "0")
+    connection.client().hset(f"{connection.NAMESPACE}:decode.msgs", "m", "{}")
+    monkeypatch.setenv("MAX_QUEUED", "1")
+    assert client.post("/page/jobs", files={"file": ("a.ogg", b"x")}).status_code == 503
+    assert not connection.client().zcard(jobs.UNFINISHED_KEY)
+
+
+def test_redis_being_away_is_told_in_a_page_that_comes_back_by_itself(client, monkeypatch):
+    def away():
+        raise redis.ConnectionError("away")
+
+    monkeypatch.setattr("pipeline.status.read", away)
+
+    answer = client.get("/page")
+
+    assert answer.status_code == 503
+    assert "Redis does not answer" in answer.text
+    assert 'http-equiv="refresh"' in answer.text
+
+
+def test_records_of_every_kind_are_shown(client):
+    transcript = {"text": "", "segments": [], "no_speech": True}
+    jobs.create("silent", "", Options(enrich=False))
+    jobs.finish("silent", "transcribe", {"transcript": transcript}, last=True)
+    assert "Nobody speaks" in client.get("/page/jobs/silent").text
+
+    jobs.create("old", "data:audio/ogg;base64,AAAA", Options(metadata=[1, None, "x"]))
+    jobs.finish("old", "decode", {"audio": {}})
+    jobs.finish(
+        "old", "transcribe", {"transcript": {"text": "Hi.", "segments": [{"start": 0, "end": 1, "text": "Hi."}]}}
+    )
+    jobs.finish("old", "enrich", {"enrichment_error": jobs.describe(JobError("enrich_timeout", "too slow"))})
+    shown = client.get("/page/jobs/old").text
+    assert "enrich_timeout" in shown
+    assert "Raise GEMINI_TIMEOUT" in shown
+
+    jobs.create("told", "voice.ogg", Options(callback_url="https://backend.example/hook"))
+    jobs.cancel("told")
+    assert "https://backend.example:443" in client.get("/page/jobs/told").text
+
+    own = {"title": 7, "summary": ["not", "text"], "topics": "none", "action_items": {"a": 1}, "order": {"items": [1]}}
+    jobs.create("own", "voice.ogg", Options())
+    jobs.finish("own", "transcribe", {"transcript": transcript})
+    jobs.finish("own", "enrich", {"enrichment": own})
+    assert "order" in client.get("/page/jobs/own").text
+
+    listed = client.get("/page").text
+    assert all(f"/page/jobs/{name}" in listed for name in ("silent", "old", "told", "own"))
+
+
+def test_a_job_in_the_list_whose_record_has_expired_is_left_out(client):
+    connection.client().zadd(jobs.ENDED_KEY, {"expired": 1})
+
+    assert "expired" not in client.get("/page").text
+
+
+def test_dead_letters_of_deliveries_are_shown_with_the_others_the_last_first(client):
+    for stage, at in (("decode", 1), ("webhook", 2)):
+        jobs.create(f"job-{stage}", "voice.ogg", Options())
+        jobs.fail(f"job-{stage}", "decode", JobError("internal", "x"))
+        key, message = f"{connection.NAMESPACE}:{stage}", {"message_id": f"job-{stage}"}
+        connection.client().zadd(f"{key}.XQ", {f"m-{stage}": at})
+        connection.client().hset(f"{key}.XQ.msgs", f"m-{stage}", json.dumps(message))
+
+    shown = client.get("/page/dead").text
+
+    assert 0 < shown.index("letter-m-webhook") < shown.index("letter-m-decode")
+    assert client.post("/page/dead/decode/nobody/retry").status_code == 404
