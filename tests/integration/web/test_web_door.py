@@ -1,0 +1,263 @@
+"""The door before a real Redis: who is let in, how much, and what jobs look like from outside."""
+
+import http.client
+import json
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+
+from door import KEY, PATIENCE
+
+from pipeline import connection, handoff, jobs, queues
+from pipeline.errors import JobError
+from pipeline.options import Options
+from pipeline.web import keys, limits
+
+SMALL = b"OggS" * 100
+
+
+def test_without_one_of_our_keys_nothing_is_told(door):
+    opened = door()
+
+    for path in ("/v1/models", "/jobs/x", "/jobs/x/events", "/status", "/dead"):
+        for key in (None, "", "vm_wrong", "a key with blanks"):
+            refused = opened.ask(path, key=key)
+            assert (refused.status, refused.code) == (401, "invalid_api_key")
+            assert refused.headers["WWW-Authenticate"] == "Bearer"
+    assert opened.ask("/v1/models").status == 200
+    assert opened.ask("/healthz", key=None).status == 200
+
+
+def test_a_cookie_is_a_key_too_but_not_on_the_way_from_another_site(door):
+    opened, cookie = door(), {"Cookie": f"voicemill_key={KEY}"}
+    jobs.create("kept", "voice.ogg", Options())
+
+    assert opened.ask("/jobs/kept", key=None, **cookie).status == 200
+    for sign in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+        assert opened.ask("/jobs/kept", method="DELETE", key=None, **cookie, **sign).status == 401
+    assert jobs.get("kept").status == "queued"
+    assert opened.ask("/jobs/kept", method="DELETE", key=None, Origin=opened.url, **cookie).status == 204
+
+
+def test_without_keys_this_machine_may_come_in_and_no_page_of_another_site(door):
+    opened = door(api_keys=None)
+    jobs.create("kept", "voice.ogg", Options())
+
+    assert opened.ask("/jobs/kept", key=None).status == 200
+    assert opened.ask("/jobs/kept", key=None, Host="rebound.example").code == "forbidden"
+    assert opened.ask("/jobs/kept", key=None, method="DELETE", Origin="https://evil.example").code == "forbidden"
+
+
+def test_pages_of_other_origins_may_read_only_where_they_are_named(door):
+    origin = {"Origin": "https://app.example.com"}
+
+    assert "access-control-allow-origin" not in door().ask("/v1/models", **origin).headers
+    named = door(api_cors_origins="https://app.example.com")
+    assert named.ask("/v1/models", **origin).headers["access-control-allow-origin"] == origin["Origin"]
+    assert "access-control-allow-origin" not in named.ask("/v1/models", Origin="https://evil.example").headers
+
+
+def test_a_key_has_so_many_requests_a_minute_over_all_doors(door):
+    other, entry = keys.generate("other")
+    settings = {"api_requests_per_minute": 5, "api_keys": f"{keys.generate('x')[1]} {entry}"}
+    doors = [door(**settings), door(**settings)]
+
+    answers = [doors[number % 2].ask("/v1/models", key=other) for number in range(8)]
+
+    assert [answer.status for answer in answers] == [200] * 5 + [429] * 3
+    assert answers[-1].code == "rate_limit_exceeded"
+    assert 1 <= int(answers[-1].headers["Retry-After"]) <= limits.MINUTE + 1
+
+
+def test_a_body_that_is_too_large_is_refused_by_what_it_says_and_by_what_it_has(door):
+    opened = door(api_max_bytes=200_000)
+    large = b"\0" * 400_000
+
+    assert opened.upload("/jobs", large).code == "source_too_large"
+    assert opened.ask("/jobs", body=b" " * (limits.SMALL + 1), **{"Content-Type": "application/json"}).status == 413
+    connection_ = http.client.HTTPConnection("127.0.0.1", opened.port, timeout=PATIENCE)
+    head = {"Authorization": f"Bearer {KEY}", "Content-Type": "multipart/form-data; boundary=x"}
+    frame = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.ogg"\r\n\r\n'
+    connection_.request("POST", "/jobs", iter([frame, large, b"\r\n--x--\r\n"]), head, encode_chunked=True)
+    assert connection_.getresponse().status == 413
+    connection_.close()
+    assert handoff.total_bytes() == 0
+    assert queues.depths()["decode"].waiting == 0
+
+
+def test_a_message_by_its_address_is_queued_with_its_options(door):
+    sent = door().ask("/jobs", body={"source": "https://a.example/v.ogg?s=1", "options": {"language": "ko"}})
+
+    assert sent.status == 202
+    assert sent.headers["Location"] == f"/jobs/{sent.json['id']}"
+    assert jobs.get(sent.json["id"]).options["language"] == "ko"
+    assert queues.depths()["decode"].waiting == 1
+
+
+def test_an_uploaded_message_reaches_the_store_byte_by_byte(door):
+    data = bytes(range(256)) * 9000
+    sent = door().upload("/jobs", data, options='{"enrich": false}')
+
+    assert b"".join(handoff.read_upload(jobs.raw_source(sent.json["id"]))) == data
+    assert jobs.get(sent.json["id"]).options["enrich"] is False
+
+
+WRONG = [
+    (b"{", "invalid_request"),
+    (b"[" * 100_000, "invalid_request"),
+    (b'{"source": 1}', "invalid_request"),
+    (b'{"source": "a", "options": []}', "invalid_request"),
+    (b'{"source": "  "}', "invalid_options"),
+    (b'{"source": "\\ud800"}', "invalid_request"),
+    (b'{"source": "a", "options": {"nix": 1}}', "invalid_options"),
+    (b'{"source": "a", "options": {"language": "xx"}}', "invalid_options"),
+    (b'{"source": "a", "options": {"callback_url": "ftp://a"}}', "invalid_options"),
+    (b'{"source": "a", "options": {"metadata": NaN}}', "invalid_options"),
+]
+
+
+def test_a_wrong_request_is_told_what_is_wrong_and_queues_nothing(door):
+    opened = door()
+
+    for body, code in WRONG:
+        refused = opened.ask("/jobs", body=body, **{"Content-Type": "application/json"})
+        assert (refused.status, refused.code) == (400, code), body[:60]
+    assert queues.depths()["decode"].waiting == 0
+
+
+def test_a_system_that_is_full_says_when_to_come_again(door, monkeypatch):
+    monkeypatch.setenv("MAX_QUEUED", "1")
+    opened = door()
+    assert opened.ask("/jobs", body={"source": "a"}).status == 202
+
+    for full in (opened.ask("/jobs", body={"source": "a"}), opened.upload("/v1/audio/transcriptions", SMALL)):
+        assert (full.status, full.code) == (503, "system_full")
+        assert int(full.headers["Retry-After"]) >= 1
+
+
+def test_a_job_is_read_as_a_record_and_as_text_and_subtitles(door, engine):
+    opened = door()
+    sent = opened.ask("/jobs", body={"source": "a"}).json["id"]
+    assert opened.ask(f"/jobs/{sent}?format=srt").code == "no_transcript"
+    engine()
+
+    assert opened.ask(f"/jobs/{sent}").json["status"] == "done"
+    for form, kind in (("txt", "text/plain"), ("srt", "text/plain"), ("vtt", "text/vtt")):
+        told = opened.ask(f"/jobs/{sent}?format={form}")
+        assert told.status == 200
+        assert b"Thursday" in told.body
+        assert told.headers.get_content_type() == kind
+    assert opened.ask(f"/jobs/{sent}?format=doc").status == 400
+    assert opened.ask("/jobs/nix").code == "unknown_job"
+
+
+def test_events_are_told_live_and_go_on_behind_the_last_one_that_was_heard(door, engine):
+    opened = door()
+    sent = opened.ask("/jobs", body={"source": "a"}).json["id"]
+    request = urllib.request.Request(f"{opened.url}/jobs/{sent}/events", headers={"Authorization": f"Bearer {KEY}"})
+    with urllib.request.urlopen(request, timeout=PATIENCE) as stream:
+        assert stream.headers.get_content_type() == "text/event-stream"
+        first = heard(stream)
+        engine()
+        rest = list(iter(lambda: heard(stream), None))
+
+    assert first[1]["status"] == "queued"
+    assert [event["status"] for _, event in rest][-1] == "done"
+    again = opened.ask(f"/jobs/{sent}/events", **{"Last-Event-ID": first[0]})
+    assert again.body.decode().count("data: ") == len(rest)
+    assert opened.ask(f"/jobs/{sent}/events", **{"Last-Event-ID": rest[-1][0]}).status == 204
+    assert opened.ask("/jobs/nix/events").code == "unknown_job"
+
+
+def heard(stream):
+    """The next event with its id; None: the stream is over."""
+    event_id = None
+    for line in stream:
+        name, _, value = line.decode().strip().partition(": ")
+        if name == "id":
+            event_id = value
+        elif name == "data":
+            return event_id, json.loads(value)
+    return None
+
+
+def test_a_job_that_failed_and_was_tried_again_is_told_to_its_real_end(door, engine):
+    opened = door()
+    sent = opened.ask("/jobs", body={"source": "a"}).json["id"]
+    jobs.fail(sent, "decode", JobError("undecodable", "noise"))
+    jobs.restart(sent, "decode")
+    with ThreadPoolExecutor(1) as pool:
+        told = pool.submit(opened.ask, f"/jobs/{sent}/events")
+        engine()
+
+    last = [line for line in told.result().body.decode().splitlines() if line.startswith("data: ")][-1]
+    assert json.loads(last.removeprefix("data: "))["status"] == "done"
+
+
+def test_a_job_is_cancelled_once_and_deleted_for_good(door):
+    opened = door()
+    sent = opened.ask("/jobs", body={"source": "a"}).json["id"]
+
+    assert opened.ask(f"/jobs/{sent}/cancel", method="POST").json == {"id": sent, "cancelled": True}
+    assert opened.ask(f"/jobs/{sent}/cancel", method="POST").json["cancelled"] is False
+    assert opened.ask(f"/jobs/{sent}", method="DELETE").status == 204
+    assert opened.ask(f"/jobs/{sent}").code == "unknown_job"
+    assert opened.ask(f"/jobs/{sent}", method="DELETE").code == "unknown_job"
+
+
+def test_a_client_that_leaves_while_it_waits_takes_its_job_with_it(door):
+    opened = door()
+    form = b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper-1\r\n--x\r\n'
+    form += b'Content-Disposition: form-data; name="file"; filename="a.ogg"\r\n\r\nOggS\r\n--x--\r\n'
+    client = http.client.HTTPConnection("127.0.0.1", opened.port, timeout=PATIENCE)
+    head = {"Authorization": f"Bearer {KEY}", "Content-Type": "multipart/form-data; boundary=x"}
+    client.request("POST", "/v1/audio/transcriptions", form, head)
+    redis_id = connection.client().blmove(queues.key("decode"), queues.key("decode"), 4, "LEFT", "LEFT")
+    job_id = json.loads(connection.client().hget(queues.key("decode", ".msgs"), redis_id))["message_id"]
+    client.close()
+
+    assert jobs.wait(job_id, timeout=PATIENCE).status == "cancelled"
+
+
+def test_whoever_waits_too_long_is_told_where_the_job_goes_on(door):
+    late = door(api_wait_timeout=0.2).upload("/v1/audio/transcriptions", SMALL, model="whisper-1")
+
+    assert (late.status, late.code) == (504, "wait_timeout")
+    assert late.headers["x-should-retry"] == "false"
+    assert "GET /jobs/" in late.json["error"]["message"]
+
+
+def test_a_dead_letter_is_listed_and_tried_again(door):
+    opened = door()
+    sent = opened.ask("/jobs", body={"source": "a"}).json["id"]
+    client = connection.client()
+    redis_id = client.lpop(queues.key("decode"))
+    client.hset(queues.key("decode", ".XQ.msgs"), redis_id, client.hget(queues.key("decode", ".msgs"), redis_id))
+    client.hdel(queues.key("decode", ".msgs"), redis_id)
+    client.zadd(queues.key("decode", ".XQ"), {redis_id: 1_000_000})
+    jobs.fail(sent, "decode", JobError("undecodable", "noise"))
+
+    [letter] = opened.ask("/dead?stage=decode").json
+    assert (letter["job_id"], letter["code"]) == (sent, "undecodable")
+    assert opened.ask(f"/dead/decode/{sent}/retry", method="POST").json == {"job_id": sent, "stage": "decode"}
+    assert jobs.get(sent).status == "queued"
+    assert opened.ask("/dead").json == []
+    assert opened.ask(f"/dead/decode/{sent}/retry", method="POST").status == 404
+
+
+def test_without_redis_every_answer_says_so_and_when_to_ask_again(door, monkeypatch):
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+    monkeypatch.setattr(connection, "RETRIES", 0)
+    opened = door()
+
+    for answer in (opened.ask("/jobs/x"), opened.ask("/status"), opened.ask("/jobs", body={"source": "a"})):
+        assert (answer.status, answer.code) == (503, "redis_unavailable")
+        assert int(answer.headers["Retry-After"]) >= 1
+
+
+def test_answers_carry_headers_that_keep_browsers_from_doing_more_with_them(door):
+    answer = door().ask("/status")
+
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert len(answer.headers["X-Request-Id"]) == 32
