@@ -7,6 +7,7 @@ It needs this repository on PYTHONPATH, dramatiq and redis; no model and no FFmp
 
 import json
 import os
+import time
 import urllib.request
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -56,7 +57,13 @@ def main():
     offset = 0
     with ThreadPoolExecutor(32) as answers:
         while True:
-            for update in call("getUpdates", offset=offset, timeout=30):
+            try:
+                updates = call("getUpdates", offset=offset, timeout=30)
+            except OSError as error:
+                print(f"Telegram cannot be reached: {error}")
+                time.sleep(5)
+                continue
+            for update in updates:
                 offset = update["update_id"] + 1
                 if "voice" in update.get("message", {}):
                     answers.submit(answer, update["message"]).add_done_callback(Future.result)  # an error is logged
