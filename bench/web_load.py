@@ -138,12 +138,16 @@ def main():
         )
         try:
             port = next(int(found[1]) for line in door.stderr if (found := re.search(r"127\.0\.0\.1:(\d+)", line)))
-            with tempfile.TemporaryFile("w") as sink:
+            with Path(folder, "door.log").open("w") as sink:
                 copying = subprocess.Popen(["cat"], stdin=door.stderr, stdout=sink)  # its log, off the pipe
                 load, memory = asyncio.run(run(arguments, door.pid, port, [key for key, _ in made]))
                 door.send_signal(signal.SIGTERM)
                 code = door.wait(60)
                 copying.wait(10)
+            log = Path(folder, "door.log").read_text()
+            sys.stderr.writelines(
+                line for line in log.splitlines(keepends=True)[:2000] if '"event": "Request"' not in line
+            )
         finally:
             for process in (door, stub):
                 process.kill()

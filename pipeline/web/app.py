@@ -16,6 +16,8 @@ from pipeline.web import api, keys, openai, page, problems
 from pipeline.web.access import Access
 from pipeline.web.limits import BodyLimit
 
+CONNECTIONS = 8000  # to Redis, at most: one for each who waits or listens; Redis itself takes 10,000 as it comes
+
 
 def create_app(settings: Settings) -> FastAPI:
     """Return the application.
@@ -60,5 +62,5 @@ def create_app(settings: Settings) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     url, options = connection.parameters()
-    async with aioredis.Redis.from_url(url, **options) as app.state.redis:
+    async with aioredis.Redis.from_url(url, max_connections=CONNECTIONS, **options) as app.state.redis:
         yield

@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 import redis
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -15,6 +16,8 @@ from starlette.exceptions import HTTPException
 from actors.admission import Refused
 from pipeline import jobs
 from pipeline.errors import CODES, JobError
+
+log = structlog.get_logger(__name__)
 
 AGAIN = 5.0  # seconds after which it is worth asking again where the system is full or Redis is away
 
@@ -125,6 +128,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(redis.RedisError)
     async def _redis(_request: Request, error: redis.RedisError) -> JSONResponse:
+        log.warning("Redis cannot be used", error=f"{type(error).__name__}: {error}")
         return answer(of_job("redis_unavailable", f"Redis cannot be used: {type(error).__name__}"))
 
     @app.exception_handler(RequestValidationError)

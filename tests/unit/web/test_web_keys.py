@@ -33,7 +33,7 @@ def test_what_is_no_key_is_nobodys(key):
     "text", ["bot", "bot:abc", f"b t:{'a' * 64}", f"bot:{'g' * 64}", f"bot:{'a' * 64} bot:{'b' * 64}"]
 )
 def test_entries_of_another_form_are_refused_without_being_shown(text):
-    with pytest.raises(ValueError, match="entry|twice") as refused:
+    with pytest.raises(ValueError, match=r"entry|twice") as refused:
         keys.parse(text)
 
     assert "a" * 64 not in str(refused.value)
