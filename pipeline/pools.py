@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
+from functools import cache
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from urllib3.util import Timeout, Url
+from urllib3.util.ssl_ import create_urllib3_context
 
 from pipeline import addresses
 
+TRUST = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # variables that OpenSSL takes other authorities from
 NEVER = 2**31  # a server's wish to wait that is longer than anybody's patience (seconds)
 
 
@@ -72,12 +77,25 @@ def pool(where: Url, timeout: Timeout, rules: addresses.Policy, watch: Watch) ->
         def _new_conn(self) -> socket.socket:
             return _connect(self, rules, watch)
 
-    secure = where.scheme == "https"
-    pool_class = urllib3.HTTPSConnectionPool if secure else urllib3.HTTPConnectionPool
-    port = where.port or pool_class.ConnectionCls.default_port  # named, or http.client looks for one in an IPv6 address
-    made = pool_class(where.host or "", port, timeout=timeout, maxsize=1)
-    made.ConnectionCls = CheckedTLS if secure else Checked
+    host = where.host or ""
+    # The port is named, or http.client looks for one in an IPv6 address.
+    made: urllib3.HTTPConnectionPool
+    if where.scheme == "https":
+        trusted = _trust(*map(os.environ.get, TRUST))
+        made = urllib3.HTTPSConnectionPool(host, where.port or 443, timeout=timeout, maxsize=1, ssl_context=trusted)
+        made.ConnectionCls = CheckedTLS
+    else:
+        made = urllib3.HTTPConnectionPool(host, where.port or 80, timeout=timeout, maxsize=1)
+        made.ConnectionCls = Checked
     return made
+
+
+@cache
+def _trust(_file: str | None, _folder: str | None) -> ssl.SSLContext:
+    """Return whom to trust, read once a process: the system's authorities take longer to read than a request."""
+    context = create_urllib3_context()
+    context.load_default_certs()
+    return context
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
