@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
@@ -18,6 +18,7 @@ from pipeline import handoff, options, queues
 from pipeline.web.problems import Problem
 
 Model = TypeVar("Model", bound=BaseModel)
+MUCH = 1024 * 1024  # bytes of a form
 FIELDS = 64  # of a form, at most; OpenAI's have a dozen
 
 
@@ -38,9 +39,11 @@ async def received(request: Request) -> AsyncIterator[Form]:
     """Read a form; while it is in use its file lies in a temporary one, in memory only up to a megabyte.
 
     Raises:
-        Problem: `system_full` before a byte is read, or another of those that its reading may end with.
+        JobError: `system_full`, told here before much is read for nothing; less waits for what sending says.
+        Problem: one of those that reading may end with.
     """
-    await run_in_threadpool(queues.demand_room, "decode")
+    if int(request.headers.get("content-length", MUCH)) >= MUCH:
+        await run_in_threadpool(queues.demand_room, "decode")
     async with request.form(max_files=1, max_fields=FIELDS) as form:
         file, fields = None, dict[str, list[str]]()
         for name, value in form.multi_items():
@@ -78,8 +81,7 @@ async def send_file(file: UploadFile | None, keywords: dict[str, Any]) -> str:
     if file is None:
         raise Problem(400, "invalid_request", "file: the form has none", param="file")
     options.parse(keywords)  # before the bytes go anywhere
-    source = await run_in_threadpool(handoff.upload, file.file)
-    return await send(source, keywords)
+    return await run_in_threadpool(_upload_and_send, file.file, keywords)
 
 
 async def send(source: str, keywords: dict[str, Any]) -> str:
@@ -90,3 +92,7 @@ async def send(source: str, keywords: dict[str, Any]) -> str:
     """
     message = await run_in_threadpool(partial(decode.send, source, **keywords))
     return message.message_id
+
+
+def _upload_and_send(file: BinaryIO, keywords: dict[str, Any]) -> str:
+    return decode.send(handoff.upload(file), **keywords).message_id

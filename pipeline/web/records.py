@@ -62,7 +62,15 @@ async def transcribed(client: aioredis.Redis, job_id: str) -> Job:
     Raises:
         UnknownJob: there is no such job, or it was deleted meanwhile.
     """
-    async for news in follow(client, job_id):
-        if jobs.reached(news.status, "transcribed"):
-            break
-    return await get(client, job_id)
+    last = START
+    while True:
+        entries = cast("Any", await client.xread({jobs.events_key(job_id): last}, block=BLOCK))
+        events = entries[0][1] if entries else []
+        last = events[-1][0] if events else last
+        # The record is read where an event says that it is worth it, and now and then.
+        if not events or any(
+            jobs.reached(json.loads(fields[b"event"])["status"], "transcribed") for _, fields in events
+        ):
+            job = await get(client, job_id)
+            if jobs.reached(job.status, "transcribed"):
+                return job
