@@ -11,7 +11,7 @@ LANGUAGE :=
 endif
 MODEL_STAMP := $(if $(filter-out en,$(LANGUAGE)),$(VENV)/.base,$(VENV)/.tiny)
 
-.PHONY: help install demo up test lint format bench chaos drill-decode drill-enrich drill-doctor drill-gpu drill-webhook docs lock generated clean
+.PHONY: help install demo up test lint format bench chaos drill-decode drill-enrich drill-doctor drill-gpu drill-webhook docs screenshots lock generated clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 22
@@ -72,6 +72,9 @@ drill-webhook: $(VENV)/.dev ## receivers that are down, answer 500, are slow or 
 docs: $(VENV)/.docs ## build the documentation into site/
 	$(PY) bench/plots.py
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet
+
+screenshots: $(VENV)/.dev ## take the live page's pictures anew: docs/screenshots
+	$(PY) bench/screenshots.py
 
 lock: $(VENV)/.dev ## compile requirements*.txt from pyproject.toml
 	$(PIP) uv

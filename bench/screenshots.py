@@ -22,11 +22,12 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 PICTURES = ROOT / "docs" / "screenshots"
 LARGEST = 150_000  # bytes of a picture
 DESK, PHONE = {"width": 1180, "height": 860}, {"width": 360, "height": 760}
-FONTS = """<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd"><fontconfig>
+FONTS = """<?xml version="1.0"?>
+<!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
+<fontconfig>
 <include>/etc/fonts/fonts.conf</include>
-<match target="pattern"><test name="family"><string>system-ui</string></test>
-<edit name="family" mode="prepend" binding="strong">
-<string>Inter</string><string>Noto Sans CJK KR</string></edit></match>
+<alias binding="strong"><family>system-ui</family><prefer><family>Inter</family></prefer></alias>
+<alias binding="strong"><family>sans</family><prefer><family>Inter</family></prefer></alias>
 </fontconfig>"""
 
 # What is said, and what the stand-in makes of it, by a word that tells them apart.
@@ -43,7 +44,7 @@ MESSAGES = {
             "working on the slides. The team in Berlin needs to be told.",
             "topics": ["design review", "schedule", "slides"],
             "action_items": [
-                {"task": "Send the slides", "owner": "Peter", "due": "before noon"},
+                {"task": "Send the slides", "owner": "Peter", "due": "today, noon"},
                 {"task": "Tell the team in Berlin", "owner": None, "due": None},
             ],
             "sentiment": "positive",

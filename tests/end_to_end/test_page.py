@@ -172,7 +172,7 @@ def test_a_dropped_message_is_watched_on_its_way_followed_word_by_word_and_taken
     expect(state(page)).to_have_text("Done")
     expect(page.locator("h1")).to_have_text(SUMMARY["title"])
     expect(page.locator("#transcript")).to_contain_text("design team")
-    expect(page.locator("#summary")).to_contain_text("Send the slides · by Friday noon")
+    expect(page.locator("#summary")).to_contain_text("Send the slides · due Friday noon")
     expect(page.locator("#seconds rect")).to_have_count(6)
     assert page.evaluate("window.same")
 
@@ -322,7 +322,7 @@ def test_a_hostile_file_name_goes_from_the_upload_to_the_dead_letters_as_text(vi
     expect(page.locator("h1")).to_have_text(letter.name)
     expect(page.locator(".trouble")).to_contain_text("undecodable")
     page.get_by_role("link", name="Dead letters").click()
-    expect(page.locator(f'a[href="/page/jobs/{job_id}"]')).to_be_visible()
+    expect(page.locator(f'a[href="/page/jobs/{job_id}"]')).to_have_text(letter.name)
     assert page.evaluate("typeof pwned") == "undefined"
 
 

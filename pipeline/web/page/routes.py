@@ -72,7 +72,9 @@ def job_page(request: Request, job_id: str) -> Response:
 def dead(request: Request) -> Response:
     """Show what failed for good, the last ones first."""
     letters = sorted(queues.dead_letters(), key=lambda letter: letter.at, reverse=True)
-    return _page(request, "dead.html", letters=letters[:SHOWN], count=len(letters), dead_count=len(letters))
+    shown = letters[:SHOWN]
+    names = views.names([letter.job_id for letter in shown])
+    return _page(request, "dead.html", letters=shown, names=names, count=len(letters), dead_count=len(letters))
 
 
 @_pages.get("/jobs/{job_id}/audio")

@@ -142,6 +142,18 @@ def stem(name: str) -> str:
     return re.sub(r"[^\w-]+", "-", bare).strip("-")[:60] or "transcript"
 
 
+def names(ids: list[str]) -> dict[str, str]:
+    """Return what people call the messages of these jobs."""
+    with connection.client().pipeline(transaction=False) as pipe:
+        for job_id in ids:
+            pipe.hmget(jobs.record_key(job_id), "source", "options")
+        found = cast("list[list[bytes | None]]", pipe.execute())
+    return {
+        job_id: name_of(job_id, (source or b"").decode(), json.loads(options or "{}").get("metadata"))
+        for job_id, (source, options) in zip(ids, found, strict=True)
+    }
+
+
 def title_of(job: Job) -> str:
     """Return the heading of a job's page: its summary's title, or its name."""
     return _title(job.enrichment or {}) or name_of(job.id, job.source, job.metadata)
@@ -221,11 +233,13 @@ def clock(seconds: float) -> str:
 
 
 def length(seconds: float | None) -> str:
-    """Return a span of time in as many digits as matter: `0.04 s`, `3.2 s`, `1:05`, `2 h 5 min`."""
+    """Return a span of time in as many digits as matter: `40 ms`, `3.2 s`, `1 min 5 s`, `2 h 5 min`."""
     if seconds is None:
         return "–"
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
-        return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
+        return f"{seconds:.1f} s"
     if seconds < 3600:
         return f"{int(seconds // 60)} min {int(seconds % 60)} s"
     return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} min"

@@ -184,7 +184,7 @@ def test_forms_lead_to_pages_of_ours_alone(path, answer):
 def test_lengths_and_sizes_have_the_digits_that_matter():
     assert [views.length(value) for value in (None, 0.044, 3.21, 65, 7500)] == [
         "–",
-        "0.04 s",
+        "44 ms",
         "3.2 s",
         "1 min 5 s",
         "2 h 5 min",
