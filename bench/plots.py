@@ -139,6 +139,32 @@ def hops(record: dict[str, Any], axes: Any) -> str:
     )
 
 
+def door(record: dict[str, Any], _axes: Any) -> str:
+    """What the door costs under load; a table says it all."""
+    own, memory = record["own_ms"], record["memory_mib"]
+    rows = [
+        ["clients at a time", record["clients"]],
+        ["seconds", f"{record['seconds']:g}"],
+        ["transcripts", record["transcripts"]],
+        ["the door's own time, p50, p95, p99 (ms)", f"{own['p50']}, {own['p95']}, {own['p99']}"],
+        ["memory after a quarter, at the end (MiB)", f"{memory['quarter']}, {memory['end']}"],
+        ["floors missed", "; ".join(record["misses"]) or "none"],
+    ]
+    return table(["", ""], rows)
+
+
+def receivers(record: dict[str, Any], _axes: Any) -> str:
+    """Webhooks to receivers in trouble; a table says it all."""
+    rows = [
+        ["minutes, jobs", f"{record['minutes']:g}, {record['jobs']}"],
+        ["events delivered", record["counts"]["delivered"]],
+        ["to a healthy receiver, p50, p99 (s)", f"{record['healthy_p50_s']}, {record['healthy_p99_s']}"],
+        ["all delivered so long after the last job (s)", record["all_delivered_after_last_job_s"]],
+        ["requests to loopback by a redirect", record["to_loopback_by_redirect"]],
+    ]
+    return table(["", ""], rows)
+
+
 def bars(axes: Any, rows: Rows, key: str, label: str) -> None:
     """Draw a bar a row, ours on top, each with its figure."""
     found = axes.barh([_way(row) for row in rows][::-1], [row[key] for row in rows][::-1])
@@ -158,7 +184,9 @@ def table(columns: list[str], rows: list[list[Any]]) -> str:
 ENGINE = {section.__name__: section for section in (speed, accuracy, latency, times, long, load, fair, guard)}
 DRAWN = {"speed", "accuracy", "latency", "long", "load", "fair", "hops"}
 PARTS: dict[str, tuple[Callable[[dict[str, Any], Any], str], str, str]] = {  # name: how, what, the command
-    "hops": (hops, "Time of three hops through the queue", "python bench/hops.py")
+    "hops": (hops, "Time of three hops through the queue", "python bench/hops.py"),
+    "web": (door, "The door under load", "python bench/web_load.py"),
+    "webhook": (receivers, "Webhooks to receivers in trouble", "python bench/webhook.py"),
 }
 for model, sections in (("tiny.en", tuple(ENGINE)), ("base", ("speed", "accuracy", "guard"))):
     for name in sections:
