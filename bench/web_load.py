@@ -1,6 +1,6 @@
 """What the door itself costs under load: 200 clients at a time send messages and wait for their transcripts.
 
-    python bench/web_load.py [--seconds 120] [--clients 200] [--job 3]
+    python bench/web_load.py [--seconds 120] [--clients 200] [--job 4]
 
 The door is `python -m pipeline web` on a Valkey of its own; in the stages' place tests/stub_engine.py ends each job
 after `--job` seconds. Eight keys share the well-behaved clients; those of a ninth, eight more, ask faster than
@@ -118,7 +118,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--clients", type=int, default=200)
-    parser.add_argument("--job", type=float, default=3, help="seconds that a job takes")
+    parser.add_argument("--job", type=float, default=4, help="seconds that a job takes")
     arguments = parser.parse_args()
     made = [keys.generate(f"client-{number}") for number in range(9)]
     with tempfile.TemporaryDirectory() as folder, valkey(Path(folder), durable=False) as url:

@@ -18,6 +18,7 @@ from pipeline.web import keys
 from pipeline.web.app import create_app
 
 USAGE = 2  # exit code
+SWITCH = 0.001  # seconds after which a thread that talks to Redis makes way for the loop; Python's own 0.005 add up
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     connection.client().ping()
     logging.configure(chosen.log_level, chosen.log_format)
     standard.getLogger("uvicorn").setLevel(standard.WARNING)
+    sys.setswitchinterval(SWITCH)
     server = _Server(
         uvicorn.Config(
             app,

@@ -28,6 +28,10 @@ _EVENT_ID = re.compile(r"\d{1,19}-\d{1,19}")  # of a stream of Redis's
 UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": ErrorBody, "description": "There is no such job"}}
 CONFLICT: dict[int | str, dict[str, Any]] = {409: {"model": ErrorBody, "description": "The job is not that far"}}
 
+RECORD: dict[int | str, dict[str, Any]] = {
+    200: {"content": {kind: {"schema": {"type": "string"}} for kind in ("text/plain", "text/vtt")}}
+}
+
 router = APIRouter(responses=RESPONSES)
 Known = Annotated[Caller, Depends(caller)]
 log = structlog.get_logger(__name__)
@@ -106,7 +110,7 @@ async def create(request: Request, response: Response, _caller: Known) -> Accept
     return Accepted(id=job_id, status="queued")
 
 
-@router.get("/jobs/{job_id}", tags=["jobs"], responses=UNKNOWN | CONFLICT, response_class=JSONResponse)
+@router.get("/jobs/{job_id}", tags=["jobs"], responses=UNKNOWN | CONFLICT | RECORD, response_class=JSONResponse)
 async def read(
     request: Request,
     job_id: str,

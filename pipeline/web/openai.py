@@ -33,8 +33,12 @@ router = APIRouter(prefix="/v1", tags=["OpenAI"])
 class Wish(BaseModel):
     """The form beside its file."""
 
-    model: str = Field(description="`whisper-1`, or a name of /v1/models: what the workers are configured with")
-    language: str | None = Field(None, description="What is spoken, as ISO-639-1 has it; unset: it is detected")
+    model: str = Field(description="`whisper-1`, or a name of /v1/models: the configured one", examples=[WHISPER])
+    language: str | None = Field(
+        None,
+        description="What is spoken, as ISO-639-1 has it; unset: it is detected",
+        json_schema_extra={"examples": ["en", "ko"]},
+    )
     prompt: str | None = Field(None, description="Text that precedes the message: names, spelling, style")
     response_format: Literal["json", "text", "srt", "verbose_json", "vtt"] = "json"
     temperature: float = Field(

@@ -1,0 +1,89 @@
+"""`python -m pipeline web`: when it starts, when it does not, and how it says so."""
+
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+
+from config.environment import STATE
+from pipeline.web import keys
+
+CLONE = STATE.parent
+NOBODY = "redis://127.0.0.1:1/0"
+
+
+@pytest.fixture
+def web(redis_url):
+    """Run `python -m pipeline web …` to its end."""
+
+    def run(*arguments, **variables):
+        return subprocess.run(
+            [sys.executable, "-m", "pipeline", "web", *arguments],
+            cwd=CLONE,
+            env=os.environ | {"REDIS_URL": redis_url} | variables,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    return run
+
+
+def test_a_new_key_is_printed_with_its_entry_and_the_entry_is_taken(web):
+    made = web("--new-key", "bot")
+    lines = made.stdout.splitlines()
+
+    assert made.returncode == 0
+    assert keys.match(keys.parse(lines[3]), lines[1]) == keys.Caller("bot")
+    assert web("--new-key", "no blanks").returncode == 2
+
+
+def test_without_keys_it_opens_on_loopback_alone(web):
+    ran = web("--host", "0.0.0.0", "--port", "0")
+
+    assert ran.returncode == 2
+    assert "--new-key" in ran.stderr
+    assert len(ran.stderr.splitlines()) == 1
+
+
+def test_keys_of_another_form_are_a_wrong_setting_and_are_not_shown(web):
+    ran = web(API_KEYS="vm_a_key_in_the_clear")
+
+    assert ran.returncode == 2
+    assert "API_KEYS" in ran.stderr
+    assert "vm_a_key" not in ran.stderr
+
+
+def test_without_redis_it_does_not_start(web):
+    assert web(REDIS_URL=NOBODY).returncode == 3
+
+
+def test_it_says_where_it_is_and_stops_in_order_while_somebody_listens(redis_url):
+    from pipeline import jobs
+    from pipeline.options import Options
+
+    jobs.create("waiting", "voice.ogg", Options())
+    variables = {"REDIS_URL": redis_url, "LOG_FORMAT": "json", "SHUTDOWN_TIMEOUT": "60"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "web", "--port", "0"],
+        cwd=CLONE,
+        env=os.environ | variables,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        opened = next(line for line in process.stderr if "The door is open" in line)
+        port = opened.partition("127.0.0.1:")[2].partition('"')[0]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/jobs/waiting/events", timeout=60) as stream:
+            assert stream.readline().startswith(b"id: ")
+            process.send_signal(signal.SIGTERM)
+            assert b"queued" in stream.read()  # to its end
+        process.communicate(timeout=40)
+        assert process.returncode == 0
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
