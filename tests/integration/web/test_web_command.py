@@ -87,3 +87,26 @@ def test_it_says_where_it_is_and_stops_in_order_while_somebody_listens(redis_url
         process.kill()
         process.wait()
         process.stderr.close()
+
+
+def test_up_opens_the_door_beside_the_stages(redis_url):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "up", "--stages", "enrich", "--web"],
+        cwd=CLONE,
+        env=os.environ | {"REDIS_URL": redis_url, "LOG_FORMAT": "json", "PORT": "0", "SHUTDOWN_TIMEOUT": "20"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        opened = next(line for line in process.stdout if "The door is open" in line)
+        port = opened.partition("127.0.0.1:")[2].partition('"')[0]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=60) as status:
+            assert b"unattended" in status.read()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
