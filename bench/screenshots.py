@@ -27,7 +27,7 @@ FONTS = """<?xml version="1.0"?>
 <fontconfig>
 <include>/etc/fonts/fonts.conf</include>
 <alias binding="strong"><family>system-ui</family><prefer><family>Inter</family></prefer></alias>
-<alias binding="strong"><family>sans</family><prefer><family>Inter</family></prefer></alias>
+<alias binding="strong"><family>sans-serif</family><prefer><family>Inter</family></prefer></alias>
 </fontconfig>"""
 
 # What is said, and what the stand-in makes of it, by a word that tells them apart.
@@ -200,7 +200,7 @@ def pictures(browser, door, job_id):
     views = [
         ("overview", "/page", DESK, "light", "en-US"),
         ("overview-dark", "/page", DESK, "dark", "en-US"),
-        ("job", f"/page/jobs/{job_id}", DESK, "light", "en-US"),
+        ("job", f"/page/jobs/{job_id}", DESK | {"height": 1100}, "light", "en-US"),
         ("job-dark-ko", f"/page/jobs/{job_id}", DESK, "dark", "ko-KR"),
         ("job-phone", f"/page/jobs/{job_id}", PHONE, "light", "en-US"),
         ("overview-phone-ko", "/page", PHONE, "dark", "ko-KR"),

@@ -11,7 +11,7 @@ import gemini_server
 import pytest
 from browser import PATIENCE, chromium, faults, served, until
 from playwright.sync_api import expect
-from processes import children
+from processes import becomes, children
 
 from actors import decode
 from config.environment import STATE
@@ -78,6 +78,7 @@ def workers(tmp_path_factory, media, gemini):
         supervisor = Supervisor(stages, dict(os.environ) | variables, lambda name, line: ready.append((name, line)), 10)
         supervisor.url = url
         supervisor.start()
+        assert becomes(lambda: set(supervisor.pids()) == set(stages), timeout=60)
         yield supervisor
         supervisor.stop()
 

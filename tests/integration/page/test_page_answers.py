@@ -8,6 +8,7 @@ import redis
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
+from actors import decode
 from config.environment import STATE
 from config.settings import Settings
 from pipeline import connection, handoff, jobs
@@ -212,3 +213,12 @@ def test_dead_letters_of_deliveries_are_shown_with_the_others_the_last_first(cli
 
     assert 0 < shown.index("letter-m-webhook") < shown.index("letter-m-decode")
     assert client.post("/page/dead/decode/nobody/retry").status_code == 404
+
+
+def test_a_stage_without_a_worker_and_its_oldest_message_are_told(client):
+    decode.send("voice.ogg")
+
+    shown = client.get("/page").text
+
+    assert shown.count("Nobody consumes this stage") == len(jobs.STAGES)
+    assert re.search(r"<dd>1 <small>oldest \d+ ms</small></dd>", shown)
