@@ -82,14 +82,7 @@ def exists(job_id: str) -> bool:
 
 def delete(job_id: str) -> None:
     """Remove a job's audio, if it is there."""
-    key = _key("audio", job_id)
-    header = _header(key)
-    with connection.client().pipeline(transaction=True) as pipe:
-        pipe.delete(key)
-        pipe.zrem(EXPIRIES_KEY, key)
-        pipe.hdel(SIZES_KEY, key)
-        pipe.execute()
-    _drop_object(header)
+    _delete(_key("audio", job_id))
 
 
 # Messages from a backend
@@ -115,6 +108,11 @@ def read_upload(source: str) -> Iterator[bytes]:
     """
     missing = JobError("source_not_found", "the upload is not in the handoff store: never made, or expired")
     return _read(_key("upload", source.removeprefix(UPLOAD)), missing)
+
+
+def delete_upload(source: str) -> None:
+    """Remove what was uploaded, if it is there."""
+    _delete(_key("upload", source.removeprefix(UPLOAD)))
 
 
 # The store as a whole
@@ -174,6 +172,16 @@ def _publish(key: str, header: dict[str, Any], chunks: Iterable[bytes], ttl: flo
         with suppress(redis.RedisError):
             client.delete(growing)
         raise
+
+
+def _delete(key: str) -> None:
+    header = _header(key)
+    with connection.client().pipeline(transaction=True) as pipe:
+        pipe.delete(key)
+        pipe.zrem(EXPIRIES_KEY, key)
+        pipe.hdel(SIZES_KEY, key)
+        pipe.execute()
+    _drop_object(header)
 
 
 def _grow(key: str, element: bytes, before: int) -> None:

@@ -178,11 +178,14 @@ def cancel(job_id: str) -> bool:
 def delete(job_id: str) -> None:
     """Remove every trace of a job: its record, results, events and audio; a message still queued is dropped unread.
 
+    Its upload goes, too, from which another job of the same upload could not be decoded any more.
+
     Raises:
         UnknownJob: there is no such job.
     """
     client = connection.client()
-    status, receiver = cast("list[bytes | None]", client.hmget(record_key(job_id), "status", "webhook.receiver"))
+    names = ("status", "webhook.receiver", "source")
+    status, receiver, source = cast("list[bytes | None]", client.hmget(record_key(job_id), names))
     if parse_status(status) is None:
         raise UnknownJob(job_id)
     with client.pipeline(transaction=True) as pipe:
@@ -194,7 +197,7 @@ def delete(job_id: str) -> None:
         pipe.zrem(UNFINISHED_KEY, job_id)
         pipe.zrem(ENDED_KEY, job_id)
         pipe.execute()
-    _delete_audio(job_id)
+    _delete_audio(job_id, _text(source))
 
 
 # What the stages call: each returns False where the job has ended meanwhile, so that the caller drops its work
@@ -501,10 +504,12 @@ def _until(status: str) -> tuple[str, ...]:
     return PROGRESS[: PROGRESS.index(status) + 1]
 
 
-def _delete_audio(job_id: str) -> None:
+def _delete_audio(job_id: str, source: str = "") -> None:
     from pipeline import handoff  # noqa: PLC0415 - handoff is needed by senders that cancel, not by all
 
     handoff.delete(job_id)
+    if source.startswith(handoff.UPLOAD):
+        handoff.delete_upload(source)
 
 
 def ttl_ms() -> int:

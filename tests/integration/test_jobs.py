@@ -230,6 +230,19 @@ def test_deleting_leaves_nothing_but_a_mark_that_stops_the_queued_message(tmp_pa
         jobs.get(job_id)
 
 
+def test_deleting_removes_what_was_uploaded_for_the_job_and_nothing_else():
+    sources = [handoff.upload(b"x" * 1000), handoff.upload(b"y" * 1000)]
+    for number, source in enumerate(sources):
+        jobs.create(f"j{number}", source, Options())
+
+    jobs.delete("j0")
+
+    with pytest.raises(JobError, match="source_not_found"):
+        next(handoff.read_upload(sources[0]))
+    assert b"".join(handoff.read_upload(sources[1])) == b"y" * 1000
+    assert handoff.total_bytes() < 1500
+
+
 @pytest.mark.parametrize(
     "ask", [jobs.get, jobs.wait, jobs.cancel, jobs.delete, lambda job_id: list(jobs.events(job_id))]
 )
