@@ -165,7 +165,7 @@ def verdict(arguments, load, memory, code):
         "answers": {kind: dict(counts) for kind, counts in load.answers.items()},
         "own_ms": {"p50": round(cuts[49], 1), "p95": round(cuts[94], 1), "p99": round(cuts[98], 1)},
         "overhead_ms_p50": round(statistics.median(load.overhead), 1),
-        "memory_mib": {"quarter": round(memory[len(memory) // 4], 1), "end": round(memory[-1], 1)},
+        "memory_mib": [round(memory[len(memory) * part // 8], 1) for part in range(8)] + [round(memory[-1], 1)],
         "exit_code": code,
     }
     misses = []

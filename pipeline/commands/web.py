@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import logging as standard
 import os
 import socket
@@ -18,7 +19,7 @@ from pipeline.web import keys
 from pipeline.web.app import create_app
 
 USAGE = 2  # exit code
-SWITCH = 0.001  # seconds after which a thread that talks to Redis makes way for the loop; Python's own 0.005 add up
+SWITCH = 0.0002  # seconds after which a thread that talks to Redis makes way for the loop; Python's own 0.005 add up
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     logging.configure(chosen.log_level, chosen.log_format)
     standard.getLogger("uvicorn").setLevel(standard.WARNING)
     sys.setswitchinterval(SWITCH)
+    gc.freeze()  # what is there by now stays: to look through it again and again would hold everybody up
     server = _Server(
         uvicorn.Config(
             app,
