@@ -48,7 +48,10 @@ def take(client, block):
     client.hdel(queues.key("decode", ".msgs"), redis_id)
     source = message["args"][0]
     if source.startswith(handoff.UPLOAD):
-        client.delete(f"{connection.NAMESPACE}:upload:{source.removeprefix(handoff.UPLOAD)}")
+        entry = f"{connection.NAMESPACE}:upload:{source.removeprefix(handoff.UPLOAD)}"
+        client.delete(entry)
+        client.zrem(handoff.EXPIRIES_KEY, entry)
+        client.hdel(handoff.SIZES_KEY, entry)
     jobs.begin(message["message_id"], "decode", "stub:1")
     return message["message_id"]
 
