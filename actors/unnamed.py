@@ -9,7 +9,7 @@ import importlib
 import multiprocessing
 import sys
 
-from pipeline.jobs import STAGES
+from pipeline.queues import QUEUES
 
 USAGE = 2  # exit code
 
@@ -27,10 +27,10 @@ def load_stages() -> None:
     arguments = cli.make_argument_parser().parse_args()
     if arguments.broker.partition(":")[0] != "actors":
         return
-    unknown = [queue for queue in arguments.queues or () if queue not in STAGES]
+    unknown = [queue for queue in arguments.queues or () if queue not in QUEUES]
     if unknown or not arguments.queues:
         wrong = f"there is no stage {unknown[0]!r}" if unknown else "no stage is named"
-        commands = ", ".join(f"`dramatiq actors.{stage}`" for stage in STAGES)
+        commands = ", ".join(f"`dramatiq actors.{stage}`" for stage in QUEUES)
         print(f"dramatiq actors: {wrong}. Run one of {commands}, or name stages with -Q.", file=sys.stderr)  # noqa: T201
         raise SystemExit(USAGE)
     for stage in arguments.queues:

@@ -37,17 +37,32 @@ class StageStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Webhooks:
+    """The webhooks as they are now: jobs whose receivers are still to be told something, and who tells them."""
+
+    workers: list[Worker]
+    depth: Depth
+
+    @property
+    def undelivered(self) -> int:
+        """How many jobs have something to tell."""
+        return self.depth.waiting + self.depth.in_progress + self.depth.delayed
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """The whole system as it is now."""
 
     stages: dict[str, StageStatus]
     unfinished: int  # jobs
     handoff_bytes: int
+    webhooks: Webhooks
 
     @property
     def unattended(self) -> list[str]:
-        """The stages that no live worker consumes."""
-        return [name for name, stage in self.stages.items() if not stage.workers]
+        """The stages that no live worker consumes, and `webhook` where there is one to deliver and nobody does."""
+        waits = self.webhooks.undelivered and not self.webhooks.workers
+        return [name for name, stage in self.stages.items() if not stage.workers] + ([queues.WEBHOOK] if waits else [])
 
     def as_dict(self) -> dict[str, Any]:
         """Return the status as JSON has it."""
@@ -62,6 +77,7 @@ def read() -> Status:
         stages={stage: _stage(stage, workers, depths[stage]) for stage in STAGES},
         unfinished=client.zcard(jobs.UNFINISHED_KEY),
         handoff_bytes=handoff.total_bytes(),
+        webhooks=Webhooks([worker for worker in workers if queues.WEBHOOK in worker.stages], depths[queues.WEBHOOK]),
     )
 
 

@@ -20,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("action", choices=("list", "show", "retry", "drop"), help="what to do with the chosen ones")
     parser.add_argument("id", metavar="ID", nargs="*", help="only these jobs (all)")
-    parser.add_argument("--stage", choices=jobs.STAGES, help="only those that failed in this stage")
+    parser.add_argument("--stage", choices=queues.QUEUES, help="only those that failed in this stage")
     parser.add_argument("--code", metavar="CODE", help="only those with this error code, such as undecodable")
     parser.add_argument("--older", type=float, metavar="HOURS", help="only those that died longer ago than this")
     parser.add_argument("--newer", type=float, metavar="HOURS", help="only those that died since")

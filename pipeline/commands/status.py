@@ -11,7 +11,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from pipeline import presence, status
+from pipeline import presence, queues, status
 from pipeline.status import Percentiles, Status
 
 EVERY = 2.0  # seconds between two looks with --watch
@@ -54,11 +54,18 @@ def shown(now: Status) -> Group:
         row = (name, count, *counts, stage.done_last_minute, _pair(stage.wait), _pair(stage.work))
         stages.add_row(*map(str, row))
         present |= {worker.name: worker for worker in stage.workers}
+    present |= {worker.name: worker for worker in now.webhooks.workers}
     for worker in present.values():
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(worker.since))
         workers.add_row(worker.name, ", ".join(worker.stages), since, "\n".join(_devices(worker)))
     lines = [f"{now.unfinished} jobs not finished; {now.handoff_bytes / 1e6:.1f} MB of audio between the stages"]
-    lines += [f"No live worker consumes the {name} stage: jobs wait until one is started." for name in now.unattended]
+    told = now.webhooks
+    if told.undelivered or told.depth.dead:
+        undelivered = f"{told.undelivered} jobs have webhooks to deliver, {told.depth.dead} were given up"
+        lines.append(f"{undelivered}; `python -m pipeline webhook list` says to whom")
+    for name in now.unattended:
+        what = "webhook queue: they wait" if name == queues.WEBHOOK else f"{name} stage: jobs wait"
+        lines.append(f"No live worker consumes the {what} until one is started.")
     return Group(stages, workers, *lines)
 
 

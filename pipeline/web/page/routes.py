@@ -209,7 +209,7 @@ def _letter(stage: str, job_id: str) -> queues.DeadLetter | None:
 
 
 def _dead_count(now: status.Status) -> int:
-    return sum(stage.depth.dead for stage in now.stages.values())
+    return now.webhooks.depth.dead + sum(stage.depth.dead for stage in now.stages.values())
 
 
 def _page(request: Request, template: str, **values: Any) -> Response:

@@ -1,0 +1,14 @@
+"""Whether anybody delivers, as `status` sees it."""
+
+from pipeline import jobs, status
+
+
+def test_webhooks_that_nobody_delivers_are_reported_and_else_nothing(redis_url, job, receiver, post, name):
+    assert "webhook" not in status.read().unattended
+
+    jobs.cancel(job("one"))
+    assert "webhook" in status.read().unattended
+    assert status.read().webhooks.undelivered == 1
+
+    post().run(name)
+    assert "webhook" not in status.read().unattended
