@@ -17,6 +17,7 @@ import os
 import re
 import sys
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,7 +96,9 @@ class Case:
 
 
 def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.lower())
+    """Return the words; letters that are spelled out, as in M-I-S-D-N, are one."""
+    spelled = re.sub(r"\b(\w)\W+(?=\w\b)", r"\1", text.lower())
+    return re.findall(r"\w+", spelled)
 
 
 def _most_repeats(words: list[str]) -> int:
@@ -124,7 +127,9 @@ def main() -> int:
     parser.add_argument("--prompts", type=int, default=300)
     args = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    items = [item for item in speech.prompts(seed=2) if not item.name.startswith("silence/")][: args.prompts]
+    items = [item for item in speech.prompts(seed=2) if not item.name.startswith("silence/")]
+    # Round and round: a prompt that comes again meets the next attack.
+    items = list(islice(cycle(items), args.prompts))
     names = [list(ATTACKS)[index % len(ATTACKS)] for index in range(len(items))]
     audios = [ATTACKS[name](item.audio) for name, item in zip(names, items, strict=True)]
     short, full = (_texts(args.model, audios, window) for window in ("auto", "full"))

@@ -72,6 +72,12 @@ def voiced(window: Window, timing: dict[str, Any]) -> float:
     return sum(max(0.0, min(end, last) - max(start, first)) for first, last in window.speech)
 
 
+def untold(window: Window, timings: Timings) -> float:
+    """Return how much of what the VAD takes for a voice follows the last aligned word (seconds)."""
+    told = max((window.clock(float(timing["end"])) for timing in timings), default=0.0)
+    return sum(max(0.0, last - max(first, told)) for first, last in window.speech)
+
+
 def _on_the_clock(window: Window, timings: Timings) -> Iterator[Word]:
     """Yield the words on the message's clock, in order, none of them reaching into a silence."""
     merge_punctuations(timings, PREPENDED, APPENDED)

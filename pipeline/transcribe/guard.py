@@ -2,13 +2,14 @@
 
 A shortened encoder window makes Whisper loop now and then ("Please increase that limit. Please increase that limit."),
 or stop before the speaker does. What is doubted is only looked at again, so the signs may be generous for a short look,
-which is cheap to repeat; for a full one they are OpenAI's own.
+which is cheap to repeat; for a full one they are OpenAI's own, and that it ends where the speaker does.
 """
 
 from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Collection
 from dataclasses import dataclass
 
 COMPRESSION_RATIO = 2.4  # OpenAI's threshold for text that repeats itself
@@ -18,8 +19,8 @@ TOKENS_PER_SECOND = 8  # more than any speech needs; a decoding that reaches thi
 TOKENS_AT_LEAST = 12
 WORDS_PER_SECOND = 6.0  # the fastest speakers stay under 5
 WORDS_AT_LEAST = 4  # said in no time at all: the VAD's edges are not exact
-SLOWEST = 0.6  # words a second; who speaks more slowly is looked at again
-SPEECH_TO_JUDGE = 4.0  # seconds of speech from which on slowness says something
+SPARSE = 2.5  # words a second; of who speaks more slowly it is asked where the last word ends
+UNTOLD = 0.6  # seconds of speech after the last word; whole texts stay under 0.4, those that stop early are over 1
 LONGEST_WORD = 3.0  # seconds of speech; an aligned word that fills more covers something left out
 _WORD = re.compile(r"\w+(?:['\u2019]\w+)*")  # with the apostrophes inside, straight or curly
 _UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue", "km", "bo"})  # written without blanks between words
@@ -44,7 +45,15 @@ def budget(seconds: float) -> int:
     return TOKENS_AT_LEAST + round(TOKENS_PER_SECOND * seconds)
 
 
-def doubt(draft: Draft, seconds: float, speech: float, longest_word: float = 0.0) -> str | None:
+def doubt(
+    draft: Draft,
+    seconds: float,
+    speech: float,
+    *,
+    longest_word: float = 0.0,
+    untold: float = 0.0,
+    earlier: Collection[Draft] = (),
+) -> str | None:
     """Return why a decoding is not to be believed, or None.
 
     Args:
@@ -52,35 +61,49 @@ def doubt(draft: Draft, seconds: float, speech: float, longest_word: float = 0.0
         seconds: length of the window.
         speech: how much of it the VAD takes for a voice (seconds).
         longest_word: how much speech its longest aligned word fills, where it was aligned (seconds).
+        untold: how much speech follows its last aligned word, where it was aligned (seconds).
+        earlier: what looks at less of the window wrote. A loop is the work of one look; what two repeat was said so.
     """
     if len(draft.tokens) >= budget(seconds) - 1:
         return "too many tokens"
-    if compression_ratio(draft.text) > COMPRESSION_RATIO:
+    agreed = any(_words(draft) == _words(one) for one in earlier)
+    if compression_ratio(draft.text) > COMPRESSION_RATIO and not agreed:
         return "compressible"
     if draft.avg_logprob < (LOGPROB_SHORT if draft.short else LOGPROB):
         return "improbable"
+    if untold > UNTOLD:
+        return "speech after the last word"
     return _doubt_short(draft, speech, longest_word) if draft.short else None
 
 
 def _doubt_short(draft: Draft, speech: float, longest_word: float) -> str | None:
     """Return what tells against a look at a shortened window."""
-    words = _WORD.findall(draft.text.lower())
-    count = len(draft.text) / _CHARACTERS_PER_WORD if draft.language in _UNSPACED else len(words)
-    if repeats(words if draft.language not in _UNSPACED else list(draft.text)):
+    if repeats(_words(draft)):
         return "a phrase repeated"
-    if count > WORDS_AT_LEAST + WORDS_PER_SECOND * speech:
+    if _count(draft) > WORDS_AT_LEAST + WORDS_PER_SECOND * speech:
         return "too many words"
-    if speech >= SPEECH_TO_JUDGE and count < SLOWEST * speech:
-        return "too few words"
     if longest_word > LONGEST_WORD:
         return "speech without words"
     return None
+
+
+def sparse(draft: Draft, speech: float) -> bool:
+    """Tell whether a text has so few words for its seconds of speech that it may have stopped before the speaker."""
+    return _count(draft) < SPARSE * speech
 
 
 def compression_ratio(text: str) -> float:
     """Return how many times zlib shrinks the text."""
     data = text.encode()
     return len(data) / len(zlib.compress(data)) if data else 0.0
+
+
+def _words(draft: Draft) -> list[str]:
+    return list(draft.text) if draft.language in _UNSPACED else _WORD.findall(draft.text.lower())
+
+
+def _count(draft: Draft) -> float:
+    return len(draft.text) / _CHARACTERS_PER_WORD if draft.language in _UNSPACED else len(_words(draft))
 
 
 def repeats(words: list[str]) -> bool:

@@ -21,7 +21,7 @@ from pipeline.transcribe.guard import Draft
 from pipeline.transcribe.window import LONGEST, WindowResult
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from pipeline.transcribe.options import Options
@@ -52,12 +52,18 @@ class Look:
     temperature: float = 0.0
 
 
+def _short(floor: int, beam_size: int) -> tuple[Look, ...]:
+    """Return two looks at a shortened window: filled with silence, and with zeros where the first is doubted."""
+    quick = Look("quick", floor=floor, margin=200, beam_size=beam_size)
+    return quick, replace(quick, name="second", silence=False)
+
+
 # What the encoder is shown, by the width of the model (d_model), for the sizes that keep their word error rate on less
-# than 30 s. Greedy, of 150 and 80 prompts (seed 0), windows of at most 20 s: word error rate, and windows doubted.
-#   tiny.en: full .071 (0); silence at 500 frames .073 (34), at 1,000 .070 (7); zeros .099 (35) and .078 (2)
-#   base:    full .079 (0); silence at 500 frames .079 (7), at 1,000 .079 (2); zeros .079 (4) and .088 (1)
-_SHORT = (Look("quick", floor=1000, margin=200), Look("second", floor=1000, margin=200, silence=False))
-SHORT_LOOKS = {384: _SHORT, 512: _SHORT}
+# than 30 s. Word error rates of 281 prompts (2,970 words) in batches of like length, and one by one:
+#   tiny.en: faster-whisper as it comes .0714; greedy at 1,000 frames .0707, .0731; at 1,200 .0700, .0700
+#   base:    faster-whisper as it comes .0596; greedy at 1,000 frames .0717 (it loops); at 1,200 .0626, .0650;
+#            with a beam of 2 at 1,200 .0630, .0623; of 5 .0609, .0596, and a sixth slower
+SHORT_LOOKS = {384: _short(1000, 1), 512: _short(1200, 2)}
 
 
 class Recognizer:
@@ -116,6 +122,7 @@ class Recognizer:
         features = [self._features(window.audio) for window, _ in work]
         options: list[tuple[Options, float | None]] = [(wish, None) for _, wish in work]
         results: dict[int, WindowResult] = {}
+        doubted: dict[int, list[Draft]] = defaultdict(list)
         for look in self._looks:
             left = [index for index in range(len(work)) if index not in results]
             if not left:
@@ -130,36 +137,51 @@ class Recognizer:
                 options[index] = (option[0], option[1] if option[1] is not None else options[index][1])
                 if self._doubt(window, draft, words) is None:
                     results[index] = self._result(window, draft, look, words, option[0])
+                else:
+                    doubted[index].append(draft)
         return [
-            results.get(index) or self._look_again(work[index][0], features[index], options[index])
+            results.get(index) or self._look_again(work[index][0], features[index], options[index], doubted[index])
             for index in range(len(work))
         ]
 
     @staticmethod
-    def _doubt(window: Window, draft: Draft, timings: align.Timings) -> str | None:
-        longest = max((align.voiced(window, timing) for timing in timings), default=0.0)
-        return guard.doubt(draft, window.duration, window.spoken, longest)
+    def _doubt(window: Window, draft: Draft, timings: align.Timings, earlier: Collection[Draft] = ()) -> str | None:
+        aligned = bool(timings) or (draft.short and not draft.tokens)
+        return guard.doubt(
+            draft,
+            window.duration,
+            window.spoken,
+            longest_word=max((align.voiced(window, timing) for timing in timings), default=0.0),
+            untold=align.untold(window, timings) if aligned else 0.0,
+            earlier=earlier,
+        )
 
-    def _look_again(self, window: Window, feature: np.ndarray, option: tuple[Options, float | None]) -> WindowResult:
+    def _look_again(
+        self,
+        window: Window,
+        feature: np.ndarray,
+        option: tuple[Options, float | None],
+        doubted: Sequence[Draft],
+    ) -> WindowResult:
         """Decode a doubtful window on the full 30 s, with a beam, then with rising temperature; keep the best."""
         options, _ = option
         encoded = self._encode([feature], Look("full"))
         looks = [Look("beam", beam_size=options.beam_size or self._beam_size)]
         looks += [Look(f"temperature {value}", temperature=value) for value in TEMPERATURES]
-        tried: list[tuple[Draft, Look]] = []
+        tried: list[tuple[Draft, Look, align.Timings]] = []
         for look in looks:
             [draft] = self._drafts(encoded, [window.duration], [option], look)
             silent = draft.no_speech_prob > options.no_speech_threshold and draft.avg_logprob < guard.LOGPROB
             if silent:
                 draft = replace(draft, tokens=(), text="")
-            tried.append((draft, look))
-            if silent or self._doubt(window, draft, []) is None:
+            [words] = self._timings(encoded, [feature], [window], [option], [draft])
+            tried.append((draft, look, words))
+            if silent or self._doubt(window, draft, words, doubted) is None:
                 break
         else:  # none is beyond doubt: as Whisper does, the likeliest of those that do not repeat themselves
             calm = [one for one in tried if guard.compression_ratio(one[0].text) <= guard.COMPRESSION_RATIO]
             tried.append(max(calm or tried, key=lambda one: one[0].avg_logprob))
-        draft, look = tried[-1]
-        [words] = self._timings(encoded, [feature], [window], [option], [draft])
+        draft, look, words = tried[-1]
         return self._result(window, draft, look, words, options)
 
     def _drafts(
@@ -210,7 +232,7 @@ class Recognizer:
     ) -> list[align.Timings]:
         """Return the aligned words of the windows that want them, and nothing for the others; times in seconds."""
         wanted = [
-            bool(draft.tokens) and align.wants_words(window, option, draft.text)
+            bool(draft.tokens) and (align.wants_words(window, option, draft.text) or guard.sparse(draft, window.spoken))
             for window, (option, _), draft in zip(windows, options, drafts, strict=True)
         ]
         found: list[align.Timings] = [[] for _ in windows]

@@ -26,7 +26,6 @@ PANGRAMS = (
         ("the the meeting", "a phrase repeated"),
         ("one two three four five six seven eight nine ten eleven twelve thirteen fourteen " * 2, "a phrase repeated"),
         (PANGRAMS, "too many words"),
-        ("Yes.", "too few words"),
         ("You have five new messages in your inbox.", None),
     ],
 )
@@ -47,6 +46,19 @@ def test_a_decoding_that_spends_its_token_budget_is_a_loop():
 
 def test_an_aligned_word_that_fills_seconds_of_speech_hides_what_was_left_out():
     assert guard.doubt(draft("a sentence and another one here"), 12, 9, longest_word=4) == "speech without words"
+
+
+def test_a_text_that_ends_before_the_speaker_does_is_doubted():
+    half = draft("The person you are calling is not at their desk.")
+    assert guard.sparse(half, 8.1)
+    assert guard.doubt(half, 9.5, 8.1, untold=4.0) == "speech after the last word"
+    assert guard.doubt(half, 9.5, 8.1, untold=0.3) is None
+
+
+def test_what_two_looks_repeat_was_said_so():
+    short, full = draft("again and " * 20), draft("Again and, " * 20, short=False)
+    assert guard.doubt(full, 30, 30, earlier=[draft("something else")]) == "compressible"
+    assert guard.doubt(full, 30, 30, earlier=[short]) is None
 
 
 def test_a_script_without_blanks_is_judged_by_its_characters():
