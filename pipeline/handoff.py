@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -37,6 +38,19 @@ MAX_SOURCE_BYTES = 512 * 1024**2
 EXPIRIES_KEY = f"{connection.NAMESPACE}:handoff:expiries"  # sorted set of the entries' keys
 SIZES_KEY = f"{connection.NAMESPACE}:handoff:sizes"  # hash by the entries' keys
 GROWING = 60  # seconds that an unfinished entry outlives its last chunk: its writer may have been killed
+
+SPARING = 20  # a count serves this many times as long as it took: counting takes a twentieth of the time at most
+
+
+@dataclass(slots=True)
+class _Count:
+    """What this process knows of the store's size."""
+
+    size: int = 0  # bytes
+    until: float = 0.0  # by the monotonic clock (seconds)
+
+
+_count = _Count()
 
 
 # Audio between stages
@@ -128,6 +142,19 @@ def total_bytes() -> int:
     return sum(int(size) for size in cast("list[bytes]", client.hvals(SIZES_KEY)))
 
 
+def known_bytes() -> int:
+    """Return `total_bytes()` as it was counted last, and what this process has stored since.
+
+    Every message that is sent asks for it, and a day's entries take long to count; see SPARING.
+    """
+    started = time.monotonic()
+    if started >= _count.until:
+        _count.size = total_bytes()
+        ended = time.monotonic()
+        _count.until = ended + SPARING * (ended - started)
+    return _count.size
+
+
 def sweep() -> int:
     """Remove the files under `HANDOFF_URL` that outlived `HANDOFF_TTL`, and return how many there were.
 
@@ -165,6 +192,7 @@ def _publish(key: str, header: dict[str, Any], chunks: Iterable[bytes], ttl: flo
             pipe.zadd(EXPIRIES_KEY, {key: time.time() + lives})
             pipe.hset(SIZES_KEY, key, size)
             pipe.execute()
+        _count.size += size
     except redis.exceptions.OutOfMemoryError:
         client.delete(growing)
         raise JobError("handoff_full", "Redis has no memory left for the audio") from None

@@ -97,7 +97,7 @@ def full(*stages: str) -> str | None:
         if count >= limit:
             return f"{count} messages wait for {stage}, and MAX_QUEUED is {limit}"
     ceiling = int(os.environ.get("MAX_HANDOFF_BYTES") or MAX_HANDOFF_BYTES)
-    held = handoff.total_bytes()
+    held = handoff.known_bytes()
     if held >= ceiling:
         return f"the handoff store holds {held} bytes, and MAX_HANDOFF_BYTES is {ceiling}"
     memory = held and client.info("memory").get("maxmemory")
