@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 from pipeline import connection, handoff, jobs, presence, queues
+from pipeline.enrich import record
 from pipeline.jobs import STAGES
 from pipeline.presence import Worker
 from pipeline.queues import Depth
@@ -57,6 +58,7 @@ class Status:
     unfinished: int  # jobs
     handoff_bytes: int
     webhooks: Webhooks
+    enrichment: dict[str, Any]  # what Gemini was asked for today, and what it cost: pipeline/enrich/record.py
 
     @property
     def unattended(self) -> list[str]:
@@ -78,6 +80,7 @@ def read() -> Status:
         unfinished=client.zcard(jobs.UNFINISHED_KEY),
         handoff_bytes=handoff.total_bytes(),
         webhooks=Webhooks([worker for worker in workers if queues.WEBHOOK in worker.stages], depths[queues.WEBHOOK]),
+        enrichment=record.totals(),
     )
 
 

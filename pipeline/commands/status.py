@@ -7,11 +7,13 @@ import json
 import time
 from collections.abc import Iterator
 
+from rich.columns import Columns
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
-from pipeline import presence, queues, status
+from pipeline import jobs, presence, queues, status
 from pipeline.status import Percentiles, Status
 
 EVERY = 2.0  # seconds between two looks with --watch
@@ -40,37 +42,69 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def shown(now: Status) -> Group:
-    """Return the status as tables."""
-    stages = Table(
-        "stage", "workers", "waiting", "in hand", "oldest (s)", "delayed", "dead", "last minute", "wait p50/p95 (s)",
-        "work p50/p95 (s)",
-    )  # fmt: skip
-    workers = Table("worker", "stages", "since", "device")
-    present: dict[str, presence.Worker] = {}
+    """Return the status: two tables, beside each other where the terminal has room for it, workers and remarks."""
+    return Group(Columns([_queues(now), _times(now)], padding=(1, 4)), "", *_workers(now), *_remarks(now))
+
+
+def _table(*titles: str) -> Table:
+    table = Table(box=None, pad_edge=False, collapse_padding=True, padding=(0, 2), header_style="bold underline")
+    table.add_column("stage")
+    for title in titles:
+        table.add_column(title, justify="right", no_wrap=True)
+    return table
+
+
+def _queues(now: Status) -> Table:
+    table = _table("workers", "waiting", "working", "delayed", "dead")
+    rows = {name: (stage.workers, stage.depth) for name, stage in now.stages.items()}
+    for name, (workers, depth) in (rows | {queues.WEBHOOK: (now.webhooks.workers, now.webhooks.depth)}).items():
+        count = "[red]none[/red]" if name in now.unattended else str(len(workers))
+        table.add_row(name, count, *map(str, (depth.waiting, depth.in_progress, depth.delayed, depth.dead)))
+    return table
+
+
+def _times(now: Status) -> Table:
+    table = _table("oldest (s)", "done/min", "waited (s)", "worked (s)")
     for name, stage in now.stages.items():
-        oldest = "" if stage.oldest_waiting is None else f"{stage.oldest_waiting:.1f}"
-        counts = (stage.depth.waiting, stage.depth.in_progress, oldest, stage.depth.delayed, stage.depth.dead)
-        count = str(len(stage.workers)) if stage.workers else "[red]none[/red]"
-        row = (name, count, *counts, stage.done_last_minute, _pair(stage.wait), _pair(stage.work))
-        stages.add_row(*map(str, row))
-        present |= {worker.name: worker for worker in stage.workers}
+        oldest = "" if stage.oldest_waiting is None else _seconds(stage.oldest_waiting)
+        table.add_row(name, oldest, str(stage.done_last_minute), _pair(stage.wait), _pair(stage.work))
+    return table
+
+
+def _workers(now: Status) -> Iterator[Text]:
+    """Yield a line for each worker and one for each of its devices; what is longer than the terminal goes on below."""
+    present = {worker.name: worker for stage in now.stages.values() for worker in stage.workers}
     present |= {worker.name: worker for worker in now.webhooks.workers}
-    for worker in present.values():
+    longest = max(map(len, present), default=0)
+    for name, worker in present.items():
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(worker.since))
-        workers.add_row(worker.name, ", ".join(worker.stages), since, "\n".join(_devices(worker)))
-    lines = [f"{now.unfinished} jobs not finished; {now.handoff_bytes / 1e6:.1f} MB of audio between the stages"]
-    told = now.webhooks
+        yield Text(f"{name:<{longest}}  {', '.join(worker.stages)} since {since}")
+        yield from (Text(f"  {device}") for device in _devices(worker))
+    if present:
+        yield Text()
+
+
+def _remarks(now: Status) -> Iterator[str]:
+    yield f"waited, worked: half of the last {jobs.TIMINGS} jobs took no longer / 95 % of them took no longer"
+    yield f"{now.unfinished} jobs not finished; {now.handoff_bytes / 1e6:.1f} MB of audio between the stages"
+    told, spent = now.webhooks, now.enrichment
     if told.undelivered or told.depth.dead:
         undelivered = f"{told.undelivered} jobs have webhooks to deliver, {told.depth.dead} were given up"
-        lines.append(f"{undelivered}; `python -m pipeline webhook list` says to whom")
+        yield f"{undelivered}; `python -m pipeline webhook list` says to whom"
+    if spent["requests"]:
+        tokens = f"{spent['input_tokens']:,} tokens in, {spent['output_tokens']:,} out"
+        unpriced = f"; requests without a price: {spent['unpriced_requests']}" if spent["unpriced_requests"] else ""
+        failures = f", {spent['failures']} of them failed" if spent["failures"] else ""
+        yield f"Gemini today (UTC): {spent['summaries']} summaries of {spent['requests']} requests{failures}; {tokens}"
+        yield f"Gemini today, estimated: {spent['cost_usd']:.4f} USD{unpriced}"
     for name in now.unattended:
         what = "webhook queue: they wait" if name == queues.WEBHOOK else f"{name} stage: jobs wait"
-        lines.append(f"No live worker consumes the {what} until one is started.")
-    return Group(stages, workers, *lines)
+        yield f"No live worker consumes the {what} until one is started."
 
 
 def _devices(worker: presence.Worker) -> Iterator[str]:
-    yield worker.device
+    if worker.device and not worker.gpus:
+        yield worker.device
     for gpu in worker.gpus:
         used, total = (_or_dash(gpu[name] and round(gpu[name] / 2**30, 1)) for name in ("memory_used", "memory_total"))
         busy, degrees = _or_dash(gpu["utilisation"]), _or_dash(gpu["temperature"])
@@ -82,4 +116,8 @@ def _or_dash(value: float | None) -> str:
 
 
 def _pair(of: Percentiles) -> str:
-    return "" if of.p50 is None or of.p95 is None else f"{of.p50:.2f} / {of.p95:.2f}"
+    return "" if of.p50 is None or of.p95 is None else f"{_seconds(of.p50)} / {_seconds(of.p95)}"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2f}" if value < 100 else f"{value:.0f}"  # what is large needs no hundredths

@@ -1,0 +1,78 @@
+"""`status` on a terminal: nothing is cut off where there are 80 columns, and no room is wasted where there are 120."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from pipeline.commands.status import shown
+from pipeline.presence import Worker
+from pipeline.queues import Depth
+from pipeline.status import Percentiles, StageStatus, Status, Webhooks
+
+HOST = "ip-10-0-12-34.eu-central-1.compute.internal"
+GIB = 2**30
+GPU = {
+    "name": "NVIDIA A10",
+    "memory_used": 18.2 * GIB,
+    "memory_total": 22.5 * GIB,
+    "utilisation": 97,
+    "temperature": 71,
+}
+NONE = Percentiles(None, None)
+SPENT = {"summaries": 0, "requests": 0, "failures": 0, "input_tokens": 0, "output_tokens": 0, "cost_usd": 0.0}
+
+
+def busy(**enrichment):
+    """A system with much to do, GPUs and nobody who enriches or delivers."""
+    transcriber = Worker(HOST, 2, ["transcribe"], 0.0, "NVIDIA A10", [GPU, GPU])
+    decoder = Worker(HOST, 1, ["decode"], 0.0)
+    long = Percentiles(1800.4, 86399.6)
+    return Status(
+        stages={
+            "decode": StageStatus([decoder], Depth(99_821, 4, 12, 3), 86399.6, 812, long, long),
+            "transcribe": StageStatus([transcriber], Depth(9, 16, 0, 0), 1.5, 80, Percentiles(0.62, 1.79), NONE),
+            "enrich": StageStatus([], Depth(0, 0, 0, 0), None, 0, NONE, NONE),
+        },
+        unfinished=99_850,
+        handoff_bytes=10**8,
+        webhooks=Webhooks([], Depth(1, 0, 3, 4)),
+        enrichment=SPENT | {"unpriced_requests": 0} | enrichment,
+    )
+
+
+def printed(now, width):
+    console = Console(width=width, file=io.StringIO())
+    console.print(shown(now))
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_the_status_says_everything_in_80_columns_and_in_more(width):
+    text = printed(busy(), width)
+
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    for figure in ("99821", "86400", "1800 / 86400", "0.62 / 1.79", "812", "none"):
+        assert figure in text, figure
+    assert text.count("18.2 of 22.5 GiB, 97 %, 71 °C") == 2
+    assert f"{HOST}:2" in text
+    assert "No live worker consumes the enrich stage" in text
+    assert "No live worker consumes the webhook queue" in text
+
+
+def test_the_tables_stand_beside_each_other_where_120_columns_have_room_for_both():
+    narrow, wide = (printed(busy(), width).splitlines() for width in (80, 120))
+
+    assert [line.split().count("decode") for line in narrow if line.startswith("decode")] == [1, 1]
+    assert [line.split().count("decode") for line in wide if line.startswith("decode")] == [2]
+
+
+def test_what_gemini_was_asked_for_is_told_where_it_was_asked():
+    asked = {"summaries": 12, "requests": 15, "failures": 2, "input_tokens": 123_456, "output_tokens": 9876}
+
+    text = printed(busy(**asked, cost_usd=0.01234, unpriced_requests=1), 120)
+
+    assert "12 summaries of 15 requests, 2 of them failed; 123,456 tokens in, 9,876 out" in text
+    assert "0.0123 USD; requests without a price: 1" in text
+    assert "Gemini" not in printed(busy(), 120)
