@@ -73,8 +73,12 @@ def voiced(window: Window, timing: dict[str, Any]) -> float:
 
 
 def untold(window: Window, timings: Timings) -> float:
-    """Return how much of what the VAD takes for a voice follows the last aligned word (seconds)."""
-    told = max((window.clock(float(timing["end"])) for timing in timings), default=0.0)
+    """Return how much of what the VAD takes for a voice follows the last aligned word (seconds).
+
+    A full stop is no word: what the text leaves out may be aligned to it.
+    """
+    words = [timing for timing in timings if any(map(str.isalnum, timing["word"]))]
+    told = window.clock(float(words[-1]["end"])) if words else 0.0
     return sum(max(0.0, last - max(first, told)) for first, last in window.speech)
 
 

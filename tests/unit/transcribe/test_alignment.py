@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
+import pytest
 
 from pipeline.transcribe import align
 from pipeline.transcribe.guard import Draft
@@ -50,3 +51,10 @@ def test_words_never_overlap_and_never_run_backwards():
     [*segments] = align.segments(WINDOW, draft("one two three"), timings, keep_words=True)
     words = [word for segment in segments for word in segment.words or ()]
     assert all(one.start <= one.end <= two.start for one, two in pairwise(words))
+
+
+def test_what_is_spoken_after_the_last_word_is_counted_though_a_full_stop_is_aligned_to_it():
+    timings = [timing(" One", 0.2, 1.0), timing(".", 1.0, 3.9)]
+    assert align.untold(WINDOW, timings) == pytest.approx(0.8 + 1.6)
+    assert align.untold(WINDOW, [timing(" One", 0.2, 1.0), timing(" two", 2.2, 3.8)]) == pytest.approx(0.0)
+    assert align.untold(WINDOW, []) == pytest.approx(1.6 + 1.6)
