@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import dramatiq
 import redis
@@ -27,6 +27,9 @@ from dramatiq.middleware import Middleware
 from actors.admission import SCHEMA, Admission
 from pipeline import connection, jobs, queues
 from pipeline.queues import DeadLetter
+
+if TYPE_CHECKING:
+    from pipeline.transcribe import Engine
 
 BLOCK = 7.0  # seconds that an idle consumer waits in Redis
 BLOCK_TIMEOUT = 10.0  # seconds until a connection that should have answered after BLOCK counts as lost
@@ -50,8 +53,10 @@ class Broker(stock.RedisBroker):
         self.blocking = True  # until a server refuses BLMOVE
         self.may_take: Callable[[str], bool] = lambda _queue: True  # whether messages of a queue may be begun now
         self.device = ""  # what this worker's work runs on, where that is worth showing
+        self.engine: Engine | None = None  # of a transcribe worker
         self.gpus: Callable[[], list[dict[str, Any]]] = list  # how its GPUs are: memory, utilisation, temperature
         self.held: dict[str, dict[str, float]] = {}  # by queue: Redis's id of each message here, and when it is due
+        self.rounds: dict[str, float] = {}  # when each queue was last looked into, without a failure (monotonic clock)
         self._registered: tuple[Any, dict[str, Any]] = (None, {})
         super().__init__(
             middleware=middleware,
@@ -120,6 +125,7 @@ class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there 
                 self.waiter = connection.connect(socket_timeout=BLOCK_TIMEOUT, retries=0).client()
             except redis.RedisError as error:
                 raise ConnectionClosed(error) from None
+        broker.rounds.setdefault(queue_name, time.monotonic())
         self.next_reconciliation = time.monotonic()
 
     def __next__(self) -> MessageProxy | None:
@@ -131,7 +137,9 @@ class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there 
         try:
             if not self.message_cache:
                 self._reconcile()
-                if not self._wait():
+                found = self._wait()
+                self.broker.rounds[self.queue_name] = time.monotonic()
+                if not found:
                     return None
                 self.misses = 0  # the base class sleeps longer after each miss; we have waited already
             message = cast("MessageProxy | None", super().__next__())
@@ -313,6 +321,10 @@ def _worker(stage: str) -> Broker:
     pulse = Beat(chosen.max_worker_kills)
     broker = Broker(middleware=[Stopping(), CurrentMessage(), Tracking(), Suspects(), Retries(), pulse])
     broker.may_take = Brake()
+    if chosen.metrics_port is not None:
+        from actors import metrics  # noqa: PLC0415
+
+        metrics.install(broker, stage, chosen.metrics_host, chosen.metrics_port)
     if stage == "transcribe":
         broker.gpus = gpus.read
     return broker

@@ -11,7 +11,7 @@ from dramatiq.errors import Retry
 
 from actors import broker, process, tracking
 from config import settings
-from pipeline import jobs
+from pipeline import jobs, measures
 from pipeline.enrich import Enricher
 from pipeline.errors import JobError
 
@@ -38,7 +38,9 @@ def enrich(job_id: str, *, schema: int = 1) -> None:  # noqa: ARG001 - the messa
         try:
             results = {"enrichment": enricher.enrich(job_id, transcript, metadata=job.metadata)}
         except JobError as error:
-            results = {"enrichment_error": jobs.describe(_final(job, error))}
+            final = _final(job, error)
+            measures.note("attempts_failed_total", stage="enrich", code=final.code)
+            results = {"enrichment_error": jobs.describe(final)}
     jobs.finish(job_id, "enrich", results)
 
 

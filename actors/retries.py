@@ -18,7 +18,7 @@ from dramatiq.broker import MessageProxy
 from dramatiq.errors import Retry
 from dramatiq.middleware import Middleware
 
-from pipeline import jobs
+from pipeline import jobs, measures
 from pipeline.errors import JobError
 
 MAX_RETRIES = 4  # after the first try
@@ -68,10 +68,12 @@ class Retries(Middleware):
             backoff = min(MAX_BACKOFF, MIN_BACKOFF * 2**retries)
             delay = error.retry_after or backoff * random.uniform(1, 1.5)  # noqa: S311 - jitter, not a secret
         else:
+            measures.note("attempts_failed_total", stage=stage, code=error.code)
             log.warning("Job failed", code=error.code, reason=error.message)
             patiently(lambda: jobs.fail(message.message_id, stage, error))
             message.fail()
             return
+        measures.note("attempts_failed_total", stage=stage, code=error.code)
         log.warning("Stage is tried again", code=error.code, reason=error.message, delay=round(delay, 1))
         again = message.copy(options={"retries": retries + counted})
         patiently(lambda: broker.enqueue(again, delay=int(delay * 1000)))

@@ -152,4 +152,5 @@ else:
         )
         log.info("Canary passed", seconds=slot.canary_seconds, **where)
     BROKER.add_middleware(_Lives(_engine))
+    BROKER.engine = _engine
     BROKER.device = ", ".join(sorted({slot.device_name for slot in _engine.slots}))

@@ -109,7 +109,7 @@ class Settings(BaseSettings):
     encoder_window: str = Field(
         "auto",
         pattern=r"^(auto|full|[1-9]\d*(\.\d+)?)$",
-        description="Least audio the encoder is shown: auto (10 s for proven model sizes), full (30 s), or seconds",
+        description="Least audio the encoder is shown: auto (10 to 12 s for proven model sizes), full (30 s), or seconds",
     )
     transcribe_timeout: Seconds = Field(
         120, description="Time limit of a window's work, to which four times its audio's length is added (seconds)"
@@ -205,6 +205,18 @@ class Settings(BaseSettings):
     )
     api_cors_origins: str = Field(
         "", description="Origins whose pages may call the door, such as https://app.example.com; empty: none"
+    )
+
+    # Metrics and health
+    metrics_port: int | None = Field(
+        None,
+        ge=0,
+        le=65500,
+        description="First port of /metrics, /healthz, /readyz: decode's; transcribe +1, enrich +2, webhook +3; "
+        "0: any free ones; unset: none",
+    )
+    metrics_host: str = Field(
+        "127.0.0.1", min_length=1, description="Address that metrics are served on; 0.0.0.0: all; they need no key"
     )
 
     # Logs

@@ -6,6 +6,7 @@
 -- KEYS[3]  sorted set: the ids of jobs that have not ended, by the time of their last change (Unix seconds)
 -- KEYS[4]  queue of the webhook workers, and the prefix of the keys of pipeline/webhook/outbox.py
 -- KEYS[5]  sorted set: the ids of the jobs that ended last, by the time of their end (Unix seconds)
+-- KEYS[6]  hash: how many jobs ended, ever, by status and by what failed
 --
 -- ARGV[1]  the job's id
 -- ARGV[2]  now (Unix seconds)
@@ -16,7 +17,8 @@
 -- ARGV[7]  the event (JSON); empty: none
 -- ARGV[8]  message to the webhook workers that this job has something to tell; empty: it has not
 -- ARGV[9]  Redis's id of that message
--- ARGV[10]… pairs of a field and its value; an empty value removes the field
+-- ARGV[10] what a failure is counted under; empty: it is none
+-- ARGV[11]… pairs of a field and its value; an empty value removes the field
 --
 -- Returns 1 where it was done, 0 where the job's status forbids it, -1 where there is no such job.
 
@@ -32,6 +34,10 @@ if ARGV[4] ~= "" then
         redis.call("ZREM", KEYS[3], ARGV[1])
         redis.call("ZADD", KEYS[5], ARGV[2], ARGV[1])
         redis.call("ZREMRANGEBYRANK", KEYS[5], 0, -1001) -- the last 1000 are enough to look back on
+        redis.call("HINCRBY", KEYS[6], ARGV[4], 1)
+        if ARGV[10] ~= "" then
+            redis.call("HINCRBY", KEYS[6], ARGV[10], 1)
+        end
     else
         redis.call("HDEL", KEYS[1], "finished_at")
         redis.call("ZADD", KEYS[3], ARGV[2], ARGV[1])
@@ -66,7 +72,7 @@ end
 if ARGV[6] ~= "" then
     redis.call("HINCRBY", KEYS[1], ARGV[6], 1)
 end
-for i = 10, #ARGV, 2 do
+for i = 11, #ARGV, 2 do
     if ARGV[i + 1] == "" then
         redis.call("HDEL", KEYS[1], ARGV[i])
     else

@@ -53,6 +53,7 @@ def connect(*, socket_timeout: float = SOCKET_TIMEOUT, retries: int = RETRIES) -
     """
     url, options = parameters()
     options["socket_timeout"] = socket_timeout
+    options["socket_connect_timeout"] = min(socket_timeout, SOCKET_TIMEOUT)
     retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), retries)
     return redis.Redis.from_url(url, retry=retry, **options)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
-from pipeline import connection
+from pipeline import connection, measures
 from pipeline.errors import CODES, JobError
 from pipeline.options import Options
 
@@ -34,6 +34,7 @@ BLOCK = 2000  # milliseconds that a reader waits in Redis for the next event; le
 TIMINGS = 1000  # of the last jobs that a stage finished
 UNFINISHED_KEY = f"{connection.NAMESPACE}:jobs:unfinished"
 ENDED_KEY = f"{connection.NAMESPACE}:jobs:ended"  # sorted set of the ids of the jobs that ended last
+COUNTS_KEY = f"{connection.NAMESPACE}:jobs:counts"  # hash: how many jobs ended, ever, by status and by what failed
 OUTBOX_KEY = f"{connection.NAMESPACE}:webhook"  # queue of the webhook workers; prefix of what pipeline/webhook keeps
 
 _ADVANCE = (Path(__file__).parent / "advance.lua").read_text(encoding="utf-8")
@@ -200,6 +201,14 @@ def delete(job_id: str) -> None:
     _delete_audio(job_id, _text(source))
 
 
+def counts() -> tuple[dict[str, int], dict[tuple[str, str], int]]:
+    """Return how many jobs ended, ever: by status, and those that failed by stage and error code."""
+    found = cast("dict[bytes, bytes]", connection.client().hgetall(COUNTS_KEY))
+    named = {tuple(name.decode().split(":")): int(count) for name, count in found.items()}
+    failures = {(name[1], name[2]): count for name, count in named.items() if len(name) == 3}
+    return {status: named.get((status,), 0) for status in ENDED}, failures
+
+
 # What the stages call: each returns False where the job has ended meanwhile, so that the caller drops its work
 
 
@@ -254,7 +263,10 @@ def _note_timing(job_id: str, stage: str, finished_at: float) -> None:
     times = client.hmget(record_key(job_id), f"{stage}.queued_at", f"{stage}.started_at")
     if None not in times:
         queued_at, started_at = (float(cast("bytes", at)) for at in times)
-        timing = [finished_at, started_at - queued_at, finished_at - started_at]
+        wait, work = started_at - queued_at, finished_at - started_at
+        measures.note("stage_wait_seconds", wait, stage=stage)
+        measures.note("stage_work_seconds", work, stage=stage)
+        timing = [finished_at, wait, work]
         with client.pipeline(transaction=False) as pipe:
             pipe.lpush(timings_key(stage), json.dumps(timing))
             pipe.ltrim(timings_key(stage), 0, TIMINGS - 1)
@@ -280,8 +292,9 @@ def fail(job_id: str, stage: str, error: JobError) -> bool:
     """End a job as `failed`; a webhook that cannot be delivered is no such failure, and leaves it as it is."""
     if stage not in STAGES:
         return False
-    described = describe(error) | {"stage": stage}
-    return bool(_advance(job_id, "failed", ("new", *PROGRESS), {"error": json.dumps(described)}, tell=True))
+    fields = {"error": json.dumps(describe(error) | {"stage": stage})}
+    why = f"failed:{stage}:{error.code}"
+    return bool(_advance(job_id, "failed", ("new", *PROGRESS), fields, why=why, tell=True))
 
 
 def restart(job_id: str, stage: str, *, expired: bool = False) -> bool:
@@ -462,7 +475,7 @@ def describe(error: JobError) -> dict[str, Any]:
     return {"code": error.code, "message": error.message, "retryable": code.retryable, "remedy": code.remedy}
 
 
-def _advance(
+def _advance(  # noqa: PLR0913 - each is an argument of the script
     job_id: str,
     status: str | None,
     allowed: tuple[str, ...],
@@ -471,21 +484,23 @@ def _advance(
     count: str = "",
     detail: dict[str, Any] | None = None,
     status_of_event: str | None = None,
+    why: str = "",
     tell: bool = False,
 ) -> bool | None:
     """Run advance.lua: True done, False the job's status forbids it, None there is no such job.
 
-    With `tell` the job's receiver, where it has one, is to hear of the status that it enters.
+    `why` is what a failure is counted under. With `tell` the job's receiver, where it has one, is to hear of the status
+    that it enters.
     """
     now = time.time()
     event = {"at": now, "status": status or status_of_event, "detail": detail or {}}
     pairs = [text for name, value in (fields or {}).items() for text in (name, "" if value is None else str(value))]
     answer = _script()(
-        keys=[record_key(job_id), events_key(job_id), UNFINISHED_KEY, OUTBOX_KEY, ENDED_KEY],
+        keys=[record_key(job_id), events_key(job_id), UNFINISHED_KEY, OUTBOX_KEY, ENDED_KEY, COUNTS_KEY],
         args=[
             *(job_id, now, ttl_ms(), status or "", f",{','.join(allowed)},", count, json.dumps(event)),
             *(delivery_message(job_id) if tell and status in TOLD else ("", "")),
-            *pairs,
+            *(why, *pairs),
         ],
     )
     return {1: True, 0: False, -1: None}[int(answer)]

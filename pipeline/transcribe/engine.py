@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from pipeline import measures
 from pipeline.errors import JobError
 from pipeline.transcribe import devices, models
 from pipeline.transcribe.audio import SAMPLE_RATE
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from pipeline.transcribe.transcript import Transcript
+    from pipeline.transcribe.window import WindowResult
 
 __all__ = ["Engine", "SlotInfo"]
 
@@ -94,7 +97,7 @@ class Engine:
             beam_size=beam_size,
         )
         self._degraded = degraded
-        self._idle, self._growth = idle, growth
+        self._idle, self._growth, self._timeout = idle, growth, timeout
         self._batch = BATCH[specs[0].device]
         place = specs[0].device
         self._scheduler = Scheduler(SHARES[place] * len(specs), SECONDS[place], give_way=place == "cpu")
@@ -122,6 +125,29 @@ class Engine:
     def alive(self) -> bool:
         """Whether any slot is left to take work."""
         return bool(self.slots)
+
+    @property
+    def proofs(self) -> dict[str, float | None]:
+        """How long ago each slot passed its canary or a batch (seconds); None: its process is being started.
+
+        One that takes no more work is not among them.
+        """
+        now = time.monotonic()
+        return {
+            f"{index} {slot.spec.device_name}": None if slot.proved_at is None else now - slot.proved_at
+            for index, slot in enumerate(self._slots)
+            if not slot.retired
+        }
+
+    @property
+    def patience(self) -> float:
+        """Seconds without a proof after which a slot is not to be relied on: it was to prove itself, and does not."""
+        return self._idle + self._timeout
+
+    @property
+    def retired(self) -> int:
+        """How many slots take no more work."""
+        return sum(slot.retired for slot in self._slots)
 
     def transcribe(self, audios: Sequence[np.ndarray], options: Sequence[Options] | None = None) -> list[Transcript]:
         """Transcribe several messages and wait for all of them.
@@ -217,33 +243,39 @@ class Engine:
             if fit and slot.grown > self._growth:
                 log.info("slot recycled", device_name=slot.spec.device_name, grown_bytes=slot.grown)
                 slot.stop()
-                fit = self._restart(slot)
+                fit = self._restart(slot, "grown")
             if not fit:
                 self._retire(slot)
                 return
 
     def _run(self, slot: Slot, batch: list[Task]) -> bool:
         """Have a batch decoded and see to its outcome; False when the slot is beyond help."""
+        began = time.monotonic()
         try:
             results = slot.run([(task.window, task.message.options) for task in batch])
         except OutOfMemoryError as error:
             self._batch = max(1, min(self._batch, len(batch)) // 2)
+            measures.note("batches_failed_total", reason="out_of_memory")
             log.warning("out of memory", windows=len(batch), batch_from_now_on=self._batch)
             self._try_again(batch, JobError("out_of_memory", str(error)), charged=len(batch) == 1)
             return True
         except (DiedError, HungError) as error:
-            code = "transcribe_timeout" if isinstance(error, HungError) else "transcribe_crashed"
+            hung = isinstance(error, HungError)
+            code, reason = ("transcribe_timeout", "hung") if hung else ("transcribe_crashed", "died")
+            measures.note("batches_failed_total", reason=reason)
             log.warning("slot lost", device_name=slot.spec.device_name, windows=len(batch), reason=str(error))
             self._try_again(batch, JobError(code, f"{error} at this message"), charged=True)
-            return self._restart(slot)
+            return self._restart(slot, reason)
         except UnfitError as error:  # it had died while idle, and does not come back
             log.critical("slot unfit", device_name=slot.spec.device_name, reason=str(error))
             self._try_again(batch, self._gone(), charged=False)
             return False
         except Exception as error:
+            measures.note("batches_failed_total", reason="fault")
             log.exception("fault while a batch ran", device_name=slot.spec.device_name, windows=len(batch))
             self._try_again(batch, JobError("internal", f"{type(error).__name__}: {error}"), charged=True)
-            return self._restart(slot)
+            return self._restart(slot, "fault")
+        _measure(batch, results, time.monotonic() - began)
         for task, result in zip(batch, results, strict=True):
             if self._scheduler.finish(task, result):
                 task.message.deliver(self._info, self._degraded)
@@ -275,14 +307,15 @@ class Engine:
             slot.canary()
         except (DiedError, HungError, OutOfMemoryError) as error:
             log.warning("idle slot failed its canary", device_name=slot.spec.device_name, reason=str(error))
-            return self._restart(slot)
+            return self._restart(slot, "canary")
         except UnfitError as error:
             log.critical("slot unfit", device_name=slot.spec.device_name, reason=str(error))
             return False
         return True
 
-    def _restart(self, slot: Slot) -> bool:
-        """Bring a slot back; False after it failed twice running."""
+    def _restart(self, slot: Slot, reason: str) -> bool:
+        """Bring a slot back that was lost for this reason; False after it failed twice running."""
+        measures.note("slot_restarts_total", reason=reason)
         for attempt in range(1, STARTS + 1):
             try:
                 slot.start()
@@ -299,6 +332,14 @@ class Engine:
         if not self.slots:
             for message in self._scheduler.close():
                 message.fail(self._gone())
+
+
+def _measure(batch: list[Task], results: list[WindowResult], took: float) -> None:
+    measures.note("batch_windows", len(batch))
+    measures.note("batch_seconds", took)
+    measures.note("real_time_factor", took / sum(task.window.duration for task in batch))
+    for result in results:
+        measures.note("windows_total", look=result.look)
 
 
 def _give_way() -> None:

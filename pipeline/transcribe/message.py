@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pipeline import measures
 from pipeline.transcribe.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Message:
             no_speech=not segments,
             degraded=degraded,
         )
+        measures.note("audio_seconds_total", self.duration)
         with suppress(InvalidStateError):  # it was cancelled
             self.future.set_result(transcript)
 

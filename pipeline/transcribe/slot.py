@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import time
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import structlog
 from pebble import ProcessExpired, ProcessPool
 
+from pipeline import measures
 from pipeline.transcribe import child
 from pipeline.transcribe.failures import BrokenError, DiedError, GoneError, HungError, UnfitError
 
@@ -46,6 +48,7 @@ class Slot:
         self.spec = spec
         self.info: SlotInfo | None = None  # as it proved itself last
         self.retired = False  # for good: it takes no more work
+        self.proved_at: float | None = None  # on the monotonic clock, by its canary or a batch; None: it is not there
         self._timeout = timeout
         self._pool: ProcessPool | None = None
         self._fresh = 0  # bytes that the process held when it was new
@@ -56,6 +59,7 @@ class Slot:
         Raises:
             UnfitError: the model does not work on the device.
         """
+        self.proved_at = None
         if self._pool is not None and not self._pool.active:
             self.stop()
         try:
@@ -64,6 +68,7 @@ class Slot:
             raise UnfitError(f"{self.spec.model} on {self.spec.device_name}: {error} while it loaded") from error
         log.info("slot ready", device_name=info.device_name, compute_type=info.compute_type, pid=info.pid)
         self.info, self._fresh = info, resident(info.pid)
+        self.proved_at = time.monotonic()
         return info
 
     def run(self, work: Sequence[tuple[Window, Options]]) -> list[WindowResult]:
@@ -77,19 +82,20 @@ class Slot:
         seconds = sum(window.duration for window, _ in work)
         limit = self._timeout + TIMEOUT_PER_SECOND * seconds
         try:
-            return self._call(child.run, work, timeout=limit)
+            results = self._call(child.run, work, timeout=limit)
         except GoneError:  # no fault of this batch
-            log.warning("slot died while idle", device_name=self.spec.device_name)
-            self.start()
-            return self._call(child.run, work, timeout=limit)
+            self._replace_dead()
+            results = self._call(child.run, work, timeout=limit)
+        self.proved_at = time.monotonic()
+        return results
 
     def canary(self) -> None:
         """Have the process prove itself; raises as `run` does."""
         try:
             self._call(child.canary, timeout=self._timeout)
         except GoneError:
-            log.warning("slot died while idle", device_name=self.spec.device_name)
-            self.start()
+            self._replace_dead()
+        self.proved_at = time.monotonic()
 
     @property
     def grown(self) -> int:
@@ -102,6 +108,11 @@ class Slot:
             self._pool.stop()
             self._pool.join()
             self._pool = None
+
+    def _replace_dead(self) -> None:
+        log.warning("slot died while idle", device_name=self.spec.device_name)
+        measures.note("slot_restarts_total", reason="died_idle")
+        self.start()
 
     def _call(self, function: Callable[..., T], *args: Any, timeout: float) -> T:
         try:

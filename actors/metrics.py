@@ -1,0 +1,186 @@
+"""What a worker shows on `METRICS_PORT`: /metrics for Prometheus, /healthz and /readyz for whoever supervises it.
+
+Dramatiq's own Prometheus middleware does not serve here. It shares memory-mapped files between processes and has
+another process read them, so whoever asks it learns nothing of the worker: it answers though the worker hangs. Nor does
+it know jobs, queues or models. Here each worker process answers for itself, on a port of its own.
+
+Ports: `METRICS_PORT` is the first one of a machine. Each kind of worker has its place after it, in the order of the
+Procfile (decode +0, transcribe +1, enrich +2, webhook +3), so that one setting does for all of them. A further process
+of a kind takes the next free port four higher.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
+from socketserver import TCPServer, ThreadingMixIn
+from typing import TYPE_CHECKING, Any
+
+import dramatiq
+import structlog
+from dramatiq.middleware import Middleware
+
+from actors import process
+from actors.health import Conditions, Health
+from pipeline.queues import QUEUES
+
+if TYPE_CHECKING:
+    from actors.broker import Broker
+    from pipeline.metrics.shared import Sample
+
+PROCESSES = 16  # of one kind on a machine, that get a port
+HIGHEST = 65535
+
+Page = Callable[[str], tuple[int, bytes, str]]  # an Accept header to status, body and content type
+
+log = structlog.get_logger(__name__)
+
+
+class Metrics(Middleware):
+    """Listens from before the model is loaded until the process ends, so that starting and stopping are seen, too.
+
+    Args:
+        broker: the worker's.
+        stage: the worker's: decode, transcribe, enrich or webhook.
+        host: address to listen on.
+        port: the first one of the machine; 0: any free one.
+
+    Raises:
+        ModuleNotFoundError: prometheus_client is not installed.
+        SystemExit: 2, the address is not this machine's.
+    """
+
+    def __init__(self, broker: Broker, stage: str, host: str, port: int) -> None:
+        from pipeline.metrics.exposition import Exposition  # noqa: PLC0415 - it may be missing, which is not our fault
+
+        self._broker, self._stage = broker, stage
+        self._health = Health(broker, stage)
+        self._exposition = Exposition(stage, self._samples, self._health.reachable)
+        pages: dict[str, Page] = {
+            "/metrics": lambda accept: (200, *self._exposition.text(accept)),
+            "/healthz": lambda _accept: _verdict("alive", self._health.alive()),
+            "/readyz": lambda _accept: _verdict("ready", self._health.ready()),
+        }
+        try:
+            server = _listen(host, port, QUEUES.index(stage), pages)
+        except OSError as error:
+            process.give_up(stage, f"METRICS_HOST is {host!r}: {error.strerror or error}", process.USAGE)
+        if server is None:
+            log.warning("Metrics not served: no port is free", host=host, first=port, tried=PROCESSES)
+            return
+        threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+        shown = f"[{host}]" if ":" in host else host
+        log.info("Metrics served", stage=stage, url=f"http://{shown}:{server.server_address[1]}/metrics")
+
+    def after_worker_boot(self, _broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
+        """From now on there are threads to look after."""
+        self._health.worker = worker
+
+    def _samples(self) -> Iterator[Sample]:
+        """Yield what the worker tells of itself."""
+        from pipeline.metrics.shared import Sample  # noqa: PLC0415 - as above
+
+        yield Sample("worker_info", (self._stage, self._broker.device), 1)
+        for condition, reason in self._health.ready().items():
+            yield Sample("ready", (condition,), reason is None)
+        engine = self._broker.engine
+        if engine is not None:
+            ages = engine.proofs
+            starting = sum(age is None for age in ages.values())
+            states = {"ready": len(ages) - starting, "starting": starting, "retired": engine.retired}
+            for state, count in states.items():
+                yield Sample("slots", (state,), count)
+            for name, age in ages.items():
+                if age is not None:
+                    yield Sample("slot_proof_age_seconds", (name,), age)
+        for index, gpu in enumerate(self._broker.gpus()):
+            labels = (str(index), gpu["name"])
+            told = {
+                "gpu_memory_used_bytes": gpu["memory_used"],
+                "gpu_memory_total_bytes": gpu["memory_total"],
+                "gpu_utilisation_ratio": None if gpu["utilisation"] is None else gpu["utilisation"] / 100,
+                "gpu_temperature_celsius": gpu["temperature"],
+            }
+            for name, value in told.items():
+                if value is not None:
+                    yield Sample(name, labels, value)
+
+
+def install(broker: Broker, stage: str, host: str, port: int) -> None:
+    """Have a worker show its metrics and health, where prometheus_client is installed; else it works without."""
+    try:
+        shown = Metrics(broker, stage, host, port)
+    except ModuleNotFoundError as error:
+        log.warning("Metrics not served: the extra `metrics` is not installed", missing=error.name)
+        return
+    broker.add_middleware(shown)
+
+
+def _verdict(word: str, conditions: Conditions) -> tuple[int, bytes, str]:
+    """Return the answer of a health page: 503 where a condition fails, and which one."""
+    holds = not any(conditions.values())
+    told = {word: holds, "conditions": {name: reason or "ok" for name, reason in conditions.items()}}
+    return (200 if holds else 503), json.dumps(told).encode() + b"\n", "application/json"
+
+
+class _Server(ThreadingMixIn, TCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+    pages: dict[str, Page]
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - its signature
+        """Log what went wrong; a client that went away is nothing wrong."""
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            log.error("A request for metrics failed", exc_info=error)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    timeout = 10.0  # seconds that a client may take
+    server_version = "Voicemill"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        page = self.server.pages.get(self.path.partition("?")[0])
+        if page is None:
+            self.send_error(404)
+            return
+        status, body, content_type = page(self.headers.get("Accept", ""))
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET  # noqa: N815 - the base class looks for this name
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its signature
+        """Log no request: somebody asks every few seconds."""
+
+
+def _listen(host: str, first: int, place: int, pages: dict[str, Page]) -> _Server | None:
+    """Return a server on the first free port of a kind's; None: all are taken.
+
+    Raises:
+        OSError: the address cannot be listened on.
+    """
+    step = len(QUEUES)
+    ports = [first + place + step * number for number in range(PROCESSES)] if first else [0]
+    address = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
+    for port in ports:
+        if port > HIGHEST:
+            break
+        server = type("_Server", (_Server,), {"address_family": address[0], "pages": pages})
+        try:
+            return server((address[4][0], port), _Handler)  # type: ignore[no-any-return]  # made by type()
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+    return None

@@ -1,0 +1,97 @@
+"""The catalogue in prometheus_client's terms: counters that hear what is noted, and what is looked up when asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import prometheus_client
+import redis
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from pipeline import measures
+from pipeline.jobs import STAGES
+from pipeline.metrics import shared
+from pipeline.metrics.catalogue import METRICS, PREFIX
+from pipeline.metrics.shared import Sample
+
+FAMILIES = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}
+
+log = structlog.get_logger(__name__)
+
+
+class Exposition:
+    """All metrics of one worker process.
+
+    Args:
+        stage: whose worker it is.
+        own: yields what the worker tells of itself when it is asked.
+        reachable: whether Redis answers; what lies there is left out where it does not.
+    """
+
+    def __init__(self, stage: str, own: Callable[[], Iterable[Sample]], reachable: Callable[[], bool]) -> None:
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # as many series again, for nothing
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._counted = dict(self._declare(stage))
+        ProcessCollector(registry=self._registry)
+        self._registry.register(_LookedUp(own, reachable))
+        measures.listeners.append(self._hear)
+
+    def text(self, accept: str) -> tuple[bytes, str]:
+        """Return the metrics and their content type, in the format that an Accept header asks for."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type
+
+    def _declare(self, stage: str) -> Iterator[tuple[str, Counter | Histogram]]:
+        """Yield the metrics that a worker of `stage` counts."""
+        for name, metric in METRICS.items():
+            if metric.kind == "gauge" or metric.origin not in ("stages" if stage in STAGES else "", stage):
+                continue
+            options: dict[str, Any] = {"labelnames": metric.labels, "registry": self._registry}
+            if metric.kind == "histogram":
+                histogram = Histogram(PREFIX + name, metric.help, buckets=metric.buckets, **options)
+                if metric.labels == ("stage",):
+                    histogram.labels(stage)
+                yield name, histogram
+            else:
+                counter = Counter(PREFIX + name, metric.help, **options)
+                for value in metric.known:
+                    counter.labels(value)
+                yield name, counter
+
+    def _hear(self, name: str, value: float, labels: dict[str, str]) -> None:
+        counted = self._counted.get(name)
+        if counted is None:
+            return
+        if labels:
+            counted = counted.labels(**labels)
+        if isinstance(counted, Histogram):
+            counted.observe(value)
+        else:
+            counted.inc(value)
+
+
+class _LookedUp(Collector):
+    """The metrics that nobody counts here: they are looked up in Redis and in the worker."""
+
+    def __init__(self, own: Callable[[], Iterable[Sample]], reachable: Callable[[], bool]) -> None:
+        self._own, self._reachable = own, reachable
+
+    def collect(self) -> Iterable[Any]:
+        samples = list(self._own())
+        if self._reachable():
+            try:
+                samples += shared.read()
+            except redis.RedisError as error:  # it went away just now; the worker's own are still worth telling
+                log.warning("Redis cannot be used, its metrics are left out", reason=str(error))
+        families: dict[str, Any] = {}
+        for name, labels, value in samples:
+            if name not in families:
+                metric = METRICS[name]
+                families[name] = FAMILIES[metric.kind](PREFIX + name, metric.help, labels=metric.labels)
+            families[name].add_metric(labels, value)
+        return families.values()

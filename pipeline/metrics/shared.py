@@ -1,0 +1,87 @@
+"""What all workers share, read from Redis: queues, jobs, costs, webhooks. The same whichever worker is asked.
+
+Every worker tells it, so that a stage that nobody consumes is seen by the others: it takes about ten round trips.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple, cast
+
+from pipeline import connection, handoff, jobs, presence, queues
+from pipeline.enrich import record
+from pipeline.webhook import outbox
+
+
+class Sample(NamedTuple):
+    """A value of a metric, with its labels in the order of the catalogue."""
+
+    name: str
+    labels: tuple[str, ...]
+    value: float
+
+
+def read() -> Iterator[Sample]:
+    """Yield all samples.
+
+    Raises:
+        RedisError: Redis cannot be used.
+    """
+    yield from _jobs()
+    yield from _queues()
+    yield from _gemini()
+    yield from _webhooks()
+
+
+def _jobs() -> Iterator[Sample]:
+    ended, failures = jobs.counts()
+    for status in jobs.ENDED:
+        yield Sample("jobs_ended_total", (status,), ended[status])
+    for (stage, code), count in failures.items():
+        yield Sample("job_failures_total", (stage, code), count)
+    yield Sample("jobs_unfinished", (), connection.client().zcard(jobs.UNFINISHED_KEY))
+    yield Sample("handoff_bytes", (), handoff.total_bytes())
+
+
+def _queues() -> Iterator[Sample]:
+    present = [stage for worker in presence.workers() for stage in worker.stages]
+    for queue, depth in queues.depths().items():
+        for state in ("waiting", "in_progress", "delayed"):
+            yield Sample("queue_messages", (queue, state), getattr(depth, state))
+        yield Sample("dead_letters", (queue,), depth.dead)
+        yield Sample("workers", (queue,), present.count(queue))
+        if queue != queues.WEBHOOK:
+            yield Sample("queue_oldest_seconds", (queue,), _age(queue))
+
+
+def _age(stage: str) -> float:
+    """Return the age of the message that a stage takes next (seconds); 0: there is none."""
+    client = connection.client()
+    first = cast("Any", client.lindex(queues.key(stage), 0))
+    message = None if first is None else cast("bytes | None", client.hget(queues.key(stage, ".msgs"), first))
+    return 0.0 if message is None else max(0.0, time.time() - json.loads(message)["message_timestamp"] / 1000)
+
+
+def _gemini() -> Iterator[Sample]:
+    sums = record.totals()
+    yield Sample("summaries_total", (), sums["summaries"])
+    yield Sample("gemini_requests_total", (), sums["requests"])
+    yield Sample("gemini_failures_total", (), sums["failures"])
+    yield Sample("gemini_tokens_total", ("input",), sums["input_tokens"])
+    yield Sample("gemini_tokens_total", ("output",), sums["output_tokens"])
+    yield Sample("gemini_cost_dollars_total", (), sums["cost_usd"])
+    yield Sample("gemini_unpriced_total", (), sums["unpriced_requests"])
+
+
+def _webhooks() -> Iterator[Sample]:
+    for verdict, count in outbox.counts().items():
+        yield Sample("webhook_deliveries_total", (verdict,), count)
+    receivers = outbox.receivers()
+    paused = sum(receiver.paused_until is not None for receiver in receivers)
+    failing = sum(receiver.failures > 0 and receiver.paused_until is None for receiver in receivers)
+    for state, count in (("well", len(receivers) - failing - paused), ("failing", failing), ("paused", paused)):
+        yield Sample("webhook_receivers", (state,), count)
+    overdue = max((time.time() - receiver.oldest for receiver in receivers), default=0.0)
+    yield Sample("queue_oldest_seconds", (queues.WEBHOOK,), max(0.0, overdue))
