@@ -6,7 +6,7 @@ r"""Keeps as many workers of a stage as its queue needs: one more while messages
 
 It looks at `python -m pipeline status --json` every few seconds. Without --start it runs the Procfile's command itself,
 as often as needed, on this machine, and stops them all when it is told to stop. With --start and --stop it gives these
-commands, `{n}` being 1, 2, 3 ...: units, machines, whatever they like; what they have started outlives it, and is counted
+commands, `{n}` being 1, 2, 3 ...: units, machines, whatever they like; what they start outlives it, and is counted
 by `status` when it comes back. The last number is the first to stop. A worker that is told to stop ends what it has
 begun, so nothing is lost by having too few for a while or too many.
 """

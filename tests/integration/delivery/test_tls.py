@@ -1,14 +1,13 @@
-"""Redis behind TLS and a password, as hosted ones are: Debian's redis-server, since the embedded one has no TLS."""
+"""Redis behind TLS and a password, as hosted ones are."""
 
 import os
-import socket
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 import redis
+from tls_redis import authority, tls_redis
 
 from actors import decode
 from config.environment import STATE
@@ -19,55 +18,13 @@ CLONE = STATE.parent
 PASSWORD = "a secret of this test"
 
 
-def openssl(*arguments, folder):
-    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-
-def authority(folder, name):
-    """Make a certificate authority and return its file."""
-    subject = ("-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.crt", "-days", "2", "-nodes")
-    openssl("req", "-x509", "-newkey", "rsa:2048", *subject, folder=folder)
-    return folder / f"{name}.crt"
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """The variables by which a worker reaches a Redis with TLS and a password."""
     folder = tmp_path_factory.mktemp("tls")
-    mine = authority(folder, "mine")
     authority(folder, "another")
-    request = ("-keyout", "server.key", "-out", "server.csr", "-nodes", "-subj", "/CN=localhost")
-    openssl("req", "-newkey", "rsa:2048", *request, folder=folder)
-    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1")
-    signed = ("-CA", "mine.crt", "-CAkey", "mine.key", "-CAcreateserial", "-days", "2", "-extfile", "names")
-    openssl("x509", "-req", "-in", "server.csr", "-out", "server.crt", *signed, folder=folder)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    options = {
-        "port": 0,
-        "tls-port": port,
-        "bind": "127.0.0.1",
-        "tls-cert-file": "server.crt",
-        "tls-key-file": "server.key",
-        "tls-ca-cert-file": "mine.crt",
-        "tls-auth-clients": "no",
-        "requirepass": PASSWORD,
-        "save": "",
-        "dir": folder,
-    }
-    command = ["redis-server", *(str(word) for name, value in options.items() for word in (f"--{name}", value))]
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
-    for line in process.stdout:
-        if "Ready to accept connections" in line:
-            break
-    reader = threading.Thread(target=process.stdout.read)
-    reader.start()
-    yield {"REDIS_URL": f"rediss://localhost:{port}/0", "REDIS_PASSWORD": PASSWORD, "REDIS_CA_CERTS": str(mine)}
-    process.terminate()
-    process.wait()
-    reader.join()
-    process.stdout.close()
+    with tls_redis(folder, PASSWORD) as variables:
+        yield variables
 
 
 def test_a_message_goes_through_all_stages_over_tls_with_a_password(server, tmp_path, monkeypatch):
