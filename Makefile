@@ -45,6 +45,7 @@ bench: $(VENV)/.dev $(VENV)/.speech ## measure everything, beside what others do
 	$(PY) bench/engine.py speed --model bundled:base --prompts 60
 	$(PY) bench/engine.py speed --model bundled:base --prompts 60 --detect
 	$(PY) bench/engine_guard.py
+	$(PY) bench/engine_guard.py --model bundled:base
 
 chaos: $(VENV)/.dev ## 500 jobs while everything dies now and then
 	$(PY) -m tests.chaos --jobs 500
