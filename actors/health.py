@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from pipeline import connection
 if TYPE_CHECKING:
     from actors.broker import Broker
 
-ANSWER = 1.0  # seconds that Redis may take for a PING; one lost connection is tried once more
+ANSWER = 1.0  # seconds that Redis may take for a PING
 ROUND = 20.0  # seconds within which a consumer looks into its queue again; twice the time that it waits in Redis
 
 Conditions = dict[str, str | None]  # each with the reason why it fails; None: it holds
@@ -31,6 +32,7 @@ class Health:
         self.worker: Any = None  # Dramatiq's, once it has begun
         self._broker, self._stage = broker, stage
         self._redis: redis.Redis | None = None
+        self._asking = threading.Lock()
 
     def alive(self) -> Conditions:
         """Return whether the process has all its threads; one that still starts has lost none."""
@@ -48,10 +50,6 @@ class Health:
             found["canary"] = self._canary()
         return found
 
-    def reachable(self) -> bool:
-        """Tell whether Redis answers."""
-        return self._answers() is None
-
     def _running(self) -> str | None:
         if process.draining.is_set():
             return "the worker is stopping"
@@ -60,12 +58,16 @@ class Health:
         return self.alive()["threads"]
 
     def _answers(self) -> str | None:
-        try:
-            if self._redis is None:
-                self._redis = connection.connect(socket_timeout=ANSWER, retries=1)
-            self._redis.ping()
-        except redis.RedisError as error:
-            return f"Redis does not answer: {error}"
+        with self._asking:
+            try:
+                if self._redis is None:
+                    self._redis = connection.connect(socket_timeout=ANSWER, retries=0)
+                try:
+                    self._redis.ping()
+                except redis.ConnectionError:
+                    self._redis.ping()  # the connection was of a Redis that has been restarted since
+            except redis.RedisError as error:
+                return f"Redis does not answer: {error}"
         return None
 
     def _consuming(self) -> str | None:

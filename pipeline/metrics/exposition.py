@@ -19,6 +19,7 @@ from pipeline.metrics import shared
 from pipeline.metrics.catalogue import METRICS, PREFIX
 from pipeline.metrics.shared import Sample
 
+REDIS_ANSWERS = Sample("ready", ("redis",), 1)
 FAMILIES = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}
 
 log = structlog.get_logger(__name__)
@@ -29,16 +30,16 @@ class Exposition:
 
     Args:
         stage: whose worker it is.
-        own: yields what the worker tells of itself when it is asked.
-        reachable: whether Redis answers; what lies there is left out where it does not.
+        own: yields what the worker tells of itself when it is asked; what lies in Redis is told only where the worker
+            is `ready` as far as Redis is concerned.
     """
 
-    def __init__(self, stage: str, own: Callable[[], Iterable[Sample]], reachable: Callable[[], bool]) -> None:
+    def __init__(self, stage: str, own: Callable[[], Iterable[Sample]]) -> None:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # as many series again, for nothing
         self._registry = CollectorRegistry(auto_describe=False)
         self._counted = dict(self._declare(stage))
         ProcessCollector(registry=self._registry)
-        self._registry.register(_LookedUp(own, reachable))
+        self._registry.register(_LookedUp(own))
         measures.listeners.append(self._hear)
 
     def text(self, accept: str) -> tuple[bytes, str]:
@@ -78,12 +79,12 @@ class Exposition:
 class _LookedUp(Collector):
     """The metrics that nobody counts here: they are looked up in Redis and in the worker."""
 
-    def __init__(self, own: Callable[[], Iterable[Sample]], reachable: Callable[[], bool]) -> None:
-        self._own, self._reachable = own, reachable
+    def __init__(self, own: Callable[[], Iterable[Sample]]) -> None:
+        self._own = own
 
     def collect(self) -> Iterable[Any]:
         samples = list(self._own())
-        if self._reachable():
+        if REDIS_ANSWERS in samples:
             try:
                 samples += shared.read()
             except redis.RedisError as error:  # it went away just now; the worker's own are still worth telling

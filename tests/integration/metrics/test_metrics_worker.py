@@ -1,0 +1,72 @@
+"""What a worker shows of itself and of the whole system, and when it says that it is not ready."""
+
+import base64
+
+from processes import becomes
+
+from config.environment import STATE
+from pipeline import jobs
+from pipeline.metrics import METRICS, PREFIX
+
+SAMPLE = STATE.parent / "samples" / "voice-message.ogg"
+ENDS = ("_bucket", "_sum", "_count")
+
+
+def test_all_that_a_worker_shows_is_in_the_table_and_prometheus_can_read_it(worker):
+    status, content_type, body = worker.get("/metrics")
+
+    assert (status, content_type.split(";")[0]) == (200, "text/plain")
+    shown = {name for name, *_ in worker.samples() if not name.startswith("process_")}
+    assert shown <= {PREFIX + name + end for name in METRICS for end in ("", *ENDS)}
+    for name, row in METRICS.items():
+        counted_here = row.origin in ("Redis", "stages") and (not row.labels or row.kind != "counter" or row.known)
+        assert not counted_here or f"# HELP {PREFIX}{name} {row.help}" in body.replace("\\", ""), name
+
+
+def test_a_worker_in_order_is_alive_and_ready_and_has_no_other_page(worker):
+    assert worker.get("/healthz")[0] == 200
+    assert becomes(lambda: not worker.failing(), 30)
+    assert worker.get("/")[0] == 404
+
+
+def test_what_became_of_jobs_is_counted_by_state_stage_and_code(worker, backend):
+    from actors.broker import enqueue_decode, for_process
+    from pipeline.options import Options
+
+    def send(job_id, source):
+        jobs.create(job_id, source, Options())
+        enqueue_decode(for_process("decode"), job_id, source, {})
+
+    send("forbidden", "/etc/hostname")
+    assert jobs.wait("forbidden", timeout=60).status == "failed"
+    voice = "data:audio/ogg;base64," + base64.b64encode(SAMPLE.read_bytes()).decode()
+    send("decoded", voice)
+    assert becomes(lambda: jobs.get("decoded").status == "decoded", 60)
+    assert becomes(lambda: worker.samples()["voicemill_queue_messages", "transcribe", "waiting"] == 1, 30)
+    assert jobs.cancel("decoded")
+
+    samples = worker.samples()
+    assert samples["voicemill_jobs_ended_total", "failed"] == 1
+    assert samples["voicemill_jobs_ended_total", "cancelled"] == 1
+    assert samples["voicemill_job_failures_total", "source_forbidden", "decode"] == 1
+    assert samples["voicemill_attempts_failed_total", "source_forbidden", "decode"] == 1
+    assert samples["voicemill_dead_letters", "decode"] == 1
+    assert samples["voicemill_stage_work_seconds_count", "decode"] == 1
+    assert samples["voicemill_stage_wait_seconds_count", "decode"] == 1
+    assert samples["voicemill_queue_oldest_seconds", "transcribe"] > 0
+    assert samples["voicemill_workers", "decode"] == 1
+    assert samples["voicemill_workers", "transcribe"] == 0  # nobody is there to say so itself
+
+
+def test_a_worker_whose_redis_is_silent_is_not_ready_until_it_answers_again(worker, frozen):
+    assert becomes(lambda: not worker.failing(), 30)
+
+    with frozen():
+        assert set(worker.failing()) == {"redis"}
+        assert worker.get("/healthz")[0] == 200
+        samples = worker.samples()
+        assert samples["voicemill_ready", "redis"] == 0
+        assert ("voicemill_jobs_unfinished",) not in samples
+
+    assert becomes(lambda: not worker.failing(), 60)
+    assert ("voicemill_jobs_unfinished",) in worker.samples()
