@@ -11,7 +11,7 @@ LANGUAGE :=
 endif
 MODEL_STAMP := $(if $(filter-out en,$(LANGUAGE)),$(VENV)/.base,$(VENV)/.tiny)
 
-.PHONY: help install demo up test lint format bench chaos drill-decode drill-enrich drill-doctor drill-gpu drill-webhook drill-web docs screenshots lock generated clean
+.PHONY: help install demo up test lint format bench chaos drill-decode drill-enrich drill-doctor drill-gpu drill-webhook drill-web drill-deploy docs screenshots lock generated clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 22
@@ -73,6 +73,10 @@ drill-webhook: $(VENV)/.dev ## receivers that are down, answer 500, are slow or 
 drill-web: $(VENV)/.dev ## 200 clients on the door for two minutes; whatever its description allows, and does not
 	$(PY) bench/web_fuzz.py
 	$(PY) bench/web_load.py
+
+drill-deploy: $(VENV)/.dev ## run the recipes of deploy/: systemd, supervisord over TLS, honcho, autoscaling
+	@sh scripts/install_programs.sh supervisord systemd-analyze openssl
+	$(PY) bench/deploy.py
 
 docs: $(VENV)/.docs ## build the documentation into site/
 	$(PY) bench/plots.py

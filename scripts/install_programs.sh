@@ -6,6 +6,8 @@ set -eu
 package_of() {
     case "$1" in
         ffprobe) echo ffmpeg ;;
+        supervisord) echo supervisor ;;
+        systemd-analyze) echo systemd ;;
         cc) echo gcc libc6-dev ;;
         *) echo "$1" ;;
     esac
