@@ -91,8 +91,36 @@ def commands() -> str:
 
 def metrics() -> str:
     """Return the page of all metrics, with their labels and units."""
-    table = importlib.import_module("pipeline.metrics").table()
-    return f"# Metrics\n\n{MADE}\nWhat `METRICS_PORT` serves.\n\n{table.strip()}\n"
+    catalogue = importlib.import_module("pipeline.metrics")
+    lines = [
+        "# Metrics",
+        "",
+        MADE,
+        "With `METRICS_PORT=9464` every worker process on a machine answers for itself: decode on port 9464, transcribe",
+        "on 9465, enrich on 9466, webhook on 9467; a second process of a kind on a port four higher, a third eight. Unset,",
+        "nothing listens. The extra `metrics` (prometheus-client) has to be installed. The address is `METRICS_HOST`,",
+        "127.0.0.1 by itself; these pages know no keys, so let only your Prometheus reach them.",
+        "",
+        "| page | answers |",
+        "| --- | --- |",
+        "| `/metrics` | what is below, for Prometheus; also what the process takes of the machine: `process_…` |",
+        "| `/healthz` | 200 while the process has all its threads, 503 where it should be started again |",
+        "| `/readyz` | 200 while the worker does its work, else 503; the body says which condition fails, and why |",
+        "",
+        "A worker is ready while it is `running` (not starting, not stopping), `redis` answers within a second, it is",
+        "`consuming` (it has looked into its queues within 20 s), and, for transcribe, every model process has passed its",
+        "`canary` or a batch within 60 s and `TRANSCRIBE_TIMEOUT`.",
+        "",
+        "`deploy/prometheus/` has a configuration, alerts that name the command to begin with, and their tests;",
+        "`deploy/grafana/voicemill.json` is a dashboard to import. `make drill-metrics` runs all of it.",
+        "",
+        "*From* tells who counts. `Redis`: what all workers share, the same from each of them, so take `max by (…)` and",
+        "never the sum. `stages`: each worker of decode, transcribe and enrich for itself. `transcribe`: each worker of",
+        "that stage. `worker`: every worker of itself.",
+        "",
+        catalogue.table(),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def pages() -> dict[str, Callable[[], str]]:

@@ -1,17 +1,18 @@
 """One table of metrics, and nothing that is noted, drawn or alerted on without a row in it."""
 
 import ast
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 from pipeline import metrics
+from pipeline.__main__ import COMMANDS
 from pipeline.metrics import METRICS, PREFIX
 
 CLONE = Path(__file__).parents[3]
 DEPLOY = CLONE / "deploy"
-NAMED = re.compile(rf"\b{PREFIX}\w+")
 PARTS = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("",), "gauge": ("",)}
 SERIES = {PREFIX + name + part for name, metric in METRICS.items() for part in PARTS[metric.kind]}
 
@@ -53,3 +54,33 @@ def test_the_table_has_a_row_of_six_cells_for_every_metric():
 
     assert [row.split("`")[1] for row in rows] == [PREFIX + name for name in METRICS]
     assert {row.count(" | ") for row in rows} == {5}
+
+
+def expressions():
+    """Yield what alerts and dashboard ask Prometheus for."""
+    yield from (DEPLOY / "prometheus" / "alerts.yml").read_text().splitlines()
+    for panel in json.loads((DEPLOY / "grafana" / "voicemill.json").read_text())["panels"]:
+        yield from (target["expr"] for target in panel.get("targets", ()))
+
+
+def test_alerts_and_dashboard_ask_for_series_that_exist_and_labels_that_they_have():
+    asked = set()
+    for expression in expressions():
+        for name, labels in re.findall(rf"\b({PREFIX}\w+)(?:\{{([^}}]*)\}})?", expression):
+            assert name in SERIES, expression
+            asked.add(name)
+            row = METRICS[re.sub("_(bucket|sum|count)$", "", name.removeprefix(PREFIX))]
+            assert set(re.findall(r"(\w+)[!=]", labels)) <= set(row.labels), expression
+    roots = {re.sub("_(bucket|sum|count)$", "", name).removeprefix(PREFIX) for name in asked}
+    assert roots == set(METRICS), "a metric that nobody looks at"
+
+
+def test_every_alert_names_the_command_to_begin_with():
+    rules = (DEPLOY / "prometheus" / "alerts.yml").read_text()
+    alerts = rules.split("- alert: ")[1:]
+
+    assert len({alert.split()[0] for alert in alerts}) == len(alerts) > 15
+    for alert in alerts:
+        assert "`" in alert.split("mend: ")[1], alert
+    for command in re.findall(r"`python -m pipeline (\w+)", rules):
+        assert command in COMMANDS

@@ -36,17 +36,20 @@ def test_a_worker_without_the_library_goes_without_metrics(monkeypatch):
 
 
 def test_one_module_alone_loads_the_library_and_nobody_imports_it_before_metrics_are_asked_for():
-    def importers(name, nodes):
-        for folder in ("pipeline", "actors", "config"):
-            for file in (CLONE / folder).rglob("*.py"):
-                if any(one.startswith(name) for one in imported(nodes(ast.parse(file.read_text())))):
-                    yield file.relative_to(CLONE).as_posix()
+    trees = {
+        file.relative_to(CLONE).as_posix(): ast.parse(file.read_text())
+        for folder in ("pipeline", "actors", "config")
+        for file in (CLONE / folder).rglob("*.py")
+    }
 
-    assert list(importers("prometheus_client", ast.walk)) == ["pipeline/metrics/exposition.py"]
-    assert list(importers("pipeline.metrics.exposition", ast.walk)) == ["actors/metrics.py"]
-    assert not list(importers("pipeline.metrics.exposition", lambda tree: tree.body))
-    assert list(importers("actors.metrics", ast.walk)) == ["actors/broker.py"]
-    assert not list(importers("actors.metrics", lambda tree: tree.body))
+    def importers(name, nodes):
+        return [file for file, tree in trees.items() if any(one.startswith(name) for one in imported(nodes(tree)))]
+
+    assert importers("prometheus_client", ast.walk) == ["pipeline/metrics/exposition.py"]
+    assert importers("pipeline.metrics.exposition", ast.walk) == ["actors/metrics.py"]
+    assert not importers("pipeline.metrics.exposition", lambda tree: tree.body)
+    assert importers("actors.metrics", ast.walk) == ["actors/broker.py"]
+    assert not importers("actors.metrics", lambda tree: tree.body)
 
 
 def imported(nodes):
