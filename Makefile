@@ -11,7 +11,7 @@ LANGUAGE :=
 endif
 MODEL_STAMP := $(if $(filter-out en,$(LANGUAGE)),$(VENV)/.base,$(VENV)/.tiny)
 
-.PHONY: help install demo up test lint format bench chaos drill-decode drill-enrich drill-doctor drill-gpu drill-webhook drill-web drill-deploy docs screenshots lock generated clean
+.PHONY: help install demo up test lint format bench chaos drill-decode drill-enrich drill-doctor drill-gpu drill-metrics drill-webhook drill-web drill-deploy docs screenshots lock generated clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 22
@@ -69,6 +69,10 @@ drill-gpu: $(VENV)/.dev ## prove the GPU path on a real card
 
 drill-webhook: $(VENV)/.dev ## receivers that are down, answer 500, are slow or redirect, for ten minutes
 	$(PY) bench/webhook.py
+
+drill-metrics: $(VENV)/.dev ## have Debian's Prometheus watch the stages while things break
+	@sh scripts/install_programs.sh prometheus
+	$(PY) bench/metrics.py
 
 drill-web: $(VENV)/.dev ## 200 clients on the door for two minutes; whatever its description allows, and does not
 	$(PY) bench/web_fuzz.py
