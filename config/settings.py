@@ -109,7 +109,7 @@ class Settings(BaseSettings):
     encoder_window: str = Field(
         "auto",
         pattern=r"^(auto|full|[1-9]\d*(\.\d+)?)$",
-        description="Least audio the encoder is shown: auto (10 to 12 s for proven model sizes), full (30 s), or seconds",
+        description="Least audio the encoder is shown: auto (10 to 12 s for proven sizes), full (30 s), or seconds",
     )
     transcribe_timeout: Seconds = Field(
         120, description="Time limit of a window's work, to which four times its audio's length is added (seconds)"

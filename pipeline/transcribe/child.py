@@ -62,6 +62,7 @@ class SlotInfo:
     pid: int
     languages: frozenset[str] = field(repr=False)  # codes that the model knows
     window: float  # most seconds that a window should have
+    long_window: float  # the same in a long message
 
     @property
     def multilingual(self) -> bool:
@@ -126,6 +127,7 @@ def start(spec: Spec) -> SlotInfo:
         pid=os.getpid(),
         languages=frozenset(recognizer.languages),
         window=recognizer.window,
+        long_window=recognizer.long_window,
     )
 
 

@@ -42,7 +42,7 @@ BATCH = {"cpu": 8, "cuda": 32}  # windows; on a CPU more bring nothing, on a GPU
 SHARES = {"cpu": 2, "cuda": 1}  # batches that what waits is divided into for each slot: a CPU's must end together
 SECONDS = {"cpu": 30.0, "cuda": math.inf}  # of audio in a batch: a quarter of a second's work for tiny, half for base
 IDLE = 60.0  # seconds after which an idle slot proves itself again
-LONG = 120.0  # seconds; the silences of a longer message are found in the background, so that short ones pass it by
+LONG = 120.0  # seconds; a longer message is cut in the background and finer, so that short ones pass it by
 GROWTH = 2 * 1024**3  # bytes that a slot's process may hold more than when it started, before it is replaced
 
 log = structlog.get_logger(__name__)
@@ -204,7 +204,8 @@ class Engine:
         duration = len(audio) / SAMPLE_RATE
         try:
             with self._scheduler.arriving() if duration <= LONG else nullcontext():
-                message = Message(options, cut(audio, self._info.window), duration, future, on_progress)
+                longest = self._info.window if duration <= LONG else self._info.long_window
+                message = Message(options, cut(audio, longest), duration, future, on_progress)
                 if not message.windows:
                     message.deliver(self._info, self._degraded)
                 elif not self._scheduler.add(message):
@@ -266,10 +267,10 @@ class Engine:
             log.warning("slot lost", device_name=slot.spec.device_name, windows=len(batch), reason=str(error))
             self._try_again(batch, JobError(code, f"{error} at this message"), charged=True)
             return self._restart(slot, reason)
-        except UnfitError as error:  # it had died while idle, and does not come back
+        except UnfitError as error:  # it had died while idle, and did not come back
             log.critical("slot unfit", device_name=slot.spec.device_name, reason=str(error))
             self._try_again(batch, self._gone(), charged=False)
-            return False
+            return self._restart(slot, "unfit")
         except Exception as error:
             measures.note("batches_failed_total", reason="fault")
             log.exception("fault while a batch ran", device_name=slot.spec.device_name, windows=len(batch))
@@ -310,7 +311,7 @@ class Engine:
             return self._restart(slot, "canary")
         except UnfitError as error:
             log.critical("slot unfit", device_name=slot.spec.device_name, reason=str(error))
-            return False
+            return self._restart(slot, "unfit")
         return True
 
     def _restart(self, slot: Slot, reason: str) -> bool:

@@ -28,7 +28,11 @@ if TYPE_CHECKING:
     from pipeline.transcribe.window import Window
 
 FULL = 3000  # frames of 10 ms; what the encoder was trained on
-WINDOW = 20.0  # seconds of a window where short looks are allowed: the encoder's cost grows faster than its length
+# Seconds of a window where short looks are allowed: the encoder's cost grows faster than its length. In a long message
+# they are shorter still, for what comes meanwhile waits until one is done: a quarter less, for 0.2 points of word error
+# rate (two recordings of 20 minutes, tiny.en: .0613 and .0647 at 20 s, .0645 and .0655 at 15 s).
+WINDOW = 20.0
+LONG_WINDOW = 15.0
 MOST_TOKENS = 448  # positions of Whisper's decoder, prompt included
 TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0)  # OpenAI's, after 0
 BEST_OF = 5  # samples at a temperature above 0, OpenAI's
@@ -94,7 +98,9 @@ class Recognizer:
             self._looks = SHORT_LOOKS.get(width, self._looks)
         elif encoder_window != "full":
             self._looks = (Look("quick", floor=round(float(encoder_window) * 100), margin=200),)
-        self.window = WINDOW if self._looks[0].floor < FULL else LONGEST  # seconds that a message's windows should have
+        short = self._looks[0].floor < FULL
+        self.window = WINDOW if short else LONGEST  # seconds that a message's windows should have
+        self.long_window = LONG_WINDOW if short else LONGEST  # the same of a long one
 
     def run(self, work: Sequence[tuple[Window, Options]]) -> list[WindowResult]:
         """Return what was said in each window; every window comes with its message's options."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipeline.transcribe import child
-from pipeline.transcribe.failures import OutOfMemoryError
+from pipeline.transcribe.failures import OutOfMemoryError, UnfitError
 from pipeline.transcribe.options import Options
 from pipeline.transcribe.window import Window, WindowResult
 
@@ -58,3 +58,7 @@ def small_device(work: Work) -> list[WindowResult]:
 def leak(work: Work) -> list[WindowResult]:
     _kept.append(bytearray(b"x") * LEAK)
     return _honest_run(work)
+
+
+def unfit(spec: child.Spec) -> child.SlotInfo:
+    raise UnfitError(f"{spec.model} does not decode its canary")

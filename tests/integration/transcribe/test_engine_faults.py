@@ -72,6 +72,18 @@ def test_a_process_that_dies_idle_is_noticed_and_replaced_before_the_next_messag
     assert "design team" in transcript.text
 
 
+def test_a_slot_that_fails_its_canary_again_and_again_takes_no_more_work(one_slot, speak, monkeypatch):
+    monkeypatch.setattr(child, "start", poison.unfit)
+    os.kill(one_slot.slots[0].pid, signal.SIGKILL)
+    failed = one_slot.submit(speak(SENTENCE), Options()).exception(60)
+
+    assert isinstance(failed, JobError)
+    assert failed.code == "gpu_unfit"
+    one_slot._threads[0].join(60)
+    assert not one_slot.alive
+    assert one_slot.submit(speak(SENTENCE), Options()).exception(1).code == "gpu_unfit"
+
+
 def test_a_process_whose_memory_has_grown_is_replaced_between_two_batches(speak, monkeypatch):
     monkeypatch.setattr(child, "run", poison.leak)
     engine = Engine("bundled:tiny.en", device="cpu", replicas=1, growth=poison.LEAK // 2)
