@@ -102,9 +102,9 @@ METRICS = {
         "counter",
         ("reason",),
         "restarts",
-        "Model processes replaced: died, hung, fault, died_idle, canary, grown",
+        "Model processes replaced: died, hung, fault, died_idle, canary, unfit, grown",
         "transcribe",
-        known=("died", "hung", "fault", "died_idle", "canary", "grown"),
+        known=("died", "hung", "fault", "died_idle", "canary", "unfit", "grown"),
     ),
     "slots": Metric(
         "gauge", ("state",), "processes", "Model processes that are ready, starting, or retired for good", "transcribe"
