@@ -147,7 +147,7 @@ def door(record: dict[str, Any], _axes: Any) -> str:
         ["seconds", f"{record['seconds']:g}"],
         ["transcripts", record["transcripts"]],
         ["the door's own time, p50, p95, p99 (ms)", f"{own['p50']}, {own['p95']}, {own['p99']}"],
-        ["memory after a quarter, at the end (MiB)", f"{memory['quarter']}, {memory['end']}"],
+        ["memory after a quarter, at the end (MiB)", f"{memory[len(memory) // 4]}, {memory[-1]}"],
         ["floors missed", "; ".join(record["misses"]) or "none"],
     ]
     return table(["", ""], rows)
@@ -163,6 +163,17 @@ def receivers(record: dict[str, Any], _axes: Any) -> str:
         ["requests to loopback by a redirect", record["to_loopback_by_redirect"]],
     ]
     return table(["", ""], rows)
+
+
+def redis_cost(record: dict[str, Any], _axes: Any) -> str:
+    """What Voicemill asks of Redis; a table says it all."""
+    idle, job = record["idle_commands_a_second"], record["commands_a_job"]
+    rows = [
+        [name, idle.get(name, ""), job.get(name, "")]
+        for name in ("backend", "decode", "transcribe", "enrich", "webhook")
+    ]
+    rows.append(["in all", f"{record['idle_commands_a_day']:,} a day", record["commands_a_job_in_all"]])
+    return table(["who", "idle, commands a second", "commands a job"], rows)
 
 
 def bars(axes: Any, rows: Rows, key: str, label: str) -> None:
@@ -186,6 +197,7 @@ DRAWN = {"speed", "accuracy", "latency", "long", "load", "fair", "hops"}
 PARTS: dict[str, tuple[Callable[[dict[str, Any], Any], str], str, str]] = {  # name: how, what, the command
     "hops": (hops, "Time of three hops through the queue", "python bench/hops.py"),
     "web": (door, "The door under load", "python bench/web_load.py"),
+    "redis-cost": (redis_cost, "What Voicemill asks of Redis", "python bench/redis_cost.py"),
     "webhook": (receivers, "Webhooks to receivers in trouble", "python bench/webhook.py"),
 }
 for model, sections in (("tiny.en", tuple(ENGINE)), ("base", ("speed", "accuracy", "guard"))):
