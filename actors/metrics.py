@@ -42,40 +42,48 @@ log = structlog.get_logger(__name__)
 
 
 class Metrics(Middleware):
-    """Listens from before the model is loaded until the process ends, so that starting and stopping are seen, too.
+    """Shows one worker: its pages, and the middleware by which it learns of the worker's threads.
 
     Args:
         broker: the worker's.
         stage: the worker's: decode, transcribe, enrich or webhook.
-        host: address to listen on.
-        port: the first one of the machine; 0: any free one.
 
     Raises:
         ModuleNotFoundError: prometheus_client is not installed.
-        SystemExit: 2, the address is not this machine's.
     """
 
-    def __init__(self, broker: Broker, stage: str, host: str, port: int) -> None:
+    def __init__(self, broker: Broker, stage: str) -> None:
         from pipeline.metrics.exposition import Exposition  # noqa: PLC0415 - it may be missing, which is not our fault
 
         self._broker, self._stage = broker, stage
         self._health = Health(broker, stage)
         self._exposition = Exposition(stage, self._samples)
-        pages: dict[str, Page] = {
+        self._pages: dict[str, Page] = {
             "/metrics": lambda accept: (200, *self._exposition.text(accept)),
             "/healthz": lambda _accept: _verdict("alive", self._health.alive()),
             "/readyz": lambda _accept: _verdict("ready", self._health.ready()),
         }
+
+    def listen(self, host: str, port: int) -> None:
+        """Answer from now on until the process ends, so that a model that is loaded and a drain are seen, too.
+
+        Args:
+            host: address to listen on.
+            port: the first one of the machine; 0: any free one.
+
+        Raises:
+            SystemExit: 2, the address is not this machine's.
+        """
         try:
-            server = _listen(host, port, QUEUES.index(stage), pages)
+            server = _listen(host, port, QUEUES.index(self._stage), self._pages)
         except OSError as error:
-            process.give_up(stage, f"METRICS_HOST is {host!r}: {error.strerror or error}", process.USAGE)
+            process.give_up(self._stage, f"METRICS_HOST is {host!r}: {error.strerror or error}", process.USAGE)
         if server is None:
             log.warning("Metrics not served: no port is free", host=host, first=port, tried=PROCESSES)
             return
         threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
         shown = f"[{host}]" if ":" in host else host
-        log.info("Metrics served", stage=stage, url=f"http://{shown}:{server.server_address[1]}/metrics")
+        log.info("Metrics served", stage=self._stage, url=f"http://{shown}:{server.server_address[1]}/metrics")
 
     def after_worker_boot(self, _broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         """From now on there are threads to look after."""
@@ -114,11 +122,12 @@ class Metrics(Middleware):
 def install(broker: Broker, stage: str, host: str, port: int) -> None:
     """Have a worker show its metrics and health, where prometheus_client is installed; else it works without."""
     try:
-        shown = Metrics(broker, stage, host, port)
+        shown = Metrics(broker, stage)
     except ModuleNotFoundError as error:
         log.warning("Metrics not served: the extra `metrics` is not installed", missing=error.name)
         return
     broker.add_middleware(shown)
+    shown.listen(host, port)
 
 
 def _verdict(word: str, conditions: Conditions) -> tuple[int, bytes, str]:

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import redis  # noqa: E402 - the repository is not installed
-from gemini_server import GeminiServer  # noqa: E402
+from gemini_server import KEY, GeminiServer  # noqa: E402
 from processes import becomes, children, command, models  # noqa: E402
 
 from pipeline.commands.embedded import valkey  # noqa: E402
@@ -190,7 +190,7 @@ def work(world):
             f'histogram_quantile(0.5, sum by (le) (voicemill_stage_work_seconds_bucket{{stage="{stage}"}}))'
         )
         check(f"median work of {stage}", median is not None and median > 0, f"{median:.3g} s")
-        figures[f"{stage}_work_p50"] = median
+        figures[f"{stage}_work_p50"] = round(median, 3)
     factor = world.value("histogram_quantile(0.5, sum by (le) (voicemill_real_time_factor_bucket))")
     check("median real-time factor", factor is not None and 0 < factor < 1, f"{factor:.3g}")
     check("Gemini's tokens", world.value('max(voicemill_gemini_tokens_total{direction="output"})') > 0)
@@ -314,8 +314,8 @@ def drill(folder):
             "WHISPER_CPU_REPLICAS": "1",
             "WHISPER_DEVICE": "cpu",
             "TRANSCRIBE_TIMEOUT": str(TIMEOUT),
-            "GEMINI_API_KEY": "key",
-            "GEMINI_ENDPOINT": f"http://127.0.0.1:{gemini.port}",
+            "GEMINI_API_KEY": KEY,
+            "GEMINI_ENDPOINT": gemini.url,
             "LOG_FORMAT": "json",
         }
         up = at_work.enter_context(running([sys.executable, "-m", "pipeline", "up"], folder / "up.log", **variables))

@@ -10,7 +10,7 @@ PREFIX = "voicemill_"
 Kind = Literal["counter", "gauge", "histogram"]
 Origin = Literal["Redis", "stages", "transcribe", "worker"]
 
-SHORT = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)  # seconds
+SHORT = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)  # seconds
 LONG = (0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14400)  # seconds
 WINDOWS = (1, 2, 4, 8, 16, 32)
 FACTORS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2)
