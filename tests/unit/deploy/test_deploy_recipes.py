@@ -10,6 +10,7 @@ import yaml
 from config import settings
 from config.environment import ROOT, parse_dotenv
 from pipeline.commands.supervisor import procfile
+from pipeline.metrics.catalogue import METRICS, PREFIX
 
 DEPLOY = ROOT / "deploy"
 PROCFILE = procfile(ROOT / "Procfile")
@@ -102,4 +103,5 @@ def test_the_scaled_object_is_yaml_with_no_field_that_keda_does_not_document():
         "ignoreNullValues",
     }
     assert all(isinstance(value, str) for value in trigger["metadata"].values())
-    assert 'queue_oldest_seconds{queue="transcribe"}' in trigger["metadata"]["query"]
+    assert METRICS["queue_oldest_seconds"].labels == ("queue",)
+    assert PREFIX + 'queue_oldest_seconds{queue="transcribe"}' in trigger["metadata"]["query"]
