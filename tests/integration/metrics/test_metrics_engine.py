@@ -48,6 +48,4 @@ def test_batches_are_measured_and_a_killed_model_process_is_counted_and_proves_i
 
     assert becomes(lambda: ("slot_restarts_total", 1, {"reason": "died_idle"}) in noted, 60)
     assert becomes(lambda: engine.slots[0].pid != first, 60)
-    [age] = engine.proofs.values()
-    assert age is not None
-    assert age < engine.patience
+    assert becomes(lambda: all(age is not None and age < engine.patience for age in engine.proofs.values()), 60)

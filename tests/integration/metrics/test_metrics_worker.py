@@ -45,17 +45,19 @@ def test_what_became_of_jobs_is_counted_by_state_stage_and_code(worker, backend)
     assert becomes(lambda: worker.samples()["voicemill_queue_messages", "transcribe", "waiting"] == 1, 30)
     assert jobs.cancel("decoded")
 
-    samples = worker.samples()
-    assert samples["voicemill_jobs_ended_total", "failed"] == 1
-    assert samples["voicemill_jobs_ended_total", "cancelled"] == 1
-    assert samples["voicemill_job_failures_total", "source_forbidden", "decode"] == 1
-    assert samples["voicemill_attempts_failed_total", "source_forbidden", "decode"] == 1
-    assert samples["voicemill_dead_letters", "decode"] == 1
-    assert samples["voicemill_stage_work_seconds_count", "decode"] == 1
-    assert samples["voicemill_stage_wait_seconds_count", "decode"] == 1
-    assert samples["voicemill_queue_oldest_seconds", "transcribe"] > 0
-    assert samples["voicemill_workers", "decode"] == 1
-    assert samples["voicemill_workers", "transcribe"] == 0  # nobody is there to say so itself
+    expected = {
+        ("voicemill_jobs_ended_total", "failed"): 1,
+        ("voicemill_jobs_ended_total", "cancelled"): 1,
+        ("voicemill_job_failures_total", "source_forbidden", "decode"): 1,
+        ("voicemill_attempts_failed_total", "source_forbidden", "decode"): 1,
+        ("voicemill_dead_letters", "decode"): 1,
+        ("voicemill_stage_work_seconds_count", "decode"): 1,
+        ("voicemill_stage_wait_seconds_count", "decode"): 1,
+        ("voicemill_workers", "decode"): 1,
+        ("voicemill_workers", "transcribe"): 0,  # nobody is there to say so itself
+    }
+    assert becomes(lambda: expected.items() <= worker.samples().items(), 30)
+    assert worker.samples()["voicemill_queue_oldest_seconds", "transcribe"] > 0
 
 
 def test_a_worker_whose_redis_is_silent_is_not_ready_until_it_answers_again(worker, frozen):
