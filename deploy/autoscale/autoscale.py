@@ -14,25 +14,29 @@ begun, so nothing is lost by having too few for a while or too many.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shlex
-import signal
 import subprocess
 import sys
 import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from config import environment, settings  # noqa: E402 - the repository is not installed
+from pipeline.commands.signals import stops  # noqa: E402
 from pipeline.commands.supervisor import Supervisor, procfile  # noqa: E402
 from pipeline.jobs import STAGES  # noqa: E402
 
 STATUS_TIMEOUT = 30.0  # seconds
+
+Told = SimpleQueue[int]  # the signals that said stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +183,9 @@ def look(command: list[str], stage: str) -> dict[str, Any] | None:
     return None
 
 
-def keep(policy: Policy, workers: Workers, command: list[str], stage: str, every: float, told: threading.Event) -> None:
+def keep(
+    policy: Policy, workers: Workers, command: list[str], stage: str, every: float, told: SimpleQueue[int]
+) -> None:
     """Look and act until `told` to stop.
 
     Args:
@@ -188,10 +194,10 @@ def keep(policy: Policy, workers: Workers, command: list[str], stage: str, every
         command: what prints the status.
         stage: whose queue is looked at.
         every: seconds between two looks.
-        told: ends this.
+        told: ends this, with the first that is put into it.
     """
     situation: Situation | None = None
-    while not told.is_set():
+    while True:
         seen = look(command, stage)
         if seen is not None:
             if situation is None:
@@ -200,7 +206,9 @@ def keep(policy: Policy, workers: Workers, command: list[str], stage: str, every
             working = seen["depth"]["in_progress"] + seen["depth"]["delayed"]
             after = decide(policy, situation, seen["oldest_waiting"], working, time.monotonic())
             situation = act(situation, after, workers, seen)
-        told.wait(every)
+        with contextlib.suppress(Empty):
+            told.get(timeout=every)
+            return
 
 
 def act(before: Situation, after: Situation, workers: Workers, seen: dict[str, Any]) -> Situation:
@@ -247,9 +255,7 @@ def parse() -> argparse.Namespace:
 def main() -> int:
     """Scale until a signal says stop."""
     chosen = parse()
-    told = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: told.set())
+    told = stops()
     command = shlex.split(chosen.status or "") or [sys.executable, "-m", "pipeline", "status", "--json"]
     policy = Policy(chosen.least, chosen.most, chosen.slow, chosen.looks, chosen.calm, chosen.settle)
     workers = Here(chosen.stage) if chosen.start is None else Elsewhere(chosen.start, chosen.stop)

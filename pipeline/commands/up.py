@@ -6,13 +6,13 @@ import argparse
 import contextlib
 import fcntl
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 
 from config import environment, settings
 from pipeline.commands.embedded import StartError, valkey
+from pipeline.commands.signals import stops
 from pipeline.commands.supervisor import Supervisor, procfile
 
 COLOURS = (36, 35, 33, 32, 34)  # of terminal text, by stage
@@ -37,14 +37,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.web:
         chosen["web"] = [sys.executable, "-m", "pipeline", "web"]
     timeout = settings.get().shutdown_timeout
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: stopped.set())
+    told = stops()
     try:
         with _redis() as url:
             stages = Supervisor(chosen, child_environment(url), printer(list(chosen)), timeout)
             stages.start()
-            stopped.wait()
+            told.get()
             print("stopping …", file=sys.stderr)
             stages.stop()
     except StartError as error:
