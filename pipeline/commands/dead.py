@@ -7,7 +7,7 @@ import json
 import time
 
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from actors import broker
 from pipeline import jobs, queues
@@ -72,11 +72,14 @@ def _retry(chosen: list[DeadLetter]) -> int:
 
 
 def _list(chosen: list[DeadLetter]) -> None:
-    table = Table("job", "stage", "died", "code", "reason")
+    """Print two lines a letter, which neither a narrow terminal nor a pipe cuts off: ids are there to be copied."""
+    console = Console(soft_wrap=True)
     for letter in chosen:
         died = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(letter.at))
-        table.add_row(letter.job_id, letter.stage, died, letter.code, letter.reason)
-    Console().print(table if chosen else "no dead letters")
+        # As Text, which takes out what would steer a terminal: a reason may quote whoever sent the message.
+        console.print(Text(f"{letter.job_id}  {letter.stage}  {letter.code}\n    {died}  {letter.reason}"))
+    if not chosen:
+        console.print("no dead letters")
 
 
 def _described(letter: DeadLetter) -> dict[str, object]:

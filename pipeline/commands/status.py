@@ -85,8 +85,8 @@ def _workers(now: Status) -> Iterator[Text]:
 
 
 def _remarks(now: Status) -> Iterator[str]:
-    yield f"waited, worked: half of the last {jobs.TIMINGS} jobs took no longer / 95 % of them took no longer"
-    yield f"{now.unfinished} jobs not finished; {now.handoff_bytes / 1e6:.1f} MB of audio between the stages"
+    yield f"waited, worked: median / 95th percentile of the last {jobs.TIMINGS} jobs"
+    yield f"{now.unfinished} jobs not finished; {now.handoff_bytes / 1e6:.1f} MB of audio in the handoff store"
     told, spent = now.webhooks, now.enrichment
     if told.undelivered or told.depth.dead:
         undelivered = f"{told.undelivered} jobs have webhooks to deliver, {told.depth.dead} were given up"

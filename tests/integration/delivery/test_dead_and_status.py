@@ -60,6 +60,7 @@ def test_dead_letters_are_listed_shown_retried_and_dropped(workers, pipeline, tm
     assert listed.returncode == 0
     assert "undecodable" in listed.stdout
     assert "handoff_expired" in listed.stdout
+    assert "as the test wants it" in listed.stdout  # in full, though nobody said how wide the terminal is
     shown = json.loads(pipeline("dead", "show", "one").stdout)
     assert shown[0]["record"]["error"]["code"] == "undecodable"
     assert pipeline("dead", "retry").returncode == 2  # all of them, unasked
