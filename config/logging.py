@@ -43,6 +43,7 @@ def configure(level: str = "info", form: str = "auto") -> None:
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(name_messages)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
@@ -62,6 +63,15 @@ def configure(level: str = "info", form: str = "auto") -> None:
     )
     logging.captureWarnings(True)
     warnings.simplefilter("default")
+
+
+def name_messages(record: logging.LogRecord) -> bool:
+    """Have a message of Dramatiq's named by its id: as text it holds what its sender wrote, prompt and metadata too."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(
+            f"{value.actor_name} {value.message_id}" if hasattr(value, "actor_name") else value for value in record.args
+        )
+    return True
 
 
 def mask_named(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

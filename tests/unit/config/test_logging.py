@@ -12,6 +12,9 @@ structlog.contextvars.bind_contextvars(job="j1", stage="decode")
 url = "https://user:hunter2@host/v.ogg?sig=hunter2"
 structlog.get_logger("x").info("Fetched", url=url, api_key="hunter2", input_tokens=3)
 logging.getLogger("dramatiq").warning("Message %s was skipped", "decode('https://h/v.ogg?sig=hunter2', x=1)")
+from dramatiq import Message
+sent = Message("decode", "decode", ("v.ogg",), {{"metadata": "hunter2"}}, {{}}, message_id="id-of-the-message")
+logging.getLogger("dramatiq").info("Failed to process message %s with expected exception %s.", sent, "JobError")
 transcript = "the words of the message"
 try:
     raise ValueError("redis://:hunter2@h:1 is down")
@@ -31,7 +34,13 @@ def test_json_lines_carry_the_job_through_dramatiqs_own_lines_too():
     assert records[0]["event"] == "Fetched"
     assert all(record["job"] == "j1" and record["stage"] == "decode" for record in records)
     assert records[0]["input_tokens"] == 3
-    assert "ValueError" in records[2]["exception"]
+    assert "ValueError" in records[3]["exception"]
+
+
+def test_a_message_is_named_by_its_id_and_not_by_what_its_sender_wrote():
+    failed = json.loads(lines("json").splitlines()[2])
+
+    assert failed["event"] == "Failed to process message decode id-of-the-message with expected exception JobError."
 
 
 def test_no_form_shows_a_secret_or_the_variables_of_a_failed_function():
