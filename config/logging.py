@@ -68,10 +68,12 @@ def configure(level: str = "info", form: str = "auto") -> None:
 def name_messages(record: logging.LogRecord) -> bool:
     """Have a message of Dramatiq's named by its id: as text it holds what its sender wrote, prompt and metadata too."""
     if isinstance(record.args, tuple):
-        record.args = tuple(
-            f"{value.actor_name} {value.message_id}" if hasattr(value, "actor_name") else value for value in record.args
-        )
+        record.args = tuple(map(_named, record.args))
     return True
+
+
+def _named(value: Any) -> Any:
+    return f"{value.actor_name} {value.message_id}" if hasattr(value, "actor_name") else value
 
 
 def mask_named(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
