@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any, cast
 
 from fastapi import Request
@@ -16,6 +17,7 @@ MINUTE = 60.0  # seconds
 SMALL = 1024 * 1024  # bytes of a body that is no upload; `metadata` and `prompt` have limits of their own within it
 FRAME = 64 * 1024  # bytes of a multipart body beside the file
 SILENCE = 30.0  # seconds within which more of a body has to come
+LINGER = 5.0  # seconds that the rest of a refused body is read for: who still sends would not see the answer otherwise
 
 # The times of a key's requests in the last minute, in a sorted set. Returns 0, or the milliseconds until there is room.
 _ADMIT = """
@@ -55,7 +57,11 @@ async def demand_rate(request: Request, name: str) -> None:
 
 
 class BodyLimit:
-    """ASGI middleware that takes no body larger than allowed: by what it says of itself first, then by its bytes."""
+    """ASGI middleware that takes no body larger than allowed: by what it says of itself first, then by its bytes.
+
+    Whatever is answered before a body has come whole, the rest of it is still read for a while: a connection that is
+    closed while a client sends is reset, and the client sees that instead of the answer.
+    """
 
     def __init__(self, app: ASGIApp, upload: int) -> None:
         self.app = app
@@ -70,10 +76,7 @@ class BodyLimit:
         is_upload = headers.get(b"content-type", b"").lower().startswith(b"multipart/form-data")
         limit = self.upload + FRAME if is_upload else SMALL
         said = headers.get(b"content-length", b"0")
-        if not said.isdigit() or int(said) > limit:
-            await problems.answer(_too_large(limit))(scope, receive, send)
-            return
-        got, more = 0, True
+        got, more = 0, said != b"0" or b"transfer-encoding" in headers
 
         async def counted() -> Message:
             nonlocal got, more
@@ -89,7 +92,26 @@ class BodyLimit:
                 raise _too_large(limit)
             return message
 
-        await self.app(scope, counted, send)
+        async def unhurried(message: Message) -> None:
+            last = message["type"] == "http.response.body" and not message.get("more_body", False)
+            if last and more:
+                await send({**message, "more_body": True})
+                await _read_on(receive)
+                message = {"type": "http.response.body"}
+            await send(message)
+
+        if not said.isdigit() or int(said) > limit:
+            await problems.answer(_too_large(limit))(scope, receive, unhurried)
+        else:
+            await self.app(scope, counted, unhurried)
+
+
+async def _read_on(receive: Receive) -> None:
+    """Read what is left of a body, for LINGER seconds at most."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LINGER):
+            while (await receive()).get("more_body", False):
+                pass
 
 
 def _too_large(limit: int) -> Problem:

@@ -73,6 +73,9 @@ def test_a_body_that_is_too_large_is_refused_by_what_it_says_and_by_what_it_has(
     large = b"\0" * 400_000
 
     assert opened.upload("/jobs", large).code == "source_too_large"
+    assert opened.upload("/jobs", large * 40).code == "source_too_large"  # more than the sockets between hold
+    unasked = {"key": "wrong", "body": large * 40, "Content-Type": "multipart/form-data; boundary=x"}
+    assert door().ask("/jobs", **unasked).status == 401  # whatever the reason, who still sends is told it
     assert opened.ask("/jobs", body=b" " * (limits.SMALL + 1), **{"Content-Type": "application/json"}).status == 413
     connection_ = http.client.HTTPConnection("127.0.0.1", opened.port, timeout=PATIENCE)
     head = {"Authorization": f"Bearer {KEY}", "Content-Type": "multipart/form-data; boundary=x"}
