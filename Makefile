@@ -24,8 +24,9 @@ demo: $(VENV)/.stages $(MODEL_STAMP) ## send one voice message through everythin
 up: $(VENV)/.stages $(VENV)/.tiny ## run every stage here until Ctrl-C
 	@$(PY) -m pipeline up
 
+# Three at a time also on two cores: a test waits as often as it works.
 test: $(VENV)/.dev ## run the whole test suite
-	@$(PY) -m pytest -n 2 --dist loadfile
+	@$(PY) -m pytest -n 3 --dist loadfile
 
 lint: $(VENV)/.dev ## check style and types
 	@$(VENV)/bin/ruff check .
