@@ -109,10 +109,12 @@ def test_a_message_of_a_sender_that_writes_no_record_gets_one_when_it_fails():
 def test_wait_returns_as_soon_as_the_job_ends():
     job_id = job()
     began = time.monotonic()
-    threading.Timer(0.1, jobs.fail, (job_id, "decode", JobError("undecodable", "no"))).start()
+    end = threading.Timer(0.1, jobs.fail, (job_id, "decode", JobError("undecodable", "no")))
+    end.start()
 
     record = jobs.wait(job_id, timeout=10)
 
+    end.join()  # the waiter hears of the end before the thread that wrote it has its answer
     assert record.status == "failed"
     assert time.monotonic() - began < 2
 
