@@ -30,6 +30,7 @@ import engine_rivals as rivals
 import numpy as np
 import prompts as speech
 import structlog
+from threadpoolctl import threadpool_limits
 
 from pipeline.transcribe import Engine, Options, models
 from pipeline.transcribe.devices import available_cores
@@ -207,7 +208,7 @@ def load(args: argparse.Namespace) -> tuple[Rows, list[str]]:
     items = speech.prompts(args.prompts)
     rival = rivals.tuned(models.resolve(args.model), available_cores())[0]
     rows: Rows = []
-    with running(args.model) as engine:
+    with running(args.model) as engine, threadpool_limits(1, user_api="blas"):  # as in `Rival.texts`
 
         def ours(audio: np.ndarray) -> None:
             engine.submit(audio, Options(language="en")).result()

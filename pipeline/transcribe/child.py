@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from threadpoolctl import threadpool_limits
+
 from pipeline.transcribe.failures import BrokenError, GoneError, OutOfMemoryError, UnfitError
 
 if TYPE_CHECKING:
@@ -105,6 +107,8 @@ def start(spec: Spec) -> SlotInfo:
         begun = time.monotonic()
         from pipeline.transcribe.recognizer import Recognizer  # noqa: PLC0415 - after the libraries are in
 
+        # The spectrogram's one matrix product: slots that all spread it over all cores take 16 times as long for it.
+        threadpool_limits(1, user_api="blas")
         recognizer = Recognizer(
             spec.path, spec.device, spec.compute_type, spec.threads, spec.encoder_window, spec.beam_size
         )
