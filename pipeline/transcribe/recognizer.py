@@ -248,15 +248,17 @@ class Recognizer:
                 starts[tuple(self._tokenizer(option).sot_sequence)].append(index)
         for indices in starts.values():
             tokenizer = self._tokenizer(options[indices[0]][0])
+            rows = indices if self.device == "cpu" else range(len(drafts))  # what is on a GPU stays there
             filler = tokenizer.encode(" a")  # rows that belong to others still need a token
             timings = self._whisper.find_alignment(
                 tokenizer,
-                [list(draft.tokens) if index in indices else filler for index, draft in enumerate(drafts)],
-                encoded,
-                [feature.shape[-1] for feature in features],
+                [list(drafts[row].tokens) if row in indices else filler for row in rows],
+                encoded if len(rows) == len(drafts) else _picked(encoded, rows),
+                [features[row].shape[-1] for row in rows],
             )
-            for index in indices:
-                found[index] = timings[index]
+            for row, words in zip(rows, timings, strict=True):
+                if row in indices:
+                    found[row] = words
         return found
 
     def _result(self, window: Window, draft: Draft, look: Look, words: align.Timings, options: Options) -> WindowResult:
@@ -319,3 +321,8 @@ def _padded(feature: np.ndarray, frames: int, *, silence: bool) -> np.ndarray:
     if missing <= 0:
         return feature[:, :frames]
     return np.pad(feature, ((0, 0), (0, missing)), constant_values=feature.min() if silence else 0.0)
+
+
+def _picked(encoded: ctranslate2.StorageView, rows: Sequence[int]) -> ctranslate2.StorageView:
+    """Return these windows of a batch that the CPU encoded."""
+    return ctranslate2.StorageView.from_array(np.asarray(encoded)[list(rows)])
