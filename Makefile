@@ -37,7 +37,7 @@ format: $(VENV)/.dev ## mend what the linter can
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
 
-bench: $(VENV)/.dev $(VENV)/.speech ## measure everything, beside what others do; half an hour
+bench: $(VENV)/.dev $(VENV)/.speech $(VENV)/.docs ## measure everything, beside what others do; half an hour
 	$(PY) bench/imports.py
 	$(PY) bench/hops.py
 	$(PY) bench/decode.py
@@ -45,8 +45,10 @@ bench: $(VENV)/.dev $(VENV)/.speech ## measure everything, beside what others do
 	for section in speed accuracy times latency long load fair; do $(PY) bench/engine.py $$section || exit 1; done
 	$(PY) bench/engine.py speed --model bundled:base --prompts 60
 	$(PY) bench/engine.py speed --model bundled:base --prompts 60 --detect
+	$(PY) bench/engine.py accuracy --model bundled:base
 	$(PY) bench/engine_guard.py
 	$(PY) bench/engine_guard.py --model bundled:base
+	$(PY) bench/plots.py
 
 chaos: $(VENV)/.dev ## 500 jobs while everything dies now and then
 	$(PY) -m tests.chaos --jobs 500

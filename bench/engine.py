@@ -311,22 +311,6 @@ def table(rows: Rows) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def plot(rows: Rows, file: Path) -> None:
-    """Draw the load curve, where matplotlib is at hand."""
-    try:
-        from matplotlib import pyplot as plt
-    except ImportError:
-        print(f"(no plot: pip install matplotlib draws {file.name})")
-        return
-    figure, axes = plt.subplots()
-    for way in dict.fromkeys(row["way"] for row in rows):
-        mine = [row for row in rows if row["way"] == way]
-        axes.plot([row["messages_per_s"] for row in mine], [row["p95_s"] for row in mine], "o-", label=way)
-    axes.set(xlabel="messages a second", ylabel="p95 latency (s)", title="1, 2, 4, 8, 16, 32 messages in flight")
-    axes.legend()
-    figure.savefig(file)
-
-
 DEFAULT_PROMPTS = 100
 SECTIONS = {section.__name__: section for section in (speed, accuracy, times, latency, long, load, fair)}
 
@@ -353,8 +337,6 @@ def main() -> int:
         "missed": missed,
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    if args.section == "load":
-        plot(rows, RESULTS / f"{name}.svg")
     print(f"{args.section} {args.model}: " + (f"MISSED: {'; '.join(missed)}" if missed else "all floors held"))
     return 1 if missed else 0
 
