@@ -99,6 +99,7 @@ lock: $(VENV)/.dev ## compile requirements*.txt from pyproject.toml
 	$(COMPILE) --extra cuda $(foreach name,dramatiq redis async-timeout,--no-emit-package $(name)) pyproject.toml \
 		-o requirements-cuda.txt
 	$(COMPILE) -c requirements-dev.txt --extra docs pyproject.toml -o requirements-docs.txt
+	for file in requirements*.txt; do awk -f scripts/pin_extras.awk $$file > $$file.new && mv $$file.new $$file; done
 
 COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --no-strip-extras --generate-hashes \
 	--no-emit-index-url

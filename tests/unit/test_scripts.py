@@ -1,6 +1,7 @@
 """What `make` runs on a bare machine: it installs what is missing, or says what to install."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -81,3 +82,24 @@ def test_scripts_run_in_a_plain_shell():
         shell = script.read_text().splitlines()[0].removeprefix("#!").split()[-1]
         shell = "bash" if shell.endswith("bash") else "sh"
         assert subprocess.run([shell, "-n", script], env=dict(os.environ)).returncode == 0, script.name
+
+
+@pytest.mark.parametrize("file", sorted(SCRIPTS.parent.glob("requirements*.txt")), ids=lambda file: file.name)
+def test_what_is_pinned_with_extras_is_pinned_without_them_too(file):
+    pins = {line.removesuffix("\\").strip() for line in file.read_text().splitlines() if re.match(r"[\w.-]+(\[|==)", line)}
+
+    assert {re.sub(r"\[.*?\]", "", pin) for pin in pins} <= pins
+
+
+def test_a_pin_with_extras_is_repeated_with_its_hashes():
+    hashes = "    --hash=sha256:aa \\\n    --hash=sha256:bb\n"
+    other = "other==1 \\\n    --hash=sha256:cc\n"
+
+    ran = subprocess.run(
+        ["awk", "-f", SCRIPTS / "pin_extras.awk"],
+        input=f"auth[requests]==2.1 \\\n{hashes}    # via api\n{other}",
+        capture_output=True,
+        text=True,
+    )
+
+    assert ran.stdout == f"auth[requests]==2.1 \\\n{hashes}auth==2.1 \\\n{hashes}    # via api\n{other}"
