@@ -27,8 +27,10 @@ def plan(
     """Return a slot's specification for every process to be started.
 
     Raises:
-        EngineError: no GPU is visible though one is asked for, or an index names none.
+        EngineError: there is no such device, no GPU is visible though one is asked for, or an index names none.
     """
+    if device not in ("auto", "cuda", "cpu"):
+        raise EngineError(f"{device!r} is no device: use auto, cuda or cpu.")
     found = _gpus(gpus) if device in ("auto", "cuda") else []
     if device == "cuda" and not found:
         raise EngineError("No GPU is visible: run `python -m pipeline doctor --device cuda`.")
@@ -70,12 +72,24 @@ def _replicas(path: Path, wanted: int) -> tuple[int, int]:
     """Return how many processes share the cores, and how many threads each has; never more threads than cores."""
     cores = available_cores()
     if wanted:
-        count = wanted
+        count = min(cores, wanted)
     else:
         size = (path / "model.bin").stat().st_size
-        room = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") // (MEMORY_PER_MODEL * size)
-        count = max(1, min(cores, MOST_REPLICAS, room))
-    return count, max(1, cores // count)
+        count = max(1, min(cores, MOST_REPLICAS, available_memory() // (MEMORY_PER_MODEL * size)))
+    return count, cores // count
+
+
+def available_memory() -> int:
+    """Return the bytes that this process may still take: the machine's, page cache included, within the container's."""
+    meminfo = Path("/proc/meminfo").read_text(encoding="ascii")
+    room = int(meminfo.partition("MemAvailable:")[2].split()[0]) * 1024
+    group = Path("/sys/fs/cgroup")
+    with suppress(OSError, ValueError, IndexError):  # no cgroup v2, or no limit ("max")
+        limit = int((group / "memory.max").read_text(encoding="ascii"))
+        used = int((group / "memory.current").read_text(encoding="ascii"))
+        cached = int((group / "memory.stat").read_text(encoding="ascii").partition("inactive_file ")[2].split()[0])
+        room = min(room, limit - used + cached)
+    return room
 
 
 def available_cores() -> int:

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -103,6 +103,7 @@ class Engine:
         self._scheduler = Scheduler(SHARES[place] * len(specs), SECONDS[place], give_way=place == "cpu")
         self._stopping = False
         self._background = ThreadPoolExecutor(1, "cutter", initializer=_give_way)
+        self._teller = ThreadPoolExecutor(1, "teller")  # of progress, to callers who may be slow
         self._slots = [Slot(spec, timeout) for spec in specs]
         self._ready: list[Future[SlotInfo]] = [Future() for _ in specs]
         self._threads = [
@@ -171,7 +172,8 @@ class Engine:
         Args:
             audio: float32 samples of shape (n,) at 16 kHz.
             options: what is wanted.
-            on_progress: called with the windows done and their number, from the engine's threads; it must be quick.
+            on_progress: called with the windows done and their number while a message of several is at work, from a
+                thread of the engine's own; a slow one hears of fewer steps.
 
         Returns:
             A future whose exception, if any, is a JobError. Cancelling it drops the windows that still wait.
@@ -188,7 +190,8 @@ class Engine:
         if not self._info.multilingual:
             options = replace(options, language="en")
         if duration > LONG:
-            self._background.submit(self._admit, audio, options, future, on_progress)
+            cutting = self._background.submit(self._admit, audio, options, future, on_progress)
+            cutting.add_done_callback(lambda done: future.set_exception(self._gone()) if done.cancelled() else None)
         else:
             self._admit(audio, options, future, on_progress)
         return future
@@ -217,12 +220,14 @@ class Engine:
     def stop(self, timeout: float = 30.0) -> None:
         """Let running batches finish within `timeout` seconds; what still waits fails with `worker_stopped`."""
         self._stopping = True
-        self._background.shutdown(wait=False)  # what it still holds is refused below, by the closed scheduler
+        end = time.monotonic() + timeout
+        self._background.shutdown(wait=False, cancel_futures=True)
+        self._teller.shutdown(wait=False, cancel_futures=True)
         unfinished = self._scheduler.close()
         for thread in self._threads:
-            thread.join(timeout)
+            thread.join(max(0.0, end - time.monotonic()))
         for slot in self._slots:
-            slot.stop()
+            slot.retire()
         for message in unfinished:
             message.fail(self._gone())
 
@@ -236,7 +241,7 @@ class Engine:
         try:
             ready.set_result(slot.start())
         except UnfitError as error:
-            slot.stop()
+            slot.retire()
             ready.set_exception(error)
             return
         while (batch := self._scheduler.take(self._batch, self._idle)) is not None:
@@ -255,7 +260,8 @@ class Engine:
         try:
             results = slot.run([(task.window, task.message.options) for task in batch])
         except OutOfMemoryError as error:
-            self._batch = max(1, min(self._batch, len(batch)) // 2)
+            if len(batch) > 1:
+                self._batch = max(1, self._batch // 2)
             measures.note("batches_failed_total", reason="out_of_memory")
             log.warning("out of memory", windows=len(batch), batch_from_now_on=self._batch)
             self._try_again(batch, JobError("out_of_memory", str(error)), charged=len(batch) == 1)
@@ -280,18 +286,26 @@ class Engine:
         for task, result in zip(batch, results, strict=True):
             if self._scheduler.finish(task, result):
                 task.message.deliver(self._info, self._degraded)
-            self._tell(task.message)
+            elif task.message.on_progress is not None and not task.message.telling:
+                task.message.telling = True
+                with suppress(RuntimeError):  # the engine has been stopped meanwhile
+                    self._teller.submit(self._tell, task.message)
         return True
 
-    def _tell(self, message: Message) -> None:
-        if message.on_progress is not None:
+    @staticmethod
+    def _tell(message: Message) -> None:
+        """Report how far a message is by now; what happens from here on is told next time."""
+        message.telling = False
+        if message.on_progress is not None and not message.future.done():
             try:
                 message.on_progress(len(message.results), len(message.windows))
-            except Exception:  # a caller's bar must not cost a slot its thread
+            except Exception:  # a caller's bar must not cost the others theirs
                 log.exception("progress could not be told")
 
     def _try_again(self, batch: list[Task], error: JobError, *, charged: bool) -> None:
         """Give the windows of a batch that ended badly back; those that were on board too often fail their message."""
+        if self._stopping:  # `stop` ended it, and tells their senders
+            return
         again = []
         for task in batch:
             task.failures += charged
@@ -315,7 +329,9 @@ class Engine:
         return True
 
     def _restart(self, slot: Slot, reason: str) -> bool:
-        """Bring a slot back that was lost for this reason; False after it failed twice running."""
+        """Bring a slot back that was lost for this reason; False after it failed twice running, or at the end."""
+        if self._stopping:
+            return False
         measures.note("slot_restarts_total", reason=reason)
         for attempt in range(1, STARTS + 1):
             try:
@@ -328,8 +344,7 @@ class Engine:
 
     def _retire(self, slot: Slot) -> None:
         """Take a slot out for good; with the last one go all messages."""
-        slot.retired = True
-        slot.stop()
+        slot.retire()
         if not self.slots:
             for message in self._scheduler.close():
                 message.fail(self._gone())

@@ -37,6 +37,7 @@ class Message:
     results: dict[int, WindowResult] = field(default_factory=dict)
     language_probability: float | None = None
     last_turn: float = 0.0  # on the monotonic clock (seconds)
+    telling: bool = False  # whether a report of its progress is due
 
     def __post_init__(self) -> None:
         order = list(range(len(self.windows)))

@@ -110,8 +110,7 @@ class Scheduler:
     def drop(self, message: Message) -> None:
         """Forget a message that has failed, with all its windows that still wait."""
         with self._changed:
-            message.waiting.clear()
-            self._unfinished.discard(message)
+            self._forget(message)
 
     def close(self) -> list[Message]:
         """Hand out no further batch; return the messages that are not finished."""
@@ -125,6 +124,7 @@ class Scheduler:
             task = self._alone.popleft()
             if not task.message.future.done():
                 return [task]
+            self._forget(task.message)
         line = self._line()
         if not line:
             return []
@@ -143,8 +143,7 @@ class Scheduler:
     def _line(self) -> list[Message]:
         """Return the messages in the order in which they may go now; the cancelled are forgotten."""
         for message in [one for one in (*self._new, *self._turns) if one.future.done()]:
-            self._unfinished.discard(message)
-            message.waiting.clear()
+            self._forget(message)
         self._new = deque(message for message in self._new if message.ready)
         self._turns = deque(message for message in self._turns if message.ready)
         line = [*self._new, *self._turns]
@@ -153,6 +152,10 @@ class Scheduler:
         elif self._give_way and self._arriving and not self._new:
             return []
         return line
+
+    def _forget(self, message: Message) -> None:
+        message.waiting.clear()
+        self._unfinished.discard(message)
 
     def _fill(self, line: list[Message], most: int) -> list[Task]:
         """Take a window of each message that is alike the first one's; more of one only where nobody else waits."""

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import time
+from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -51,6 +52,7 @@ class Slot:
         self.proved_at: float | None = None  # on the monotonic clock, by its canary or a batch; None: it is not there
         self._timeout = timeout
         self._pool: ProcessPool | None = None
+        self._running: Future[Any] | None = None
         self._fresh = 0  # bytes that the process held when it was new
 
     def start(self) -> SlotInfo:
@@ -104,10 +106,17 @@ class Slot:
 
     def stop(self) -> None:
         """End the process, whatever it is doing."""
-        if self._pool is not None:
-            self._pool.stop()
-            self._pool.join()
-            self._pool = None
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.stop()
+            pool.join()
+
+    def retire(self) -> None:
+        """End the process for good; may be called from any thread, also while a batch runs."""
+        self.retired = True
+        if self._running is not None:
+            self._running.cancel()  # pebble leaves who waits for it waiting
+        self.stop()
 
     def _replace_dead(self) -> None:
         log.warning("slot died while idle", device_name=self.spec.device_name)
@@ -115,8 +124,13 @@ class Slot:
         self.start()
 
     def _call(self, function: Callable[..., T], *args: Any, timeout: float) -> T:
+        if self.retired:
+            raise DiedError("the process was ended")
         try:
-            return self._living_pool().schedule(function, args=args, timeout=timeout).result(timeout=timeout + _GRACE)
+            self._running = self._living_pool().schedule(function, args=args, timeout=timeout)
+            result: T = self._running.result(timeout=timeout + _GRACE)
+        except CancelledError as error:
+            raise DiedError("the process was ended") from error
         except (BrokenProcessPool, RuntimeError) as error:  # pebble's words for a process that died while idle
             self.stop()
             raise GoneError("the process died while idle") from error
@@ -128,6 +142,7 @@ class Slot:
         except FutureTimeoutError as error:
             self.stop()
             raise HungError(f"the process was killed after {timeout:.0f} s") from error
+        return result
 
     def _living_pool(self) -> ProcessPool:
         """Return the pool of one process, made anew where there is none."""

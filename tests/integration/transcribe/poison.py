@@ -55,6 +55,12 @@ def small_device(work: Work) -> list[WindowResult]:
     return _honest_run(work)
 
 
+def crowded_device(work: Work) -> list[WindowResult]:
+    if poisoned(work):
+        raise OutOfMemoryError("CUDA failed with error out of memory")
+    return _honest_run(work)
+
+
 def leak(work: Work) -> list[WindowResult]:
     _kept.append(bytearray(b"x") * LEAK)
     return _honest_run(work)

@@ -13,7 +13,7 @@ import poison
 import pytest
 
 from pipeline.errors import JobError
-from pipeline.transcribe import Engine, EngineError, Options, child, slot
+from pipeline.transcribe import Engine, EngineError, Options, child, devices, slot
 
 SENTENCE = "Please move our meeting with the design team to Thursday at three."
 
@@ -59,6 +59,48 @@ def test_a_lack_of_memory_makes_batches_smaller_for_good_and_costs_no_message(on
     futures = [one_slot.submit(speak(SENTENCE), Options()) for _ in range(16)]
     assert all("design team" in future.result(60).text for future in futures)
     assert one_slot._batch <= poison.ROOM
+
+
+def test_a_window_too_large_for_the_device_by_itself_fails_and_shrinks_no_batch(one_slot, poisonous, monkeypatch):
+    monkeypatch.setattr(child, "run", poison.crowded_device)
+    whole = one_slot._batch
+    with pytest.raises(JobError) as caught:
+        one_slot.transcribe([poisonous])
+    assert caught.value.code == "out_of_memory"
+    assert one_slot._batch == whole
+
+
+def test_a_slot_that_never_started_is_out_and_the_others_work(speak, monkeypatch, tmp_path):
+    plan = devices.plan
+
+    def one_bad(**options):
+        [good] = plan(**options)
+        return [good, dataclasses.replace(good, path=tmp_path)]
+
+    monkeypatch.setattr(devices, "plan", one_bad)
+    engine = Engine("bundled:tiny.en", device="cpu", replicas=1)
+    try:
+        assert engine.retired == 1
+        assert None not in engine.proofs.values()  # else it would be waited for
+        assert "design team" in engine.transcribe([speak(SENTENCE)])[0].text
+    finally:
+        engine.stop(5)
+
+
+def test_a_stopped_engine_ends_what_hangs_and_starts_nothing(speak, poisonous, monkeypatch):
+    monkeypatch.setattr(child, "run", poison.hang)
+    engine = Engine("bundled:tiny.en", device="cpu", replicas=1)
+    long = engine.submit(np.zeros(16_000 * 3600, np.float32), Options())
+    cutting = engine.submit(np.zeros(16_000 * 3600, np.float32), Options())  # behind the first, and never begun
+    hanging = engine.submit(poisonous, Options())
+    pid = engine.slots[0].pid
+    engine.stop(0.2)
+    engine._threads[0].join(20)
+    assert not engine._threads[0].is_alive()
+    assert not Path(f"/proc/{pid}").exists()
+    assert engine._slots[0].info.pid == pid
+    assert [each.exception(20).code for each in (cutting, hanging)] == ["worker_stopped"] * 2
+    assert long.exception(60) is None or long.exception().code == "worker_stopped"
 
 
 def test_a_process_that_dies_idle_is_noticed_and_replaced_before_the_next_message(one_slot, speak):
