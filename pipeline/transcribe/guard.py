@@ -15,7 +15,10 @@ from dataclasses import dataclass
 COMPRESSION_RATIO = 2.4  # OpenAI's threshold for text that repeats itself
 LOGPROB = -1.0  # OpenAI's threshold of the mean log-probability of a token
 LOGPROB_SHORT = -0.7  # of a short look; 1 to 5 of 100 prompts fall under it
-TOKENS_PER_SECOND = 8  # more than any speech needs; a decoding that reaches this budget is a loop
+TOKENS_PER_SECOND = 8  # more than speech needs in the languages whose words Whisper's vocabulary holds
+# More than speech needs where the vocabulary holds hardly more than the script's bytes. Measured with base's tokenizer
+# on what espeak-ng speaks: Greek 10, Tamil 14, Hindi 16, Telugu 23, Bengali 26, Georgian 34 tokens a second.
+TOKENS_PER_SECOND_SPELLED = 40
 TOKENS_AT_LEAST = 12
 WORDS_PER_SECOND = 6.0  # the fastest speakers stay under 5
 WORDS_AT_LEAST = 4  # said in no time at all: the VAD's edges are not exact
@@ -23,6 +26,9 @@ SPARSE = 2.5  # words a second; of who speaks more slowly it is asked where the 
 UNTOLD = 0.8  # seconds of speech after the last word; whole texts stay under 0.6, those that stop early are over 1
 LONGEST_WORD = 3.0  # seconds of speech; an aligned word that fills more covers something left out
 _WORD = re.compile(r"\w+(?:['\u2019]\w+)*")  # with the apostrophes inside, straight or curly
+_SPELLED = frozenset(
+    "el hi mr ne sa bn as pa gu ta te kn ml si th lo my km ka hy am he yi ar fa ur ps sd bo tt ba tg kk mn".split()
+)
 _UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue", "km", "bo"})  # written without blanks between words
 _CHARACTERS_PER_WORD = 2.0  # in those
 
@@ -40,9 +46,10 @@ class Draft:
     short: bool  # the encoder saw less than 30 s
 
 
-def budget(seconds: float) -> int:
-    """Return how many tokens a window of this length may take."""
-    return TOKENS_AT_LEAST + round(TOKENS_PER_SECOND * seconds)
+def budget(seconds: float, language: str, *, short: bool) -> int:
+    """Return how many tokens a window of this length may take; a full look is the last, and cuts no language short."""
+    rate = TOKENS_PER_SECOND if short and language not in _SPELLED else TOKENS_PER_SECOND_SPELLED
+    return TOKENS_AT_LEAST + round(rate * seconds)
 
 
 def doubt(
@@ -53,6 +60,7 @@ def doubt(
     longest_word: float = 0.0,
     untold: float = 0.0,
     earlier: Collection[Draft] = (),
+    contested: bool = False,
 ) -> str | None:
     """Return why a decoding is not to be believed, or None.
 
@@ -62,9 +70,11 @@ def doubt(
         speech: how much of it the VAD takes for a voice (seconds).
         longest_word: how much speech its longest aligned word fills, where it was aligned (seconds).
         untold: how much speech follows its last aligned word, where it was aligned (seconds).
-        earlier: what looks at less of the window wrote. A loop is the work of one look; what two repeat was said so.
+        earlier: what other looks at the window wrote. A loop is the work of one look; what two repeat was said so.
+        contested: whether two other looks agree on a text that repeats itself; a full look, too, must then leave no
+            hole: Whisper likes to write down once what was said twice.
     """
-    if len(draft.tokens) >= budget(seconds) - 1:
+    if len(draft.tokens) >= budget(seconds, draft.language, short=draft.short) - 1:
         return "too many tokens"
     agreed = any(_words(draft) == _words(one) for one in earlier)
     if compression_ratio(draft.text) > COMPRESSION_RATIO and not agreed:
@@ -73,18 +83,24 @@ def doubt(
         return "improbable"
     if untold > UNTOLD:
         return "speech after the last word"
-    return _doubt_short(draft, speech, longest_word) if draft.short else None
+    return _doubt_closely(draft, speech, longest_word, agreed=agreed) if draft.short or contested else None
 
 
-def _doubt_short(draft: Draft, speech: float, longest_word: float) -> str | None:
-    """Return what tells against a look at a shortened window."""
-    if repeats(_words(draft)):
+def _doubt_closely(draft: Draft, speech: float, longest_word: float, *, agreed: bool) -> str | None:
+    """Return what tells against a look at a shortened window, or one that others contradict."""
+    if repeats(_words(draft)) and not agreed:
         return "a phrase repeated"
     if _count(draft) > WORDS_AT_LEAST + WORDS_PER_SECOND * speech:
         return "too many words"
     if longest_word > LONGEST_WORD:
         return "speech without words"
     return None
+
+
+def omits(draft: Draft, longest_word: float) -> bool:
+    """Tell whether a text that repeats itself leaves out more of the same: Whisper avoids saying a thing too often."""
+    repeating = compression_ratio(draft.text) > COMPRESSION_RATIO or repeats(_words(draft))
+    return repeating and longest_word > LONGEST_WORD
 
 
 def sparse(draft: Draft, speech: float) -> bool:

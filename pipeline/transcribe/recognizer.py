@@ -18,16 +18,16 @@ from faster_whisper.tokenizer import Tokenizer
 
 from pipeline.transcribe import align, guard, hallucinations
 from pipeline.transcribe.guard import Draft
-from pipeline.transcribe.window import LONGEST, WindowResult
+from pipeline.transcribe.look import AS_IT_COMES, FULL, SHORT_LOOKS, Look, padded
+from pipeline.transcribe.window import LONGEST, WindowResult, halves
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from pipeline.transcribe.options import Options
     from pipeline.transcribe.window import Window
 
-FULL = 3000  # frames of 10 ms; what the encoder was trained on
 # Seconds of a window where short looks are allowed: the encoder's cost grows faster than its length. In a long message
 # they are shorter still, for what comes meanwhile waits until one is done: a quarter less, for 0.2 points of word error
 # rate (two recordings of 20 minutes, tiny.en: .0613 and .0647 at 20 s, .0645 and .0655 at 15 s).
@@ -36,38 +36,17 @@ LONG_WINDOW = 15.0
 MOST_TOKENS = 448  # positions of Whisper's decoder, prompt included
 TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0)  # OpenAI's, after 0
 BEST_OF = 5  # samples at a temperature above 0, OpenAI's
+SURE = 0.5  # probability of a language under which it is detected again, on the full 30 s
 LOUDEST = 0.1  # of the canary's noise; full scale is 1
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """One way of decoding.
+class Attempt:
+    """What one look made of a window, with its aligned words."""
 
-    `floor` and `margin` are frames: the encoder sees at least the first, and the second after the longest window. What
-    is missing is filled with silence, as OpenAI trained it, or with zeros, as faster-whisper does: a loud hiss, which
-    costs some words but breaks loops.
-    """
-
-    name: str
-    floor: int = FULL
-    margin: int = 0
-    silence: bool = True
-    beam_size: int = 1
-    temperature: float = 0.0
-
-
-def _short(floor: int, beam_size: int) -> tuple[Look, ...]:
-    """Return two looks at a shortened window: filled with silence, and with zeros where the first is doubted."""
-    quick = Look("quick", floor=floor, margin=200, beam_size=beam_size)
-    return quick, replace(quick, name="second", silence=False)
-
-
-# What the encoder is shown, by the width of the model (d_model), for the sizes that keep their word error rate on less
-# than 30 s. Word error rates of 281 prompts (2,970 words) in batches of like length, and one by one:
-#   tiny.en: faster-whisper as it comes .0714; greedy at 1,000 frames .0707, .0731; at 1,200 .0700, .0700
-#   base:    faster-whisper as it comes .0596; greedy at 1,000 frames .0717 (it loops); at 1,200 .0626, .0650;
-#            with a beam of 2 at 1,200 .0630, .0623; of 5 .0609, .0596, and a sixth slower
-SHORT_LOOKS = {384: _short(1000, 1), 512: _short(1200, 2)}
+    draft: Draft
+    look: Look
+    words: align.Timings
 
 
 class Recognizer:
@@ -118,7 +97,7 @@ class Recognizer:
         features = [self._features(noise)]
         for look in (self._looks[0], Look("beam", beam_size=2)):
             encoded = self._encode(features, look)
-            options = self._with_languages(encoded, [align.CANARY_OPTIONS])
+            options = self._with_languages(encoded, features, [align.CANARY_OPTIONS])
             self._drafts(encoded, [seconds], options, look)
             tokenizer = self._tokenizer(options[0][0])
             self._whisper.find_alignment(tokenizer, [tokenizer.encode(" one two")], encoded, [100])
@@ -128,38 +107,43 @@ class Recognizer:
         features = [self._features(window.audio) for window, _ in work]
         options: list[tuple[Options, float | None]] = [(wish, None) for _, wish in work]
         results: dict[int, WindowResult] = {}
-        doubted: dict[int, list[Draft]] = defaultdict(list)
+        doubted: dict[int, list[Attempt]] = defaultdict(list)
         for look in self._looks:
             left = [index for index in range(len(work)) if index not in results]
             if not left:
                 break
             seen = [features[index] for index in left]
             encoded = self._encode(seen, look)
-            known = self._with_languages(encoded, [options[index][0] for index in left])
+            known = self._with_languages(encoded, seen, [options[index][0] for index in left])
             windows = [work[index][0] for index in left]
             drafts = self._drafts(encoded, [window.duration for window in windows], known, look)
             timings = self._timings(encoded, seen, windows, known, drafts)
             for index, window, draft, words, option in zip(left, windows, drafts, timings, known, strict=True):
                 options[index] = (option[0], option[1] if option[1] is not None else options[index][1])
-                if self._doubt(window, draft, words) is None:
-                    results[index] = self._result(window, draft, look, words, option[0])
+                attempt = Attempt(draft, look, words)
+                if self._doubt(window, attempt) is None:
+                    results[index] = self._result(window, attempt, option[0])
                 else:
-                    doubted[index].append(draft)
+                    doubted[index].append(attempt)
         return [
             results.get(index) or self._look_again(work[index][0], features[index], options[index], doubted[index])
             for index in range(len(work))
         ]
 
     @staticmethod
-    def _doubt(window: Window, draft: Draft, timings: align.Timings, earlier: Collection[Draft] = ()) -> str | None:
-        aligned = bool(timings) or (draft.short and not draft.tokens)
+    def _doubt(
+        window: Window, attempt: Attempt, earlier: Sequence[Attempt] = (), *, contested: bool = False
+    ) -> str | None:
+        draft, words = attempt.draft, attempt.words
+        aligned = bool(words) or (draft.short and not draft.tokens)
         return guard.doubt(
             draft,
             window.duration,
             window.spoken,
-            longest_word=max((align.voiced(window, timing) for timing in timings), default=0.0),
-            untold=align.untold(window, timings) if aligned else 0.0,
-            earlier=earlier,
+            longest_word=_longest_word(window, words),
+            untold=align.untold(window, words) if aligned else 0.0,
+            earlier=[one.draft for one in earlier],
+            contested=contested,
         )
 
     def _look_again(
@@ -167,28 +151,42 @@ class Recognizer:
         window: Window,
         feature: np.ndarray,
         option: tuple[Options, float | None],
-        doubted: Sequence[Draft],
+        doubted: Sequence[Attempt],
     ) -> WindowResult:
         """Decode a doubtful window on the full 30 s, with a beam, then with rising temperature; keep the best."""
-        options, _ = option
+        options = option[0]
         encoded = self._encode([feature], Look("full"))
         looks = [Look("beam", beam_size=options.beam_size or self._beam_size)]
         looks += [Look(f"temperature {value}", temperature=value) for value in TEMPERATURES]
-        tried: list[tuple[Draft, Look, align.Timings]] = []
+        agreed = self._agreed(window, doubted)
+        tried: list[Attempt] = []
         for look in looks:
             [draft] = self._drafts(encoded, [window.duration], [option], look)
             silent = draft.no_speech_prob > options.no_speech_threshold and draft.avg_logprob < guard.LOGPROB
             if silent:
                 draft = replace(draft, tokens=(), text="")
             [words] = self._timings(encoded, [feature], [window], [option], [draft])
-            tried.append((draft, look, words))
-            if silent or self._doubt(window, draft, words, doubted) is None:
+            tried.append(Attempt(draft, look, words))
+            parts = halves(window) if self._leaves_out(window, tried[-1], options) else None
+            believed = parts is None and self._doubt(window, tried[-1], doubted, contested=agreed is not None) is None
+            if silent or believed:
                 break
+            if agreed is not None:
+                tried.append(agreed)
+                break
+            if parts is not None:
+                found = self._group([(part, options) for part in parts])
+                return WindowResult(found[0].segments + found[1].segments, draft.language, option[1], "halves")
         else:  # none is beyond doubt: as Whisper does, the likeliest of those that do not repeat themselves
-            calm = [one for one in tried if guard.compression_ratio(one[0].text) <= guard.COMPRESSION_RATIO]
-            tried.append(max(calm or tried, key=lambda one: one[0].avg_logprob))
-        draft, look, words = tried[-1]
-        return self._result(window, draft, look, words, options)
+            calm = [one for one in tried if guard.compression_ratio(one.draft.text) <= guard.COMPRESSION_RATIO]
+            tried.append(max(calm or tried, key=lambda one: one.draft.avg_logprob))
+        return self._result(window, tried[-1], options)
+
+    def _agreed(self, window: Window, doubted: Sequence[Attempt]) -> Attempt | None:
+        """Return the last of several looks if it is doubted for nothing but a repetition that another one has too."""
+        if len(doubted) > 1 and self._doubt(window, doubted[-1], doubted[:-1]) is None:
+            return doubted[-1]
+        return None
 
     def _drafts(
         self,
@@ -199,6 +197,11 @@ class Recognizer:
     ) -> list[Draft]:
         """Decode the windows of an encoded batch; their prompts have one length."""
         prompts = [self._prompt(option) for option, _ in options]
+        short = look.floor < FULL
+        most = max(
+            guard.budget(length, option.language or "en", short=short)
+            for length, (option, _) in zip(seconds, options, strict=True)
+        )
         found = self._model.generate(
             encoded,
             prompts,
@@ -206,7 +209,7 @@ class Recognizer:
             num_hypotheses=BEST_OF if look.temperature else 1,
             sampling_topk=0 if look.temperature else 1,
             sampling_temperature=look.temperature or 1.0,
-            max_length=min(MOST_TOKENS, len(prompts[0]) + guard.budget(max(seconds))),
+            max_length=min(MOST_TOKENS, len(prompts[0]) + most),
             return_scores=True,
             return_no_speech_prob=True,
         )
@@ -223,7 +226,7 @@ class Recognizer:
                     no_speech_prob=result.no_speech_prob,
                     language=tokenizer.language_code,
                     language_probability=probability,
-                    short=look.floor < FULL,
+                    short=short,
                 )
             )
         return drafts
@@ -261,11 +264,19 @@ class Recognizer:
                     found[row] = words
         return found
 
-    def _result(self, window: Window, draft: Draft, look: Look, words: align.Timings, options: Options) -> WindowResult:
+    @staticmethod
+    def _result(window: Window, attempt: Attempt, options: Options) -> WindowResult:
+        draft = attempt.draft
         if hallucinations.hallucinated(draft):
             draft = replace(draft, tokens=(), text="")
-        segments = align.segments(window, draft, words, keep_words=options.word_timestamps)
-        return WindowResult(segments, draft.language, draft.language_probability, look.name)
+        segments = align.segments(window, draft, attempt.words, keep_words=options.word_timestamps)
+        return WindowResult(segments, draft.language, draft.language_probability, attempt.look.name)
+
+    def _leaves_out(self, window: Window, attempt: Attempt, options: Options) -> bool:
+        """Tell whether a full look is missing something that smaller windows would have: a repetition, or its end."""
+        if len(self._prompt(options)) + len(attempt.draft.tokens) >= MOST_TOKENS - 1:
+            return True
+        return guard.omits(attempt.draft, _longest_word(window, attempt.words))
 
     def _features(self, audio: np.ndarray) -> np.ndarray:
         """Return the log-Mel spectrogram, float32 of shape (bands, frames)."""
@@ -276,14 +287,14 @@ class Recognizer:
         """Return the encoder's output, of shape (windows, frames / 2, d_model)."""
         longest = max(feature.shape[1] for feature in features)
         frames = min(FULL, max(look.floor, longest + look.margin + (longest + look.margin) % 2))
-        padded = [_padded(feature, frames, silence=look.silence) for feature in features]
-        if self.device == "cpu" and len(padded) > 1:  # one at a time stays in the cache: up to 1.7 times as fast
-            rows = [np.asarray(self._whisper.encode(feature)) for feature in padded]
+        shown = [padded(feature, frames, silence=look.silence) for feature in features]
+        if self.device == "cpu" and len(shown) > 1:  # one at a time stays in the cache: up to 1.7 times as fast
+            rows = [np.asarray(self._whisper.encode(feature)) for feature in shown]
             return ctranslate2.StorageView.from_array(np.concatenate(rows))
-        return self._whisper.encode(np.stack(padded))
+        return self._whisper.encode(np.stack(shown))
 
     def _with_languages(
-        self, encoded: ctranslate2.StorageView, options: Sequence[Options]
+        self, encoded: ctranslate2.StorageView, features: Sequence[np.ndarray], options: Sequence[Options]
     ) -> list[tuple[Options, float | None]]:
         """Return the options with a language each, and its probability where it had to be detected."""
         if not self._model.is_multilingual:
@@ -291,6 +302,15 @@ class Recognizer:
         if all(option.language for option in options):
             return [(option, None) for option in options]
         guesses = [row[0] for row in self._model.detect_language(encoded)]
+        unsure = [
+            index
+            for index, (option, (_, probability)) in enumerate(zip(options, guesses, strict=True))
+            if not option.language and probability < SURE
+        ]
+        if unsure:
+            again = self._model.detect_language(self._encode([features[index] for index in unsure], AS_IT_COMES))
+            for index, row in zip(unsure, again, strict=True):
+                guesses[index] = row[0]
         return [
             (option, None) if option.language else (replace(option, language=token[2:-2]), probability)  # <|en|>
             for option, (token, probability) in zip(options, guesses, strict=True)
@@ -310,17 +330,14 @@ class Recognizer:
         most = MOST_TOKENS // 2 - 1  # of prompt and hotwords together: the rest is for the text
         hotwords = options.hotwords or None
         if hotwords:
-            previous = previous[-(most - min(most, len(tokenizer.encode(" " + hotwords)))) :]
+            room = most - min(most, len(tokenizer.encode(" " + hotwords)))
+            previous = previous[-room:] if room else []
         prompt: list[int] = self._whisper.get_prompt(tokenizer, previous, without_timestamps=True, hotwords=hotwords)
         return prompt
 
 
-def _padded(feature: np.ndarray, frames: int, *, silence: bool) -> np.ndarray:
-    """Pad a spectrogram with its own silence or with zeros, or cut it, to this many frames."""
-    missing = frames - feature.shape[1]
-    if missing <= 0:
-        return feature[:, :frames]
-    return np.pad(feature, ((0, 0), (0, missing)), constant_values=feature.min() if silence else 0.0)
+def _longest_word(window: Window, words: align.Timings) -> float:
+    return max((align.voiced(window, word) for word in words), default=0.0)
 
 
 def _picked(encoded: ctranslate2.StorageView, rows: Sequence[int]) -> ctranslate2.StorageView:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -94,6 +94,33 @@ def cut(audio: np.ndarray, longest: float = LONGEST) -> list[Window]:
     duration = len(audio) / SAMPLE_RATE
     limits = [0.0, *((one[-1][1] + two[0][0]) / 2 for one, two in pairwise(groups)), duration]
     return [_window(audio, group, *limits[index : index + 2]) for index, group in enumerate(groups)]
+
+
+def halves(window: Window) -> tuple[Window, Window] | None:
+    """Cut a window in two at the pause nearest the middle of what is said in it; None where it has no pause."""
+    pauses = [(silence + voice) / 2 for (_, silence), (voice, _) in pairwise(window.speech)]
+    if not pauses:
+        return None
+    middle = (window.speech[0][0] + window.speech[-1][1]) / 2
+    border = min(pauses, key=lambda pause: abs(pause - middle))
+    index = pauses.index(border)
+    first, second = [], []
+    for piece in window.pieces:
+        if piece.start < border:
+            first.append(replace(piece, end=min(piece.end, border)))
+        if piece.end > border:
+            start = max(piece.start, border)
+            second.append(Piece(piece.at + start - piece.start, start, piece.end))
+    cut_at = second[0].at
+    samples = round(cut_at * SAMPLE_RATE)
+    return (
+        Window(window.audio[:samples], tuple(first), window.speech[: index + 1]),
+        Window(
+            window.audio[samples:],
+            tuple(replace(piece, at=max(0.0, piece.at - cut_at)) for piece in second),
+            window.speech[index + 1 :],
+        ),
+    )
 
 
 def _window(audio: np.ndarray, speech: list[tuple[float, float]], earliest: float, latest: float) -> Window:

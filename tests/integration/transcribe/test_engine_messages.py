@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from itertools import pairwise
 
 import numpy as np
@@ -47,13 +48,11 @@ def test_a_long_message_is_cut_at_silences_and_every_sentence_comes_once(engine,
     days = ["Monday", "Tuesday", "Thursday", "Friday", "Saturday", "Sunday"]
     gap = np.zeros(RATE * 3, np.float32)
     parts = [part for day in days for part in (speak(f"Please move our meeting to {day} at three."), gap)]
-    seen: list[tuple[int, int]] = []
-    transcript = engine.submit(np.concatenate(parts), Options(), lambda *done: seen.append(done)).result(60)
+    [transcript] = engine.transcribe([np.concatenate(parts)])
     assert [transcript.text.count(day) for day in days] == [1] * len(days)
     starts = [segment.start for segment in transcript.segments]
     assert starts == sorted(starts)
     assert transcript.segments[-1].end <= transcript.duration
-    assert sorted(done for done, _ in seen) == list(range(1, seen[0][1] + 1))
 
 
 def test_words_have_times_and_probabilities_where_they_are_wanted(engine, speak):
@@ -76,8 +75,55 @@ def test_hotwords_and_a_prompt_bend_the_spelling_of_their_own_message_alone(engi
     assert "Voicemill" not in plain.text
 
 
+def test_a_prompt_and_hotwords_of_any_length_leave_room_for_the_text(engine, speak):
+    wish = Options(prompt="a voice message about many things " * 120, hotwords="Kathryn Voicemill " * 220)
+    first = engine.slots[0].pid
+    transcript = engine.submit(speak(SENTENCE), wish).result(60)
+    assert transcript.text
+    assert engine.slots[0].pid == first
+
+
+def test_a_script_that_takes_many_tokens_is_written_to_its_end(multilingual, speak):
+    greek = "Παρακαλώ μετακινήστε τη συνάντησή μας με την ομάδα σχεδιασμού την Πέμπτη το πρωί."
+    [transcript] = multilingual.transcribe([speak(greek, voice="el")], [Options(language="el")])
+    assert transcript.text.endswith("το πρωί.")
+
+
+def test_three_hours_are_cut_in_the_background_and_keep_their_clock(engine, speak):
+    audio = np.zeros(3 * 3600 * RATE, np.float32)
+    said_at = (2.0, 299.0, 3 * 3600 - 10.0)  # the second goes over the border of what the VAD reads at a time
+    sentence = speak(SENTENCE)
+    for at in said_at:
+        audio[int(at * RATE) : int(at * RATE) + len(sentence)] = sentence
+    long = engine.submit(audio, Options())
+    [short] = engine.transcribe([sentence])
+    assert not long.done()
+    assert "design team" in short.text
+    transcript = long.result(100)
+    assert transcript.duration == 3 * 3600
+    starts = [segment.start for segment in transcript.segments if segment.text.startswith("Please")]
+    assert starts == pytest.approx(said_at, abs=0.3)
+
+
+def test_a_slow_listener_to_progress_holds_nobody_up(engine, speak):
+    days = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
+    sentences = [f"Please come to {place} on {day} at three." for place in ("my office", "our shop") for day in days]
+    audio = np.concatenate([speak(sentence) for sentence in sentences])
+    heard, go_on = [], threading.Event()
+
+    def listen(done, total):
+        heard.append((done, total))
+        go_on.wait(60)
+
+    transcript = engine.submit(audio, Options(), listen).result(60)
+    go_on.set()
+    assert "Sunday" in transcript.text
+    assert len(heard) == 1
+    assert 0 < heard[0][0] < heard[0][1]
+
+
 def test_messages_of_different_languages_and_tasks_share_an_engine(multilingual, speak):
-    german = speak("Guten Morgen, die Besprechung beginnt heute um drei Uhr.", voice="de")
+    german = speak("Guten Morgen, ich komme heute etwas später ins Büro.", voice="de")
     wishes = [Options(), Options(language="de"), Options(language="de", task="translate"), Options(language="en")]
     detected, given, translated, english = multilingual.transcribe([german] * 3 + [speak(SENTENCE)], wishes)
     assert (detected.language, given.language) == ("de", "de")
@@ -86,6 +132,18 @@ def test_messages_of_different_languages_and_tasks_share_an_engine(multilingual,
     assert "Guten Morgen" in given.text
     assert "morning" in translated.text.lower()
     assert "design team" in english.text
+
+
+def test_a_language_of_which_a_short_look_is_not_sure_is_detected_on_the_full_window(multilingual, speak):
+    german = speak("Guten Morgen, die Besprechung beginnt heute um drei Uhr.", voice="de")  # Thai, on 12 s: 0.46
+    [transcript] = multilingual.transcribe([german])
+    assert transcript.language == "de"
+
+
+def test_a_sentence_said_four_times_is_written_four_times(multilingual, speak):
+    gap = np.zeros(RATE // 2, np.float32)  # the full window alone has it three times: whisper avoids repeating itself
+    [transcript] = multilingual.transcribe([np.concatenate([speak(SENTENCE), gap] * 4)], [Options(language="en")])
+    assert transcript.text.lower().count("design team") == 4
 
 
 def test_a_long_message_s_language_is_detected_once_and_for_all_of_it(multilingual, speak):

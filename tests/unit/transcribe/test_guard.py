@@ -41,7 +41,20 @@ def test_a_full_look_is_doubted_by_openai_s_thresholds_alone():
 
 
 def test_a_decoding_that_spends_its_token_budget_is_a_loop():
-    assert guard.doubt(draft("some words", tokens=guard.budget(2)), 2, 2) == "too many tokens"
+    spent = guard.budget(2, "en", short=True)
+    assert guard.doubt(draft("some words", tokens=spent), 2, 2) == "too many tokens"
+
+
+def test_a_language_spelled_in_bytes_has_the_tokens_that_its_words_take():
+    georgian = 35 * 4  # tokens of four seconds
+    assert guard.doubt(draft("გთხოვთ გადაიტანოთ ჩვენი შეხვედრა", tokens=georgian, language="ka"), 4, 4) is None
+    assert guard.doubt(draft("said in a look that is the last", tokens=georgian, short=False), 4, 4) is None
+
+
+def test_a_text_that_repeats_itself_over_a_hole_leaves_something_out():
+    assert guard.omits(draft("Press three. Press three."), longest_word=3.5)
+    assert not guard.omits(draft("Press three. Press three."), longest_word=0.5)
+    assert not guard.omits(draft("Press three or four."), longest_word=3.5)
 
 
 def test_an_aligned_word_that_fills_seconds_of_speech_hides_what_was_left_out():
@@ -53,6 +66,19 @@ def test_a_text_that_ends_before_the_speaker_does_is_doubted():
     assert guard.sparse(half, 8.1)
     assert guard.doubt(half, 9.5, 8.1, untold=4.0) == "speech after the last word"
     assert guard.doubt(half, 9.5, 8.1, untold=0.3) is None
+
+
+def test_a_phrase_that_two_short_looks_repeat_is_no_sign_of_a_loop():
+    twice = draft("Press three. Press three.")
+    assert guard.doubt(twice, 5, 4, earlier=[draft("press three, press three")]) is None
+    assert guard.doubt(twice, 5, 4, earlier=[draft("Press three.")]) == "a phrase repeated"
+
+
+def test_a_full_look_that_two_others_contradict_must_leave_no_hole():
+    once = draft("Press three.", short=False)
+    assert guard.doubt(once, 8, 7, longest_word=3.5, contested=True) == "speech without words"
+    assert guard.doubt(once, 8, 7, longest_word=3.5) is None
+    assert guard.doubt(once, 8, 7, longest_word=0.5, contested=True) is None
 
 
 def test_what_two_looks_repeat_was_said_so():

@@ -1,0 +1,64 @@
+"""How messages are cut into windows, and windows in two."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from pipeline.transcribe import window
+from pipeline.transcribe.window import Piece, Window, cut, halves
+
+RATE = 16_000
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """Cut a message in which somebody speaks at these seconds; its samples count up, so that each tells its place."""
+
+    def windows(*speech: tuple[float, float], longest: float = 20.0) -> list[Window]:
+        monkeypatch.setattr(window, "_speech", lambda _: iter(speech))
+        return cut(np.arange(round((speech[-1][1] + 5) * RATE), dtype=np.float32), longest)
+
+    return windows
+
+
+def test_stretches_share_a_window_until_it_is_full(said):
+    first, second = said((1, 8), (9, 17), (18, 25))
+    assert (first.speech, second.speech) == (((1, 8), (9, 17)), ((18, 25),))
+    assert all(each.duration <= 20 for each in (first, second))
+
+
+def test_of_a_long_pause_only_the_edges_are_kept_and_times_stay_the_message_s(said):
+    [only] = said((1, 3), (13, 15))
+    assert only.duration == pytest.approx(2 * (2 + 2 * window.MARGIN))
+    assert only.clock(2.4 + window.MARGIN) == pytest.approx(13)
+
+
+def test_windows_never_share_a_sample(said):
+    windows = said(*((at, at + 9.95) for at in range(0, 90, 10)))
+    assert len(windows) > 3
+    assert all(one.audio[-1] < two.audio[0] for one, two in pairwise(windows))
+
+
+def test_a_window_is_halved_at_the_pause_nearest_its_middle(said):
+    [whole] = said((1, 3), (3.5, 8), (8.5, 9), longest=30)
+    first, second = halves(whole)
+    assert (first.speech, second.speech) == (((1, 3),), ((3.5, 8), (8.5, 9)))
+    assert np.array_equal(np.concatenate([first.audio, second.audio]), whole.audio)
+    for half in (first, second):
+        assert half.audio[RATE // 2] == pytest.approx(half.clock(0.5) * RATE)
+
+
+def test_a_window_is_halved_where_a_long_pause_was_taken_out(said):
+    [whole] = said((1, 5), (15, 19), longest=30)
+    first, second = halves(whole)
+    assert (first.speech, second.speech) == (((1, 5),), ((15, 19),))
+    assert second.clock(0) * RATE == second.audio[0]
+    assert second.pieces == (Piece(0.0, 15 - window.MARGIN, 19 + window.MARGIN),)
+
+
+def test_who_never_pauses_is_not_cut_in_the_middle_of_a_word(said):
+    [whole] = said((1, 19))
+    assert halves(whole) is None
