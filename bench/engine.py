@@ -217,16 +217,22 @@ def load(args: argparse.Namespace) -> tuple[Rows, list[str]]:
             rival.one(audio, language="en")
 
         for in_flight in (1, 2, 4, 8, 16, 32):
-            for name, call in (("voicemill", ours), (rival.name, theirs)):
-                taken, wall = _offer([item.audio for item in items], call, in_flight)
-                rows.append(
-                    {
-                        "in_flight": in_flight,
-                        "way": name,
-                        "messages_per_s": round(len(items) / wall, 2),
-                        **_spread(taken),
-                    }
-                )
+            taken: dict[str, list[float]] = {"voicemill": [], rival.name: []}
+            walls: dict[str, list[float]] = {"voicemill": [], rival.name: []}
+            for _ in range(args.rounds):
+                for name, call in (("voicemill", ours), (rival.name, theirs)):
+                    seconds, wall = _offer([item.audio for item in items], call, in_flight)
+                    taken[name] += seconds
+                    walls[name].append(wall)
+            rows += [
+                {
+                    "in_flight": in_flight,
+                    "way": name,
+                    "messages_per_s": round(len(items) / statistics.median(walls[name]), 2),
+                    **_spread(taken[name]),
+                }
+                for name in taken
+            ]
     behind = [
         row["in_flight"] for row, other in zip(rows[::2], rows[1::2], strict=True) if row["p95_s"] > other["p95_s"]
     ]

@@ -113,8 +113,11 @@ def guard(record: dict[str, Any], _axes: Any) -> str:
     """Attacks on the short look; a table says it all."""
     rows = record["rows"]
     return table(
-        ["attack", "prompts", "loops", "sentences lost"],
-        [[row["attack"], row["prompts"], row["loops"], row["lost"]] for row in rows],
+        ["attack", "prompts", "loops", "sentences lost", "WER", "WER of the full window"],
+        [
+            [row["attack"], row["prompts"], row["loops"], row["lost"], row.get("wer", ""), row.get("wer_full", "")]
+            for row in rows
+        ],
     )
 
 

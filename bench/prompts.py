@@ -1,6 +1,6 @@
 """The speech that the benchmarks measure on: Asterisk's English prompts, a human speaker at 8 kHz, with their text.
 
-They are CC-BY-SA and are installed, never copied into this repository: `apt-get install asterisk-core-sounds-en-wav`.
+They are CC-BY-SA and are installed, never copied into this repository: `make bench` does.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipeline.transcribe.audio import SAMPLE_RATE, load
 
 SOUNDS = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
 TEXTS = Path("/usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz")
-INSTALL = "sudo apt-get install -y --no-install-recommends asterisk-core-sounds-en-wav"
+INSTALL = "sudo apt-get install -y --no-install-recommends asterisk-core-sounds-en asterisk-core-sounds-en-wav"
 FEWEST_WORDS = 3  # below, one wrong word says little
 
 _NORMAL = jiwer.Compose(
