@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Form, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from actors import broker
@@ -159,19 +159,16 @@ def sign_in_form(request: Request, next: str = "/page") -> Response:  # noqa: A0
 
 
 @_doors.post("/page/sign-in")
-def sign_in(
-    request: Request,
-    key: Annotated[str, Form()],
-    next: Annotated[str, Form()] = "/page",  # noqa: A002 - the name in the form
-) -> Response:
+async def sign_in(request: Request) -> Response:
     """Keep a key in the browser, where it is one of ours."""
-    forward = respond.local(next)
-    if keys.match(request.app.state.keys, key.strip()) is None:
+    async with intake.received(request) as form:
+        key, forward = (form.one("key") or "").strip(), respond.local(form.one("next"))
+    if keys.match(request.app.state.keys, key) is None:
         wrong = respond.texts_of(request)["key_wrong"]
         return respond.page(request, "sign_in.html", code=403, signed_in=False, next=forward, wrong=wrong)
     answer = respond.away(forward)  # the cookie is gone when the browser is closed
     secure = request.url.scheme == "https"
-    answer.set_cookie(keys.COOKIE, key.strip(), httponly=True, samesite="strict", secure=secure)
+    answer.set_cookie(keys.COOKIE, key, httponly=True, samesite="strict", secure=secure)
     return answer
 
 
@@ -184,12 +181,10 @@ def sign_out() -> Response:
 
 
 @_doors.post("/page/preferences")
-def preferences(
-    language: Annotated[str | None, Form()] = None,
-    theme: Annotated[str | None, Form()] = None,
-    back: Annotated[str, Form()] = "/page",
-) -> Response:
+async def preferences(request: Request) -> Response:
     """Keep the reader's language and colours."""
+    async with intake.received(request) as form:
+        language, theme, back = (form.one(name) for name in ("language", "theme", "back"))
     answer = respond.away(respond.local(back))
     for cookie, value, known in (
         (respond.LANGUAGE_COOKIE, language, texts.LANGUAGES),

@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import select
+import threading
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
@@ -85,6 +87,45 @@ def test_a_body_that_is_too_large_is_refused_by_what_it_says_and_by_what_it_has(
     connection_.close()
     assert handoff.total_bytes() == 0
     assert queues.depths()["decode"].waiting == 0
+
+
+def test_only_what_takes_messages_takes_much_and_nothing_much_is_taken_without_a_key(door):
+    opened = door()
+    head = {"Content-Type": "multipart/form-data; boundary=x"}
+    pieces = [b'--x\r\nContent-Disposition: form-data; name="key"\r\n\r\n', b"a" * (limits.TINY + 1), b"\r\n--x--\r\n"]
+
+    for path in ("/page/sign-in", "/page/preferences", "/page/sign-out", "/jobs/x/cancel"):
+        said = opened.ask(path, method="POST", key=None, body=b"".join(pieces), **head)
+        assert (said.status, said.code) == (413, "source_too_large"), path
+    for path in ("/page/sign-in", "/page/preferences"):
+        client = http.client.HTTPConnection("127.0.0.1", opened.port, timeout=PATIENCE)
+        client.request("POST", path, iter(pieces), head, encode_chunked=True)
+        assert client.getresponse().status == 413, path
+        client.close()
+    assert opened.upload("/jobs", b"\0" * (limits.TINY + 1)).status == 202
+
+
+def test_who_sends_a_body_drop_by_drop_does_not_hold_a_place_for_ever(door, monkeypatch):
+    monkeypatch.setattr(limits, "SILENCE", 0.5)
+    monkeypatch.setattr(limits, "SLOWEST", 100)
+    stopped = threading.Event()
+
+    def drops():
+        while not stopped.wait(0.05):  # never silent for long, but 20 bytes a second
+            yield b"k"
+
+    client = http.client.HTTPConnection("127.0.0.1", door().port, timeout=PATIENCE)
+    client.connect()
+    head = {"Content-Type": "application/x-www-form-urlencoded"}
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(client.request, "POST", "/page/sign-in", drops(), head, encode_chunked=True)
+        readable, _, _ = select.select([client.sock], [], [], 20)
+        stopped.set()
+        sending.result()
+
+    assert readable, "the door still waits for more"
+    assert client.getresponse().status == 408
+    client.close()
 
 
 def test_a_message_by_its_address_is_queued_with_its_options(door):
