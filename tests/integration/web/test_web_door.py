@@ -271,6 +271,7 @@ def test_whoever_waits_too_long_is_told_where_the_job_goes_on(door):
     assert (late.status, late.code) == (504, "wait_timeout")
     assert late.headers["x-should-retry"] == "false"
     assert "GET /jobs/" in late.json["error"]["message"]
+    assert jobs.get(late.headers["X-Job-Id"]).status == "queued"
 
 
 def test_a_dead_letter_is_listed_and_tried_again(door):
