@@ -64,17 +64,16 @@ def job_page(request: Request, job_id: str) -> Response:
         timeline=views.timeline(job),
         speed=views.speed(job),
         audio_url=f"/jobs/{job.id}/audio" if recording else None,
-        letter=_letter(job.error["stage"], job.id) if job.status == "failed" and job.error else None,
+        letter=queues.dead_letter(job.error["stage"], job.id) if job.status == "failed" and job.error else None,
     )
 
 
 @_pages.get("/page/dead")
 def dead(request: Request) -> Response:
     """Show what failed for good, the last ones first."""
-    letters = sorted(queues.dead_letters(), key=lambda letter: letter.at, reverse=True)
-    shown = letters[:SHOWN]
-    names = views.names([letter.job_id for letter in shown])
-    return _page(request, "dead.html", letters=shown, names=names, count=len(letters), dead_count=len(letters))
+    letters = queues.last_dead_letters(SHOWN)
+    names = views.names([letter.job_id for letter in letters])
+    return _page(request, "dead.html", letters=letters, names=names)
 
 
 @_pages.get("/jobs/{job_id}/audio")
@@ -143,7 +142,7 @@ def delete(job_id: str) -> Response:
 @_pages.post("/page/dead/{stage}/{job_id}/retry")
 def retry(request: Request, stage: str, job_id: str) -> Response:
     """Try a failed job again, and lead to it."""
-    letter = _letter(stage, job_id)
+    letter = queues.dead_letter(stage, job_id)
     if letter is None or broker.enqueue_again(letter) is None:
         return respond.message(request, respond.texts_of(request)["dead"]["gone"], code=404)
     return respond.away(f"/page/jobs/{job_id}")
@@ -197,10 +196,6 @@ async def preferences(request: Request) -> Response:
 
 router.include_router(_doors)
 router.include_router(_pages)
-
-
-def _letter(stage: str, job_id: str) -> queues.DeadLetter | None:
-    return next((letter for letter in queues.dead_letters(stage) if letter.job_id == job_id), None)
 
 
 def _dead_count(now: status.Status) -> int:
