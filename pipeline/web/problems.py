@@ -107,7 +107,7 @@ def answer(problem: Problem) -> JSONResponse:
 
 
 def install(app: FastAPI) -> None:
-    """Have every failure of the application answered in this shape."""
+    """Have every failure of the application answered in this shape; faults of our own are answered by access.py."""
 
     @app.exception_handler(Problem)
     async def _problem(_request: Request, error: Problem) -> JSONResponse:
@@ -146,7 +146,3 @@ def install(app: FastAPI) -> None:
         response = answer(Problem(error.status_code, code, str(error.detail)))
         response.headers.update(error.headers or {})
         return response
-
-    @app.exception_handler(Exception)
-    async def _fault(_request: Request, _error: Exception) -> JSONResponse:
-        return answer(Problem(500, "internal", "a fault of Voicemill: report it with the door's log"))

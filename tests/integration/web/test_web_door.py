@@ -2,17 +2,20 @@
 
 import http.client
 import json
+import queue
 import select
 import threading
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
+import pytest
 from door import KEY, PATIENCE
 
 from pipeline import connection, handoff, jobs, queues
 from pipeline.errors import JobError
 from pipeline.options import Options
-from pipeline.web import keys, limits
+from pipeline.web import access, keys, limits
 
 SMALL = b"OggS" * 100
 
@@ -309,3 +312,42 @@ def test_answers_carry_headers_that_keep_browsers_from_doing_more_with_them(door
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
     assert answer.headers["Cache-Control"] == "no-store"
     assert len(answer.headers["X-Request-Id"]) == 32
+
+
+@pytest.fixture
+def logged(monkeypatch):
+    """The next line that the door logs, as its fields; `level` among them."""
+    lines = queue.SimpleQueue()
+    levels = {
+        level: lambda _event, level=level, **fields: lines.put(fields | {"level": level})
+        for level in ("info", "exception")
+    }
+    monkeypatch.setattr(access, "log", SimpleNamespace(**levels))
+    return lambda: lines.get(timeout=PATIENCE)
+
+
+def test_a_fault_of_the_door_is_answered_and_logged_as_one(door, logged, monkeypatch):
+    def faulty():
+        raise LookupError("a fault")
+
+    monkeypatch.setattr("pipeline.status.read", faulty)
+    answer = door().ask("/status")
+
+    assert (answer.status, answer.code) == (500, "internal")
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Cache-Control"] == "no-store"
+    fault, request = logged(), logged()
+    assert (fault["level"], request["status"]) == ("exception", 500)
+    assert fault["request"] == request["request"] == answer.headers["X-Request-Id"]
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_fault(door, logged):
+    client = http.client.HTTPConnection("127.0.0.1", door().port, timeout=PATIENCE)
+    client.putrequest("POST", "/page/sign-in")
+    client.putheader("Content-Type", "application/x-www-form-urlencoded")
+    client.putheader("Content-Length", "10")
+    client.endheaders(b"key")
+    client.close()
+
+    line = logged()
+    assert (line["level"], line["status"]) == ("info", 499)
