@@ -82,6 +82,8 @@ def test_the_decoded_sound_is_played_while_it_waits_where_there_is_no_upload(cli
     handoff.delete("j2")
     assert client.get("/jobs/j2/audio").status_code == 404
     assert "cannot be played from here yet" in client.get("/page/jobs/j2").text
+    jobs.finish("j2", "transcribe", {"transcript": {"text": "", "segments": []}})
+    assert "only until it is transcribed" in client.get("/page/jobs/j2").text
 
 
 def test_an_upload_that_is_no_sound_is_never_shown_as_what_it_says_it_is(client):
