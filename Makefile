@@ -79,9 +79,10 @@ drill-metrics: $(VENV)/.dev ## have Debian's Prometheus watch the stages while t
 	@sh scripts/install_programs.sh prometheus
 	$(PY) bench/metrics.py
 
-drill-web: $(VENV)/.dev ## 200 clients on the door for two minutes; whatever its description allows, and does not
+drill-web: $(VENV)/.dev ## 200 clients on the door for two minutes; whatever its description allows; files of 1 s to 1 h
 	$(PY) bench/web_fuzz.py
 	$(PY) bench/web_load.py
+	$(PY) bench/web_sizes.py
 
 drill-deploy: $(VENV)/.dev ## run the recipes of deploy/: systemd, supervisord over TLS, honcho, autoscaling
 	@sh scripts/install_programs.sh supervisord systemd-analyze openssl

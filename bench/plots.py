@@ -156,6 +156,15 @@ def door(record: dict[str, Any], _axes: Any) -> str:
     return table(["", ""], rows)
 
 
+def sizes(record: dict[str, Any], _axes: Any) -> str:
+    """Recordings of every length through OpenAI's client; a table says it all."""
+    cells = [
+        [row["audio_s"], row["took_s"], row["wer"] or "", "yes" if row["kept"] else "no"] for row in record["rows"]
+    ]
+    note = f"\nModel {record['model']}, {record['cores']} cores.\n"
+    return table(["recording (s)", "answered after (s)", "word error rate", "came back whole"], cells) + note
+
+
 def receivers(record: dict[str, Any], _axes: Any) -> str:
     """Webhooks to receivers in trouble; a table says it all."""
     rows = [
@@ -200,6 +209,7 @@ DRAWN = {"speed", "accuracy", "latency", "long", "load", "fair", "hops"}
 PARTS: dict[str, tuple[Callable[[dict[str, Any], Any], str], str, str]] = {  # name: how, what, the command
     "hops": (hops, "Time of three hops through the queue", "python bench/hops.py"),
     "web": (door, "The door under load", "python bench/web_load.py"),
+    "web-sizes": (sizes, "Recordings of every length through OpenAI's client", "python bench/web_sizes.py"),
     "redis-cost": (redis_cost, "What Voicemill asks of Redis", "python bench/redis_cost.py"),
     "webhook": (receivers, "Webhooks to receivers in trouble", "python bench/webhook.py"),
 }

@@ -201,7 +201,8 @@ class Settings(BaseSettings):
     )
     api_max_bytes: Bytes | None = Field(None, description="Largest upload (bytes); unset: MAX_SOURCE_BYTES")
     api_wait_timeout: Seconds = Field(
-        600, description="How long /v1/audio/* waits for a transcript before it gives up, and its job goes on (seconds)"
+        540,  # OpenAI's clients leave after 600, which would end the job
+        description="How long /v1/audio/* waits for a transcript before it gives up, and its job goes on (seconds)",
     )
     api_cors_origins: str = Field(
         "", description="Origins whose pages may call the door, such as https://app.example.com; empty: none"

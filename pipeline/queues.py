@@ -29,6 +29,8 @@ HEARTBEATS_KEY = f"{connection.NAMESPACE}:__heartbeats__"
 MAX_QUEUED = 100_000  # messages
 MAX_HANDOFF_BYTES = 8 * 1024**3
 
+PIECE = 500  # dead letters that are read at a time
+
 
 @dataclass(frozen=True, slots=True)
 class Depth:
@@ -128,22 +130,45 @@ def job_ids() -> set[str]:
 
 def dead_letters(stage: str | None = None) -> Iterator[DeadLetter]:
     """Yield the dead letters of one queue or of all, the oldest first."""
-    client = connection.client()
     for name in QUEUES if stage is None else (stage,):
-        for letter, at in cast("Any", client.zrange(key(name, ".XQ"), 0, -1, withscores=True)):
-            message = client.hget(key(name, ".XQ.msgs"), letter)
-            if message is None:
-                continue
-            job_id = json.loads(message)["message_id"]
-            code, reason = "unknown", "the job's record has expired"
-            try:
-                job = jobs.get(job_id)
-                error = (job.webhook or {}).get("stopped") if name == WEBHOOK else job.error
-            except jobs.UnknownJob:
-                error = None
-            if error is not None:
-                code, reason = error["code"], error["message"]
-            yield DeadLetter(letter.decode(), job_id, name, at / 1000, code, reason)
+        found = cast("Any", connection.client().zrange(key(name, ".XQ"), 0, -1, withscores=True))
+        for start in range(0, len(found), PIECE):
+            yield from _read([(name, letter, at) for letter, at in found[start : start + PIECE]])
+
+
+def last_dead_letters(count: int) -> list[DeadLetter]:
+    """Return the `count` dead letters of all queues that died last, the last one first."""
+    with connection.client().pipeline(transaction=False) as pipe:
+        for name in QUEUES:
+            pipe.zrevrange(key(name, ".XQ"), 0, count - 1, withscores=True)
+        answers = cast("list[list[tuple[bytes, float]]]", pipe.execute())
+    found = [(name, letter, at) for name, letters in zip(QUEUES, answers, strict=True) for letter, at in letters]
+    return list(_read(sorted(found, key=lambda row: row[2], reverse=True)[:count]))
+
+
+def dead_letter(stage: str, job_id: str) -> DeadLetter | None:
+    """Return the dead letter of a job in a queue; None: there is none."""
+    client = connection.client()
+    for letter, message in client.hscan_iter(key(stage, ".XQ.msgs"), count=PIECE):
+        if json.loads(message)["message_id"] == job_id:
+            at = client.zscore(key(stage, ".XQ"), letter)
+            return None if at is None else next(_read([(stage, letter, at)]), None)
+    return None
+
+
+def _read(found: list[tuple[str, bytes, float]]) -> Iterator[DeadLetter]:
+    """Yield dead letters by their queue, Redis's id and time of death (ms), without those that are gone."""
+    with connection.client().pipeline(transaction=False) as pipe:
+        for stage, letter, _ in found:
+            pipe.hget(key(stage, ".XQ.msgs"), cast("Any", letter))
+        messages = pipe.execute()
+        there = [(row, json.loads(data)["message_id"]) for row, data in zip(found, messages, strict=True) if data]
+        for (stage, _, _), job_id in there:
+            pipe.hget(jobs.record_key(job_id), "webhook.stopped" if stage == WEBHOOK else "error")
+        errors = pipe.execute()
+    for ((stage, letter, at), job_id), error in zip(there, errors, strict=True):
+        told = json.loads(error) if error else {"code": "unknown", "message": "the job's record has expired"}
+        yield DeadLetter(letter.decode(), job_id, stage, at / 1000, told["code"], told["message"])
 
 
 def drop(letter: DeadLetter) -> None:

@@ -9,7 +9,11 @@ from contextlib import contextmanager
 
 import structlog
 from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pipeline.web import problems
+from pipeline.web.problems import Problem
 
 # For answers that are data. Where a route sets one of these itself, as the live page does, its own stands.
 HEADERS = {
@@ -19,6 +23,8 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+
+FAULT = "a fault of Voicemill: report it with the lines of the door's log that have this X-Request-Id"
 
 log = structlog.get_logger(__name__)
 
@@ -85,6 +91,13 @@ class Access:
 
         try:
             await self.app(scope, receiving, sending)
+        except ClientDisconnect:
+            pass  # in the middle of its body
+        except Exception:
+            log.exception("The door has a fault", request=request_id)
+            if status != 499:
+                raise  # the server breaks off the answer that has begun
+            await problems.answer(Problem(500, "internal", FAULT))(scope, receiving, sending)
         finally:
             log.info(
                 "Request",

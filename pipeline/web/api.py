@@ -185,7 +185,7 @@ async def health(request: Request) -> dict[str, str]:
 
 
 def _retry(stage: str, job_id: str) -> str:
-    letter = next((letter for letter in queues.dead_letters(stage) if letter.job_id == job_id), None)
+    letter = queues.dead_letter(stage, job_id)
     if letter is None:
         raise Problem(404, "unknown_job", f"{stage} has no dead letter of job {job_id!r}", param="job_id")
     queue = broker.enqueue_again(letter)

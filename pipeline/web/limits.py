@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 from typing import Any, cast
 
@@ -14,9 +15,12 @@ from pipeline.web import problems
 from pipeline.web.problems import Problem
 
 MINUTE = 60.0  # seconds
-SMALL = 1024 * 1024  # bytes of a body that is no upload; `metadata` and `prompt` have limits of their own within it
+UPLOADS = ("/jobs", "/page/jobs", "/v1/audio/transcriptions", "/v1/audio/translations")  # where a form brings a file
+SMALL = 1024 * 1024  # bytes of a body of JSON there; `metadata` and `prompt` have limits of their own within it
+TINY = 16 * 1024  # bytes of any other body: a key, a choice; whoever has no key may send them
 FRAME = 64 * 1024  # bytes of a multipart body beside the file
 SILENCE = 30.0  # seconds within which more of a body has to come
+SLOWEST = 4096  # bytes a second that a body comes with, all in all: who sends less only holds a place
 LINGER = 5.0  # seconds that the rest of a refused body is read for: who still sends would not see the answer otherwise
 
 # The times of a key's requests in the last minute, in a sorted set. Returns 0, or the milliseconds until there is room.
@@ -73,20 +77,22 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        is_upload = headers.get(b"content-type", b"").lower().startswith(b"multipart/form-data")
-        limit = self.upload + FRAME if is_upload else SMALL
+        limit = self._limit(scope["path"], headers)
         said = headers.get(b"content-length", b"0")
-        got, more = 0, said != b"0" or b"transfer-encoding" in headers
+        got, waited, more = 0, 0.0, said != b"0" or b"transfer-encoding" in headers
 
         async def counted() -> Message:
-            nonlocal got, more
+            nonlocal got, waited, more
             if not more:
                 return await receive()
+            began = time.monotonic()
             try:
-                async with asyncio.timeout(SILENCE):
+                async with asyncio.timeout(min(SILENCE, SILENCE + got / SLOWEST - waited)):
                     message = await receive()
             except TimeoutError:
-                raise Problem(408, "request_timeout", f"nothing more of the body came in {SILENCE:g} s") from None
+                text = f"the body came too slowly: {got} bytes, and then nothing that would have been in time"
+                raise Problem(408, "request_timeout", text) from None
+            waited += time.monotonic() - began
             got, more = got + len(message.get("body", b"")), message.get("more_body", False)
             if got > limit:
                 raise _too_large(limit)
@@ -104,6 +110,12 @@ class BodyLimit:
             await problems.answer(_too_large(limit))(scope, receive, unhurried)
         else:
             await self.app(scope, counted, unhurried)
+
+    def _limit(self, path: str, headers: dict[bytes, bytes]) -> int:
+        if path.rstrip("/") not in UPLOADS:
+            return TINY
+        is_form = headers.get(b"content-type", b"").lower().startswith(b"multipart/form-data")
+        return self.upload + FRAME if is_form else SMALL
 
 
 async def _read_on(receive: Receive) -> None:

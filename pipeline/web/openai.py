@@ -18,13 +18,17 @@ from pipeline.web import intake, records
 from pipeline.web.intake import Form
 from pipeline.web.keys import Caller, caller
 from pipeline.web.languages import NAMES
-from pipeline.web.problems import RESPONSES, Problem, of_job
+from pipeline.web.problems import RESPONSES, ErrorBody, Problem, of_job
 
 WHISPER = "whisper-1"  # the name that OpenAI's clients send; here it stands for the configured model
 REFUSED = {  # fields of OpenAI's other models: to leave them out of account would be to answer something else
     "include": "log-probabilities of tokens are not told",
     "known_speaker_names": "speakers are not told apart",
     "known_speaker_references": "speakers are not told apart",
+}
+
+LATE: dict[int | str, dict[str, Any]] = {
+    504: {"model": ErrorBody, "description": "Not done within API_WAIT_TIMEOUT; the job that X-Job-Id names goes on"}
 }
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"])
@@ -75,13 +79,15 @@ def _described(wish: type[BaseModel]) -> dict[str, Any]:
     }
 
 
-@router.post("/audio/transcriptions", response_class=Response, responses=RESPONSES, openapi_extra=_described(Wish))
+@router.post(
+    "/audio/transcriptions", response_class=Response, responses=RESPONSES | LATE, openapi_extra=_described(Wish)
+)
 async def transcriptions(request: Request, _caller: Annotated[Caller, Depends(caller)]) -> Response:
     """Write down a voice message in the language that is spoken, and wait for it."""
     return await _answer(request, "transcribe")
 
 
-@router.post("/audio/translations", response_class=Response, responses=RESPONSES, openapi_extra=_described(Wish))
+@router.post("/audio/translations", response_class=Response, responses=RESPONSES | LATE, openapi_extra=_described(Wish))
 async def translations(request: Request, _caller: Annotated[Caller, Depends(caller)]) -> Response:
     """Write down a voice message in English, whatever is spoken, and wait for it."""
     return await _answer(request, "translate")
@@ -113,17 +119,23 @@ async def _answer(request: Request, task: str) -> Response:
             "enrich": wish.enrich,
         }
         job_id = await intake.send_file(form.file, keywords)
-    job = await _wait(request, job_id)
-    if job is None:
-        return Response(status_code=499)  # the client has left; nobody reads this
+    try:
+        job = await _wait(request, job_id)
+        answer = Response(status_code=499) if job is None else _told(job, wish, task)  # 499: nobody reads it
+    except Problem as problem:
+        problem.headers["X-Job-Id"] = job_id
+        raise
+    answer.headers["X-Job-Id"] = job_id
+    return answer
+
+
+def _told(job: Job, wish: Wish, task: str) -> Response:
     if job.transcript is None:
         error = job.error or {"code": "internal", "message": f"the job ended {job.status}, without a transcript"}
         problem = of_job(error["code"], error["message"])
         problem.param = "file" if problem.status < 500 else None
         raise problem
-    answer = rendered(job.transcript, wish.response_format, task, wish.timestamp_granularities)
-    answer.headers["X-Job-Id"] = job_id
-    return answer
+    return rendered(job.transcript, wish.response_format, task, wish.timestamp_granularities)
 
 
 async def _wait(request: Request, job_id: str) -> Job | None:
@@ -217,7 +229,7 @@ def rendered(transcript: dict[str, Any], form: str, task: str, granularities: li
     spoken = "en" if task == "translate" else transcript["language"]
     body = {
         "task": task,
-        "language": NAMES.get(spoken, spoken),
+        "language": NAMES.get(spoken, spoken or ""),  # OpenAI's is always text; nobody spoke where it is not known
         "duration": transcript["duration"],
         "text": text,
         "usage": usage,

@@ -71,6 +71,8 @@ class Problem(Exception):
         message: a sentence for people.
         param: the part of the request that is to blame.
         retry_after: seconds after which it may work; None: the same request will fail again.
+
+    `headers` of the answer may be added to.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Problem(Exception):
     ) -> None:
         super().__init__(message)
         self.status, self.code, self.message, self.param, self.retry_after = status, code, message, param, retry_after
+        self.headers: dict[str, str] = {}
 
 
 def of_job(code: str, message: str) -> Problem:
@@ -100,11 +103,11 @@ def answer(problem: Problem) -> JSONResponse:
         headers["Retry-After"] = str(max(1, round(problem.retry_after + 0.5)))
     if problem.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse({"error": detail}, problem.status, headers)
+    return JSONResponse({"error": detail}, problem.status, headers | problem.headers)
 
 
 def install(app: FastAPI) -> None:
-    """Have every failure of the application answered in this shape."""
+    """Have every failure of the application answered in this shape; faults of our own are answered by access.py."""
 
     @app.exception_handler(Problem)
     async def _problem(_request: Request, error: Problem) -> JSONResponse:
@@ -143,7 +146,3 @@ def install(app: FastAPI) -> None:
         response = answer(Problem(error.status_code, code, str(error.detail)))
         response.headers.update(error.headers or {})
         return response
-
-    @app.exception_handler(Exception)
-    async def _fault(_request: Request, _error: Exception) -> JSONResponse:
-        return answer(Problem(500, "internal", "a fault of Voicemill: report it with the door's log"))

@@ -8,7 +8,6 @@ from urllib.parse import quote
 
 import redis
 from fastapi import Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
@@ -20,7 +19,7 @@ from pipeline.web.page import respond
 from pipeline.web.page.language import Texts
 from pipeline.web.problems import Problem
 
-EXPECTED = (Problem, JobError, Refused, jobs.UnknownJob, redis.RedisError, RequestValidationError, HTTPException)
+EXPECTED = (Problem, JobError, Refused, jobs.UnknownJob, redis.RedisError, HTTPException)
 
 
 class Door(APIRoute):
@@ -73,6 +72,4 @@ def _told(error: Exception, said: Texts) -> tuple[int, str]:
         code, reason = error.status, error.message
     elif isinstance(error, HTTPException):  # Starlette's, of a form that cannot be read
         code, reason = error.status_code, str(error.detail)
-    elif isinstance(error, RequestValidationError):
-        reason = str(error.errors()[0]["loc"][-1])
     return code, said["failed_request"].format(reason=reason)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Form, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from actors import broker
@@ -64,17 +64,16 @@ def job_page(request: Request, job_id: str) -> Response:
         timeline=views.timeline(job),
         speed=views.speed(job),
         audio_url=f"/jobs/{job.id}/audio" if recording else None,
-        letter=_letter(job.error["stage"], job.id) if job.status == "failed" and job.error else None,
+        letter=queues.dead_letter(job.error["stage"], job.id) if job.status == "failed" and job.error else None,
     )
 
 
 @_pages.get("/page/dead")
 def dead(request: Request) -> Response:
     """Show what failed for good, the last ones first."""
-    letters = sorted(queues.dead_letters(), key=lambda letter: letter.at, reverse=True)
-    shown = letters[:SHOWN]
-    names = views.names([letter.job_id for letter in shown])
-    return _page(request, "dead.html", letters=shown, names=names, count=len(letters), dead_count=len(letters))
+    letters = queues.last_dead_letters(SHOWN)
+    names = views.names([letter.job_id for letter in letters])
+    return _page(request, "dead.html", letters=letters, names=names)
 
 
 @_pages.get("/jobs/{job_id}/audio")
@@ -143,7 +142,7 @@ def delete(job_id: str) -> Response:
 @_pages.post("/page/dead/{stage}/{job_id}/retry")
 def retry(request: Request, stage: str, job_id: str) -> Response:
     """Try a failed job again, and lead to it."""
-    letter = _letter(stage, job_id)
+    letter = queues.dead_letter(stage, job_id)
     if letter is None or broker.enqueue_again(letter) is None:
         return respond.message(request, respond.texts_of(request)["dead"]["gone"], code=404)
     return respond.away(f"/page/jobs/{job_id}")
@@ -159,19 +158,16 @@ def sign_in_form(request: Request, next: str = "/page") -> Response:  # noqa: A0
 
 
 @_doors.post("/page/sign-in")
-def sign_in(
-    request: Request,
-    key: Annotated[str, Form()],
-    next: Annotated[str, Form()] = "/page",  # noqa: A002 - the name in the form
-) -> Response:
+async def sign_in(request: Request) -> Response:
     """Keep a key in the browser, where it is one of ours."""
-    forward = respond.local(next)
-    if keys.match(request.app.state.keys, key.strip()) is None:
+    async with intake.received(request) as form:
+        key, forward = (form.one("key") or "").strip(), respond.local(form.one("next"))
+    if keys.match(request.app.state.keys, key) is None:
         wrong = respond.texts_of(request)["key_wrong"]
         return respond.page(request, "sign_in.html", code=403, signed_in=False, next=forward, wrong=wrong)
     answer = respond.away(forward)  # the cookie is gone when the browser is closed
     secure = request.url.scheme == "https"
-    answer.set_cookie(keys.COOKIE, key.strip(), httponly=True, samesite="strict", secure=secure)
+    answer.set_cookie(keys.COOKIE, key, httponly=True, samesite="strict", secure=secure)
     return answer
 
 
@@ -184,12 +180,10 @@ def sign_out() -> Response:
 
 
 @_doors.post("/page/preferences")
-def preferences(
-    language: Annotated[str | None, Form()] = None,
-    theme: Annotated[str | None, Form()] = None,
-    back: Annotated[str, Form()] = "/page",
-) -> Response:
+async def preferences(request: Request) -> Response:
     """Keep the reader's language and colours."""
+    async with intake.received(request) as form:
+        language, theme, back = (form.one(name) for name in ("language", "theme", "back"))
     answer = respond.away(respond.local(back))
     for cookie, value, known in (
         (respond.LANGUAGE_COOKIE, language, texts.LANGUAGES),
@@ -202,10 +196,6 @@ def preferences(
 
 router.include_router(_doors)
 router.include_router(_pages)
-
-
-def _letter(stage: str, job_id: str) -> queues.DeadLetter | None:
-    return next((letter for letter in queues.dead_letters(stage) if letter.job_id == job_id), None)
 
 
 def _dead_count(now: status.Status) -> int:

@@ -43,6 +43,17 @@ def test_a_dead_letter_says_which_job_died_where_and_of_what():
     assert queues.depths()["decode"].dead == 1
 
 
+def test_dead_letters_are_found_by_their_job_and_by_which_died_last():
+    for number, stage in enumerate(("decode", "enrich", "decode")):
+        jobs.create(f"j{number}", "voice.ogg", Options())
+        die(f"j{number}", stage)
+        connection.client().zadd(queues.key(stage, ".XQ"), {f"r-j{number}": 1000 + number})
+
+    assert [found.job_id for found in queues.last_dead_letters(2)] == ["j2", "j1"]
+    assert queues.dead_letter("enrich", "j1") == letter("j1")
+    assert queues.dead_letter("decode", "j1") is None
+
+
 @pytest.mark.parametrize(
     ("failed_in", "audio", "transcript", "goes_on_in"),
     [

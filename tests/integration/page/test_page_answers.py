@@ -82,6 +82,8 @@ def test_the_decoded_sound_is_played_while_it_waits_where_there_is_no_upload(cli
     handoff.delete("j2")
     assert client.get("/jobs/j2/audio").status_code == 404
     assert "cannot be played from here yet" in client.get("/page/jobs/j2").text
+    jobs.finish("j2", "transcribe", {"transcript": {"text": "", "segments": []}})
+    assert "only until it is transcribed" in client.get("/page/jobs/j2").text
 
 
 def test_an_upload_that_is_no_sound_is_never_shown_as_what_it_says_it_is(client):
@@ -205,14 +207,37 @@ def test_dead_letters_of_deliveries_are_shown_with_the_others_the_last_first(cli
     for stage, at in (("decode", 1), ("webhook", 2)):
         jobs.create(f"job-{stage}", "voice.ogg", Options())
         jobs.fail(f"job-{stage}", "decode", JobError("internal", "x"))
-        key, message = f"{connection.NAMESPACE}:{stage}", {"message_id": f"job-{stage}"}
-        connection.client().zadd(f"{key}.XQ", {f"m-{stage}": at})
-        connection.client().hset(f"{key}.XQ.msgs", f"m-{stage}", json.dumps(message))
+        bury(f"job-{stage}", f"m-{stage}", stage, at)
 
     shown = client.get("/page/dead").text
 
     assert 0 < shown.index("letter-m-webhook") < shown.index("letter-m-decode")
     assert client.post("/page/dead/decode/nobody/retry").status_code == 404
+
+
+def bury(job_id, letter, stage, at):
+    """Put a job's message among the dead letters."""
+    key = f"{connection.NAMESPACE}:{stage}"
+    connection.client().zadd(f"{key}.XQ", {letter: at})
+    connection.client().hset(f"{key}.XQ.msgs", letter, json.dumps({"message_id": job_id}))
+
+
+@pytest.mark.parametrize("path", ["/page/dead", "/page/jobs/j290"])
+def test_a_page_asks_redis_no_more_often_where_hundreds_of_letters_are_dead(client, path):
+    def round_trips():
+        return connection.client().info("stats")["total_reads_processed"]
+
+    for number in range(300):
+        jobs.create(f"j{number}", "voice.ogg", Options())
+        jobs.fail(f"j{number}", "decode", JobError("internal", f"reason {number}"))
+        bury(f"j{number}", f"m{number}", "decode", number)
+    before = round_trips()
+
+    shown = client.get(path).text
+
+    assert round_trips() - before < 60
+    assert "/page/dead/decode/j290/retry" in shown if path != "/page/dead" else "The last 100 of 300" in shown
+    assert "reason 299" in shown if path == "/page/dead" else "reason 290" in shown
 
 
 def test_a_stage_without_a_worker_and_its_oldest_message_are_told(client):

@@ -2,15 +2,20 @@
 
 import http.client
 import json
+import queue
+import select
+import threading
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
+import pytest
 from door import KEY, PATIENCE
 
 from pipeline import connection, handoff, jobs, queues
 from pipeline.errors import JobError
 from pipeline.options import Options
-from pipeline.web import keys, limits
+from pipeline.web import access, keys, limits
 
 SMALL = b"OggS" * 100
 
@@ -85,6 +90,45 @@ def test_a_body_that_is_too_large_is_refused_by_what_it_says_and_by_what_it_has(
     connection_.close()
     assert handoff.total_bytes() == 0
     assert queues.depths()["decode"].waiting == 0
+
+
+def test_only_what_takes_messages_takes_much_and_nothing_much_is_taken_without_a_key(door):
+    opened = door()
+    head = {"Content-Type": "multipart/form-data; boundary=x"}
+    pieces = [b'--x\r\nContent-Disposition: form-data; name="key"\r\n\r\n', b"a" * (limits.TINY + 1), b"\r\n--x--\r\n"]
+
+    for path in ("/page/sign-in", "/page/preferences", "/page/sign-out", "/jobs/x/cancel"):
+        said = opened.ask(path, method="POST", key=None, body=b"".join(pieces), **head)
+        assert (said.status, said.code) == (413, "source_too_large"), path
+    for path in ("/page/sign-in", "/page/preferences"):
+        client = http.client.HTTPConnection("127.0.0.1", opened.port, timeout=PATIENCE)
+        client.request("POST", path, iter(pieces), head, encode_chunked=True)
+        assert client.getresponse().status == 413, path
+        client.close()
+    assert opened.upload("/jobs", b"\0" * (limits.TINY + 1)).status == 202
+
+
+def test_who_sends_a_body_drop_by_drop_does_not_hold_a_place_for_ever(door, monkeypatch):
+    monkeypatch.setattr(limits, "SILENCE", 0.5)
+    monkeypatch.setattr(limits, "SLOWEST", 100)
+    stopped = threading.Event()
+
+    def drops():
+        while not stopped.wait(0.05):  # never silent for long, but 20 bytes a second
+            yield b"k"
+
+    client = http.client.HTTPConnection("127.0.0.1", door().port, timeout=PATIENCE)
+    client.connect()
+    head = {"Content-Type": "application/x-www-form-urlencoded"}
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(client.request, "POST", "/page/sign-in", drops(), head, encode_chunked=True)
+        readable, _, _ = select.select([client.sock], [], [], 20)
+        stopped.set()
+        sending.result()
+
+    assert readable, "the door still waits for more"
+    assert client.getresponse().status == 408
+    client.close()
 
 
 def test_a_message_by_its_address_is_queued_with_its_options(door):
@@ -230,6 +274,7 @@ def test_whoever_waits_too_long_is_told_where_the_job_goes_on(door):
     assert (late.status, late.code) == (504, "wait_timeout")
     assert late.headers["x-should-retry"] == "false"
     assert "GET /jobs/" in late.json["error"]["message"]
+    assert jobs.get(late.headers["X-Job-Id"]).status == "queued"
 
 
 def test_a_dead_letter_is_listed_and_tried_again(door):
@@ -267,3 +312,42 @@ def test_answers_carry_headers_that_keep_browsers_from_doing_more_with_them(door
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
     assert answer.headers["Cache-Control"] == "no-store"
     assert len(answer.headers["X-Request-Id"]) == 32
+
+
+@pytest.fixture
+def logged(monkeypatch):
+    """The next line that the door logs, as its fields; `level` among them."""
+    lines = queue.SimpleQueue()
+    levels = {
+        level: lambda _event, level=level, **fields: lines.put(fields | {"level": level})
+        for level in ("info", "exception")
+    }
+    monkeypatch.setattr(access, "log", SimpleNamespace(**levels))
+    return lambda: lines.get(timeout=PATIENCE)
+
+
+def test_a_fault_of_the_door_is_answered_and_logged_as_one(door, logged, monkeypatch):
+    def faulty():
+        raise LookupError("a fault")
+
+    monkeypatch.setattr("pipeline.status.read", faulty)
+    answer = door().ask("/status")
+
+    assert (answer.status, answer.code) == (500, "internal")
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Cache-Control"] == "no-store"
+    fault, request = logged(), logged()
+    assert (fault["level"], request["status"]) == ("exception", 500)
+    assert fault["request"] == request["request"] == answer.headers["X-Request-Id"]
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_fault(door, logged):
+    client = http.client.HTTPConnection("127.0.0.1", door().port, timeout=PATIENCE)
+    client.putrequest("POST", "/page/sign-in")
+    client.putheader("Content-Type", "application/x-www-form-urlencoded")
+    client.putheader("Content-Length", "10")
+    client.endheaders(b"key")
+    client.close()
+
+    line = logged()
+    assert (line["level"], line["status"]) == ("info", 499)

@@ -65,6 +65,19 @@ def test_links_between_files_lead_to_a_file_and_its_heading(page):
             assert anchor in anchors(file), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_files_that_pages_show_are_named_as_the_site_reads_it_and_exist(page):
+    for line in page.read_text().splitlines():
+        if re.match(r"\W*8\W*\"", line):  # also what a formatter made of it
+            shown = re.fullmatch(r'--8<-- "([^"]+)"', line)
+            assert shown, line
+            assert (CLONE / shown[1]).is_file(), line
+
+
+def test_the_tutorial_shows_its_bot():
+    assert '--8<-- "docs/tutorial/bot.py"' in (CLONE / "docs/tutorial/index.md").read_text().splitlines()
+
+
 def test_the_korean_readme_has_the_headings_tables_and_code_of_the_english_one():
     english, korean = (readme.read_text(encoding="utf-8") for readme in READMES)
 

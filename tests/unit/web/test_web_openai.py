@@ -3,9 +3,12 @@
 import json
 import time
 
+import openai
 import pytest
+from openai.types.audio import TranscriptionVerbose
 from stub_engine import TRANSCRIPT
 
+from config.settings import Settings
 from pipeline.web.access import Clock
 from pipeline.web.openai import rendered
 from pipeline.web.problems import answer, of_job
@@ -42,6 +45,18 @@ def test_a_transcript_without_speech_is_an_empty_text_in_every_format():
 
     for form in ("json", "text", "srt", "vtt", "verbose_json"):
         assert rendered(silent, form, "transcribe", ["word", "segment"]).status_code == 200
+
+
+def test_where_nobody_speaks_the_language_is_text_all_the_same():
+    silent = TRANSCRIPT | {"text": "", "segments": [], "no_speech": True, "language": None}
+
+    body = json.loads(rendered(silent, "verbose_json", "transcribe", ["segment"]).body)
+
+    assert TranscriptionVerbose.model_validate(body).language == ""
+
+
+def test_the_door_gives_up_before_an_openai_client_does_who_would_end_the_job_and_send_it_again():
+    assert Settings().api_wait_timeout + 30 <= openai.DEFAULT_TIMEOUT.read
 
 
 @pytest.mark.parametrize(
