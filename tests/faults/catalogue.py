@@ -567,8 +567,22 @@ def a_cudnn_8_for_cuda_11(folder, _):
     return world
 
 
-@fault("cudnn_mixed", "90100", "--force-reinstall")
-def parts_of_cudnn_from_two_versions(folder, _):
+@fault("cudnn_mixed", "libcudnn_cnn.so.9", "--force-reinstall")
+def parts_of_cudnn_9_from_two_versions(folder, _):
+    world = gpu(folder, cudnn=9, version="4.6.0")
+    world.cudnn_part(world.pip_cudnn / "libcudnn_cnn.so.9", 90101)
+    return world
+
+
+@fault("cudnn_mixed", "libcudnn_cnn_infer.so.8", "--force-reinstall")
+def parts_of_cudnn_8_from_two_versions(folder, _):
+    world = gpu(folder, cudnn=8, version="4.4.0")
+    world.cudnn_part(world.pip_cudnn / "libcudnn_cnn_infer.so.8", 8906)
+    return world
+
+
+@fault("cudnn_mixed", "90500", "--force-reinstall")
+def parts_of_cudnn_that_each_tell_another_version(folder, _):
     world = gpu(folder, cudnn=9, version="4.6.0")
     world.compile(world.pip_cudnn / "libcudnn_cnn.so.9", "-DVERSION=90500")
     return world
@@ -584,14 +598,14 @@ def cudnn_by_pip_and_inside_torch(folder, _):
 @fault("cudnn_kills", "libcudnn_cnn.so.9", "nvidia-cudnn-cu12")
 def a_part_of_cudnn_that_aborts_when_loaded(folder, _):
     world = gpu(folder, cudnn=9, version="4.6.0")
-    world.compile(world.pip_cudnn / "libcudnn_cnn.so.9", f"-DDIES={int(signal.SIGABRT)}")
+    world.cudnn_part(world.pip_cudnn / "libcudnn_cnn.so.9", None, f"-DDIES={int(signal.SIGABRT)}")
     return world
 
 
 @fault("cudnn_hangs", "libcudnn_cnn.so.9", "nvidia-cudnn-cu12")
 def a_part_of_cudnn_that_never_finishes_loading(folder, _):
     world = gpu(folder, cudnn=9, version="4.6.0")
-    world.compile(world.pip_cudnn / "libcudnn_cnn.so.9", "-DHANGS")
+    world.cudnn_part(world.pip_cudnn / "libcudnn_cnn.so.9", None, "-DHANGS")
     return world.patch("pipeline.doctor.checks.loading", TIMEOUT=1.5)
 
 
@@ -600,7 +614,7 @@ def a_part_of_cudnn_that_needs_what_is_not_there(folder, _):
     world = gpu(folder, cudnn=9, version="4.6.0")
     other = world.compile(folder / "elsewhere" / "libnowhere.so")
     flags = ("-Wl,--no-as-needed", f"-L{other.parent}", "-l:libnowhere.so")
-    world.compile(world.pip_cudnn / "libcudnn_cnn.so.9", "-DVERSION=90100", *flags)
+    world.cudnn_part(world.pip_cudnn / "libcudnn_cnn.so.9", None, *flags)
     other.unlink()
     return world
 

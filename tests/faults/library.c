@@ -22,8 +22,13 @@ __attribute__((constructor)) static void die(void) { raise(DIES); }
 __attribute__((constructor)) static void hang(void) { for (;;) sleep(1); }
 #endif
 
-#ifdef VERSION
+#ifdef VERSION /* of cuDNN: one part alone tells it, */
 size_t cudnnGetVersion(void) { return VERSION; }
+#endif
+
+#ifdef CHECK /* and each compares its own with that, by a function of a name of its own */
+size_t cudnnGetVersion(void);
+int CHECK(void) { return cudnnGetVersion() == BUILT ? 0 : 1002; }
 #endif
 
 #ifdef CUBLAS /* what the lazy loader of ctranslate2 does at the first use of cuBLAS */

@@ -143,9 +143,19 @@ class World:
 
     def cudnn(self, folder, major, version=None, *flags):
         """Install all parts of cuDNN that a ctranslate2 wants."""
-        number = version or {8: 8907, 9: 90100}[major]
         for name in PARTS[major]:
-            self.compile(folder / name, f"-DVERSION={number}", *flags)
+            self.cudnn_part(folder / name, version, *flags)
+
+    def cudnn_part(self, path, version=None, *flags):
+        """Install a part of cuDNN as NVIDIA's packages have it: the first tells the version, all others need that."""
+        major = int(path.suffix[1:])
+        number = version or {8: 8907, 9: 90100}[major]
+        first = PARTS[major][0]
+        part = path.name.partition(".")[0].partition("_")[2]
+        options = [f"-DCHECK=cudnn{part.title().replace('_', '')}VersionCheck", f"-DBUILT={number}"]
+        needs = ["-Wl,--no-as-needed", f"-L{path.parent}", f"-l:{first}"]
+        options += [f"-DVERSION={number}"] if path.name == first else needs
+        return self.compile(path, *options, *flags)
 
     def compile(self, path, *options):
         """Make a library."""
