@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Callable, Dict, List, Optional, Tuple
 
 from config import environment
-from pipeline.doctor import child, target
+from pipeline.doctor import child, resp, target
 from pipeline.doctor.box import Box
 from pipeline.doctor.checks import cuda, cudnn, ffmpeg, gpu, model, packages, python, redis
 from pipeline.doctor.findings import CHECKS, Finding, finding
@@ -72,10 +72,9 @@ def diagnose(
                 futures[name].result() if name in futures else Check(name, (finding("not_needed", why=skipped[name]),))
                 for name in CHECKS
             ]
-        except (
-            BaseException
-        ):  # Ctrl-C, or a worker that is told to end: the checks wait for children, so these go first
+        except BaseException:  # Ctrl-C, or a worker that is told to end: what the checks wait for goes first
             child.stop()
+            resp.stop()
             raise
     return Report(box.device, tuple(checks), time.monotonic() - begun)
 

@@ -380,7 +380,8 @@ CODES: Dict[str, Kind] = {
     "redis_down": _row(
         "redis", FAIL, "nothing listens at {place}: {reason}", "{place}에 연결할 수 없습니다: {reason}", "{command}"),
     "redis_hangs": _row(
-        "redis", FAIL, "{place} does not answer within {seconds} s", "{place}이(가) {seconds}초 안에 응답하지 않습니다",
+        "redis", FAIL, "{place} does not answer: more than {seconds} s for one answer, or {whole} s for all",
+        "{place}이(가) 응답하지 않거나 너무 느립니다: 응답 하나에 {seconds}초 또는 전체 {whole}초 초과",
         "Check that the address is Redis's, and that no firewall drops the packets: {place}",
         "주소가 Redis가 맞는지, 방화벽이 막는지 확인하세요: {place}"),
     "redis_not_redis": _row(

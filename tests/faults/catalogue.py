@@ -928,6 +928,21 @@ def a_redis_that_takes_connections_and_says_nothing(_folder, _):
     return servers.silent()
 
 
+@fault("redis_hangs", "2 s for one", "firewall")
+def a_redis_that_answers_a_byte_at_a_time(_folder, _):
+    return servers.Server(answers={"PING": b"+" + b"P" * 100}, drip=0.3).machine()
+
+
+@fault("redis_not_redis", "$99999", "rediss://")
+def a_server_that_announces_more_than_any_memory_holds(_folder, _):
+    return servers.Server(answers={"PING": b"$99999999999999999999\r\n"}).machine()
+
+
+@fault("redis_not_redis", "*1", "rediss://")
+def a_server_whose_lists_never_end(_folder, _):
+    return servers.Server(answers={"PING": b"*1\r\n" * 2000}).machine()
+
+
 @fault("redis_not_redis", "HTTP/1.1", "rediss://")
 def a_web_server_where_redis_should_be(_folder, _):
     return servers.Server(answers={"PING": b"HTTP/1.1 400 Bad Request\r\n\r\n"}).machine()

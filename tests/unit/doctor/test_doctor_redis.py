@@ -1,0 +1,31 @@
+"""What a server can cost the doctor: no more than the time allowed, however it spends it."""
+
+import socket
+import threading
+import time
+
+import pytest
+
+from pipeline.doctor import resp
+
+
+def test_a_server_that_is_slow_each_time_is_given_up_when_the_whole_time_is_over():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=answer_slowly, args=(listener,), daemon=True).start()
+        connection = resp.Connection(*listener.getsockname(), None, timeout=0.5, whole=0.5)
+        begun, answers = time.monotonic(), 0
+        with pytest.raises(socket.timeout):
+            while connection.call("PING") == "PONG":
+                answers += 1
+        connection.close()
+
+    assert answers >= 1
+    assert time.monotonic() - begun < 2
+
+
+def answer_slowly(listener):
+    connection, _ = listener.accept()
+    with connection:
+        while connection.recv(100):
+            time.sleep(0.15)
+            connection.sendall(b"+PONG\r\n")
