@@ -410,8 +410,7 @@ CODES: Dict[str, Kind] = {
         "REDIS_URL을 주 서버로 바꾸세요"),
     "redis_old": _row(
         "redis", FAIL, "version {version} is older than {least}", "버전 {version}은(는) {least}보다 오래되었습니다",
-        "Upgrade Redis to 6.2 or later, or use: python -m pipeline up",
-        "Redis를 6.2 이상으로 올리거나: python -m pipeline up"),
+        "Upgrade Redis to 6.2 or later, or use: {command}", "Redis를 6.2 이상으로 올리거나: {command}"),
     "redis_evicts": _row(
         "redis", FAIL, "maxmemory-policy is {policy}: jobs vanish without an error when memory runs out",
         "maxmemory-policy가 {policy}입니다. 메모리가 차면 작업이 오류 없이 사라집니다", "{command}"),

@@ -908,7 +908,7 @@ def a_redis_whose_authority_is_known(folder, _):
     return servers.Server(tls=context).machine(REDIS_CA_CERTS=str(certificate))
 
 
-@fault("redis_down", "127.0.0.1:1", "pipeline up")
+@fault("redis_down", "127.0.0.1:1", "--port 1")
 def a_redis_that_is_down(_folder, _):
     return servers.Machine("redis://127.0.0.1:1/0")
 
@@ -987,6 +987,24 @@ def a_user_who_may_not_block(folder, _):
 @fault("redis_evicts", "allkeys-lru", "noeviction")
 def a_redis_that_throws_jobs_away(folder, _):
     return servers.valkey(folder, maxmemory_policy="allkeys-lru")[0]
+
+
+@fault("redis_evicts", "volatile-lru", "redis-cli -h 127.0.0.1 -p ")
+def a_redis_on_a_port_of_its_own(_folder, _):
+    return servers.Server(info={"maxmemory_policy": "volatile-lru"}).machine()
+
+
+@fault("redis_evicts", "volatile-lru", "--user jobs --askpass CONFIG SET")
+def a_redis_that_throws_jobs_away_and_wants_a_login(_folder, _):
+    server = servers.Server(info={"maxmemory_policy": "volatile-lru"})
+    return server.machine(REDIS_USERNAME="jobs", REDIS_PASSWORD="secret")
+
+
+@fault("redis_evicts", "volatile-lru", "--tls --cacert ")
+def a_redis_behind_tls_that_throws_jobs_away(folder, _):
+    context, certificate = servers.self_signed(folder)
+    server = servers.Server(tls=context, info={"maxmemory_policy": "volatile-lru"})
+    return server.machine(REDIS_CA_CERTS=str(certificate))
 
 
 @fault("redis_memory_full", "95 %", "maxmemory")
