@@ -175,6 +175,9 @@ CODES: Dict[str, Kind] = {
     "gpu_ecc_errors": _row(
         "gpu", FAIL, "{name} has {count} memory errors that could not be corrected",
         "{name}: 정정 불가 메모리 오류가 {count}건 있습니다", *_OTHER_HOST),
+    "gpu_remapping_failed": _row(
+        "gpu", FAIL, "{name} has broken memory that could not be remapped", "{name}: 손상된 메모리를 대체하지 못했습니다",
+        *_OTHER_HOST),
     "gpu_pages_pending": _row(
         "gpu", WARN, "{name} waits for a restart to retire broken memory", "{name}: 손상된 메모리 폐기를 위해 재시작 대기 중",
         *_OTHER_HOST),

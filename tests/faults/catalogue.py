@@ -138,6 +138,13 @@ def a_card_that_has_remapped_a_row_of_its_memory(folder, _):
 
 
 @healthy
+def a_card_that_cannot_tell_one_thing_of_itself(folder, _):
+    world = gpu(folder)
+    world.smi("0, NVIDIA A40, 3, 46080, Enabled, 0, [Unknown Error], [Unknown Error], [Unknown Error]")
+    return world
+
+
+@healthy
 def an_h100_whose_code_was_compiled_before(folder, _):
     world = with_settings(gpu(folder), FAKE_CAPABILITY="90", CUDA_CACHE_PATH=str(folder / "cache"))
     world.doctor()  # the first time, which takes what it takes
@@ -189,6 +196,27 @@ def a_gpu_hidden_by_an_empty_variable(folder, _):
 @healthy
 def a_bad_card_that_was_left_out(folder, _):
     return with_settings(gpu(folder), FAKE_GPUS="2", FAKE_CONTEXT0="46", WHISPER_GPUS="1")
+
+
+def two_cards_of_which_the_first_has_broken_memory(folder, **variables):
+    world = with_settings(gpu(folder), FAKE_GPUS="2", **variables)
+    world.smi("0, NVIDIA A40, 3, 46080, Enabled, 7, 0, 0, No", f"1, NVIDIA A40, 3, {OLD_ECC}")
+    return world
+
+
+@healthy
+def a_card_of_broken_memory_that_was_left_out(folder, _):
+    return two_cards_of_which_the_first_has_broken_memory(folder, WHISPER_GPUS="1")
+
+
+@healthy
+def a_card_of_broken_memory_that_cuda_does_not_see(folder, _):
+    return two_cards_of_which_the_first_has_broken_memory(folder, CUDA_VISIBLE_DEVICES="1")
+
+
+@fault("gpu_hot_spare", "7 memory errors", "WHISPER_GPUS=1", status="warn")
+def a_card_of_broken_memory_beside_a_good_one(folder, _):
+    return two_cards_of_which_the_first_has_broken_memory(folder)
 
 
 @fault("gpu_not_there", "2 are visible", "WHISPER_GPUS=all")
@@ -318,6 +346,13 @@ def memory_that_waits_to_be_retired(folder, _):
 def rows_of_memory_that_wait_to_be_remapped(folder, _):
     world = gpu(folder)
     world.smi(f"0, NVIDIA A40, 3, {NEW_ECC}", rows=["0, 1, 0"])
+    return world
+
+
+@fault("gpu_remapping_failed", "8 rows remapped", "Restart the pod")
+def rows_of_memory_that_could_not_be_remapped(folder, _):
+    world = gpu(folder)
+    world.smi(f"0, NVIDIA A40, 3, {NEW_ECC}", rows=["8, 0, 1"])
     return world
 
 

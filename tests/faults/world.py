@@ -180,7 +180,12 @@ class World:
         return path
 
     def smi(self, *cards, apps=(), rows=()):
-        """Put an nvidia-smi on PATH that answers with these lines: cards, processes, remapped rows."""
+        """Put an nvidia-smi on PATH that answers with these lines: cards, processes, remapped rows of each card.
+
+        The cards are those of the driver, however few of them CUDA_VISIBLE_DEVICES leaves to be seen.
+        """
+        names = [f"GPU-{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}" for text in map(uuid, range(9))]
+        cards, rows = ([f"{name}, {line}" for name, line in zip(names, lines, strict=False)] for lines in (cards, rows))
         said = {"compute-apps": apps, "remapped-rows": rows, "gpu=": cards}
         cases = " ".join(
             f"""*{kind}*) printf '%s\\n' {" ".join(f"'{line}'" for line in lines) or "''"};;"""
@@ -230,6 +235,11 @@ class World:
                 server.close()
         assert process.returncode in (0, 1), err
         return process.returncode, json.loads(out)
+
+
+def uuid(card):
+    """Return the stub driver's name of a card, in hexadecimal."""
+    return bytes([16 + card]).hex() * 16
 
 
 def fatbin(codes, ptx, isa):
