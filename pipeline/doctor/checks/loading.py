@@ -11,7 +11,7 @@ from pipeline.doctor import child, ladder
 from pipeline.doctor.box import Box
 
 TIMEOUT = 20.0  # seconds; cuDNN's engines are half a gigabyte on a disk that may be slow
-HANG = 8.0  # seconds that one library may take before the loading is given up
+HANG = 6.0  # seconds for cuBLAS, which is asked while the driver is
 
 # Loads each file globally and asks each part of cuDNN whether those that it depends on are of its own version: of 9,
 # one part alone tells its number. Then it lets ctranslate2's own library open them by its own way: its lazy loader of
