@@ -11,12 +11,11 @@ from typing import Callable, Dict, List, Optional, Tuple
 
 from config import environment
 from pipeline.doctor import child, resp, target
-from pipeline.doctor.box import Box
+from pipeline.doctor.box import DEVICES, Box
 from pipeline.doctor.checks import cuda, cudnn, ffmpeg, gpu, model, packages, python, redis
 from pipeline.doctor.findings import CHECKS, Finding, finding
 from pipeline.doctor.report import Check, Report
 
-DEVICES = ("auto", "cuda", "cpu")
 GPU_CHECKS = ("gpu", "cuda", "cudnn")
 EXAMINE: Dict[str, Callable[[Box], List[Finding]]] = {
     "gpu": gpu.examine,
@@ -93,7 +92,7 @@ def _examine(name: str, box: Box) -> Check:
     """Run one check; where it breaks, that is its finding."""
     begun = time.monotonic()
     try:
-        findings = EXAMINE[name](box)
+        findings = box.once(f"check {name}", lambda: EXAMINE[name](box))
     except Exception as error:  # noqa: BLE001 - a fault of ours must not hide what the other checks found
         place = traceback.extract_tb(error.__traceback__)[-1]
         evidence = f"{type(error).__name__}: {error} ({place.filename.rpartition('/')[2]}:{place.lineno})"

@@ -18,6 +18,21 @@ NEW_ECC = "46080, Enabled, 0, [N/A], [N/A], [N/A]"
 NO_ECC = "46080, [N/A], [N/A], [N/A], [N/A], [N/A]"
 
 
+DIES_ON_A_GPU = """
+import os
+
+class models:
+    class Whisper:
+        def __init__(self, folder, device, compute_type):
+            if device == "cuda" or "float16" in compute_type:
+                os.abort()
+            self.device, self.compute_type = device, compute_type
+
+        def encode(self, *arguments):
+            pass
+"""
+
+
 @dataclass(frozen=True)
 class Case:
     """A machine to be made, and what the doctor must say of it; `code` is None for a healthy one.
@@ -786,6 +801,113 @@ def a_model_that_really_runs(folder, tiny):
     world.options[1] = "cpu"
     world.options.append("--canary")
     return with_settings(world, WHISPER_MODEL=str(tiny), WHISPER_COMPUTE_TYPE="int8")
+
+
+def a_model_on_a_gpu(folder, tiny, **variables):
+    world = with_settings(World(folder).only("model").canary(), WHISPER_MODEL=str(tiny), **variables)
+    return world.patch(
+        "pipeline.doctor.checks.gpu", _canary=Python("lambda *_, own=patched: own.finding('canary_passed')")
+    )
+
+
+@healthy
+def a_model_that_runs_on_a_gpu(folder, tiny):
+    return a_model_on_a_gpu(folder, tiny)
+
+
+@fault("model_run_out_of_memory", "too little memory", "smaller WHISPER_MODEL")
+def a_model_that_fills_its_gpu_as_it_runs(folder, tiny):
+    return a_model_on_a_gpu(folder, tiny, FAKE_FAULT="CUDA failed with error out of memory")
+
+
+@fault("model_run_killed", "SIGABRT", "checks 2 and 3")
+def a_model_that_aborts_as_it_runs(folder, tiny):
+    return a_model_on_a_gpu(folder, tiny, FAKE_FAULT="abort")
+
+
+@fault("model_run_hangs", "hung, ended after 1 s", "CUDA_CACHE_PATH")
+def a_model_whose_run_never_ends(folder, tiny):
+    world = a_model_on_a_gpu(folder, tiny, FAKE_FAULT="hang", WHISPER_COMPUTE_TYPE="float16")
+    return world.patch("pipeline.doctor.canary", COLD=1.0)
+
+
+@fault("model_not_run", "not here in one piece", "-m pipeline model")
+def a_canary_of_a_model_in_parts(folder, _):
+    world = World(folder).only("model").canary()
+    return with_settings(world, WHISPER_MODEL="bundled:base", WHISPER_MODEL_DIR=str(folder))
+
+
+@fault("model_not_run", "the GPU is not fit", "checks 1 to 3")
+def a_canary_for_a_gpu_without_cublas(folder, tiny):
+    world = World(folder, cublas=False).only("model").canary()
+    return with_settings(world, WHISPER_MODEL=str(tiny))
+
+
+def a_machine_that_may_do_without_its_gpu(folder, tiny, **world):
+    made = World(folder, **world).only("model").canary()
+    made.options[1] = "auto"
+    return with_settings(made, WHISPER_MODEL=str(tiny))
+
+
+@healthy
+def a_model_that_runs_on_the_cpu_in_an_unfit_gpus_place(folder, tiny):
+    # On the GPU it would die: nothing but its library tells the doctor beforehand.
+    world = a_machine_that_may_do_without_its_gpu(folder, tiny, cublas=False)
+    (world.site / "ctranslate2" / "__init__.py").write_text(DIES_ON_A_GPU)
+    return world
+
+
+@fault("model_compute_type", "float16", "WHISPER_COMPUTE_TYPE=int8", status="warn")
+def a_card_without_fast_float16_that_the_cpu_may_replace(folder, tiny):
+    world = a_machine_that_may_do_without_its_gpu(folder, tiny)
+    (world.site / "ctranslate2" / "__init__.py").write_text(DIES_ON_A_GPU)
+    return with_settings(world, FAKE_CAPABILITY="61", WHISPER_COMPUTE_TYPE="float16")
+
+
+@fault("model_compute_type", "The CPU", "WHISPER_COMPUTE_TYPE=int8", status="warn")
+def an_arithmetic_of_gpus_where_there_is_none(folder, tiny):
+    world = a_machine_that_may_do_without_its_gpu(folder, tiny, gpu=False)
+    return with_settings(world, WHISPER_COMPUTE_TYPE="int8_float16")
+
+
+@fault("model_compute_type", "The CPU", "WHISPER_COMPUTE_TYPE=int8")
+def an_arithmetic_of_gpus_for_the_cpu(folder, tiny):
+    world = World(folder).only("model")
+    world.options[1] = "cpu"
+    return with_settings(world, WHISPER_MODEL=str(tiny), WHISPER_COMPUTE_TYPE="float16")
+
+
+@fault("model_too_large_for_gpu", "NVIDIA A40", "int8_float16", status="warn")
+def a_gpu_that_is_full_and_that_the_cpu_may_replace(folder, tiny):
+    return with_settings(a_machine_that_may_do_without_its_gpu(folder, tiny), FAKE_FREE="900")
+
+
+@fault("setting_unknown", "WHISPER_COMPUTE_TYPE=fp16", "WHISPER_COMPUTE_TYPE=auto")
+def an_arithmetic_that_nobody_knows(folder, tiny):
+    return with_settings(World(folder).only("model"), WHISPER_MODEL=str(tiny), WHISPER_COMPUTE_TYPE="fp16")
+
+
+@fault("setting_unknown", "WHISPER_DEVICE=gpu", "WHISPER_DEVICE=auto")
+def a_device_that_nobody_knows(folder, tiny):
+    return with_settings(World(folder).only("model"), WHISPER_MODEL=str(tiny), WHISPER_DEVICE="gpu")
+
+
+@healthy
+def a_device_in_capitals(folder, tiny):
+    return with_settings(World(folder).only("model"), WHISPER_MODEL=str(tiny), WHISPER_DEVICE="CUDA")
+
+
+@fault("model_compute_type", "int8_float32", "WHISPER_COMPUTE_TYPE=float32")
+def a_card_without_int8(folder, tiny):
+    world = with_settings(World(folder).only("model"), WHISPER_MODEL=str(tiny), FAKE_CAPABILITY="53")
+    return with_settings(world, WHISPER_COMPUTE_TYPE="int8_float32")
+
+
+@fault("model_disk_full", "1 MB free", "WHISPER_MODEL_DIR")
+def a_disk_without_room_for_the_parts_of_a_model(folder, _):
+    world = World(folder).only("model")
+    world.patch("shutil", disk_usage=Python("lambda path: patched._ntuple_diskusage(2, 1, 10**6)"))
+    return with_settings(world, WHISPER_MODEL="bundled:base", WHISPER_MODEL_DIR=str(folder))
 
 
 @fault("model_run_failed", "int8", "requirements.txt")

@@ -67,6 +67,19 @@ SPECS = """
 """
 
 
+FASTER_WHISPER = """
+    import ctranslate2
+
+    class WhisperModel:
+        def __init__(self, folder, device, compute_type):
+            self.model = ctranslate2.models.Whisper(folder, device, compute_type)
+
+        def transcribe(self, sound, **options):
+            self.model.encode(sound, False)
+            return [], None
+"""
+
+
 class Python(str):
     """A value that is written as it is: code."""
 
@@ -122,6 +135,14 @@ class World:
         self.compile(self.core, *options)
         if cudnn:
             self.compile(libs / f"libcudnn-74a4c495.so.{cudnn}.1.0")
+
+    def canary(self):
+        """Have the configured model run, or what stands for it on a GPU that never was."""
+        package = self.site / "faster_whisper"
+        package.mkdir()
+        (package / "__init__.py").write_text(textwrap.dedent(FASTER_WHISPER))
+        self.options.append("--canary")
+        return self
 
     def remove(self, package):
         """Uninstall a package."""
