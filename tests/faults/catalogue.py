@@ -1117,6 +1117,12 @@ def a_certificate_that_nobody_vouches_for(folder, _):
     return servers.Server(tls=context).machine()
 
 
+@fault("redis_tls_refused", "/nowhere/ca.pem: No such file", "REDIS_CA_CERTS")
+def an_authority_whose_file_is_not_there(folder, _):
+    context, _certificate = servers.self_signed(folder)
+    return servers.Server(tls=context).machine(REDIS_CA_CERTS="/nowhere/ca.pem")
+
+
 @fault("redis_login_refused", "NOAUTH", "REDIS_PASSWORD")
 def a_redis_that_wants_a_password(folder, _):
     return servers.valkey(folder, requirepass="secret")[0]

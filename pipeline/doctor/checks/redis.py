@@ -42,8 +42,12 @@ def examine(box: Box) -> List[Finding]:
     user = unquote(place.username or box.value("REDIS_USERNAME"))
     password = unquote(place.password or box.value("REDIS_PASSWORD"))
     database = (query.get("db") or [place.path.strip("/") if place.scheme != "unix" else "0"])[0]
+    authority = (query.get("ssl_ca_certs") or [box.value("REDIS_CA_CERTS")])[0] if place.scheme == "rediss" else ""
     try:
-        tls = _context(box, query) if place.scheme == "rediss" else None
+        tls = _context(query, authority) if place.scheme == "rediss" else None
+    except OSError as error:
+        return [finding("redis_tls_refused", authority, place=shown, reason=f"{authority}: {error.strerror or error}")]
+    try:
         connection = resp.Connection(host, port, tls, TIMEOUT, WHOLE)
     except ssl.SSLCertVerificationError as error:
         return [finding("redis_tls_refused", str(error), place=shown, reason=error.verify_message)]
@@ -60,7 +64,7 @@ def examine(box: Box) -> List[Finding]:
         return [finding("redis_down", str(error), place=shown, reason=error.strerror or error, command=command)]
     try:
         _enter(connection, user, password, database)
-        return _judge(box, connection, user, shown, _client(box, place, user, secret=bool(password)))
+        return _judge(box, connection, user, shown, _client(place, authority, user, secret=bool(password)))
     except socket.timeout as error:
         return [finding("redis_hangs", str(error), place=shown, seconds=f"{TIMEOUT:g}", whole=f"{WHOLE:g}")]
     except resp.Refused as error:
@@ -71,9 +75,8 @@ def examine(box: Box) -> List[Finding]:
         connection.close()
 
 
-def _context(box: Box, query: Dict[str, List[str]]) -> ssl.SSLContext:
+def _context(query: Dict[str, List[str]], authority: str) -> ssl.SSLContext:
     """Return the TLS context that the workers' client would make."""
-    authority = (query.get("ssl_ca_certs") or [box.value("REDIS_CA_CERTS")])[0]
     context = ssl.create_default_context(cafile=authority or None)
     if (query.get("ssl_cert_reqs") or [""])[0].lower() == "none":
         context.check_hostname = False
@@ -88,14 +91,12 @@ def _start(box: Box, host: str, port: int) -> Tuple[str, str]:
     return f"Start Redis on {host}, or correct REDIS_URL", f"{host}에서 Redis를 시작하거나 REDIS_URL을 고치세요"
 
 
-def _client(box: Box, place: SplitResult, user: str, *, secret: bool) -> str:
+def _client(place: SplitResult, authority: str, user: str, *, secret: bool) -> str:
     """Return the command that talks to this very server; it asks for a password instead of showing one."""
     words = ["redis-cli"]
     words += ["-s", place.path] if place.scheme == "unix" else ["-h", place.hostname or "127.0.0.1"]
     words += ["-p", str(place.port)] if place.port else []
     if place.scheme == "rediss":
-        query = parse_qs(place.query)
-        authority = (query.get("ssl_ca_certs") or [box.value("REDIS_CA_CERTS")])[0]
         words += ["--tls", *(["--cacert", authority] if authority else [])]
     if secret:
         words += [*(["--user", user] if user else []), "--askpass"]
