@@ -124,7 +124,7 @@ def declare(work: Work, broker: dramatiq.Broker, device: str, **options: Any) ->
             failing=_named(refusal.report),
             reason=reason,
             fix=[found.fix() for found in faults(refusal.report)],
-            full_report="python -m pipeline doctor --device cuda",
+            full_report=f"{sys.executable} -m pipeline doctor --device cuda",
         )
         log.info("CUDA libraries not used", reason="working on the CPU")
         return declared(), "cpu", reason

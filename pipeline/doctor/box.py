@@ -12,6 +12,8 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, cast
 from config.environment import ROOT
 from pipeline.doctor import build, devices, elf, ladder, libraries, target
 
+DEVICES = ("auto", "cuda", "cpu")
+
 # Packages of the package index by what they bring; the CUDA 12 series that ctranslate2 is built for.
 _PIP = {
     ("cublas", 11): "nvidia-cublas-cu11",

@@ -12,7 +12,8 @@ from typing import List, Optional
 
 from config import environment
 from pipeline.doctor import render, troubleshooting
-from pipeline.doctor.examination import DEVICES, STAGES, diagnose
+from pipeline.doctor.box import DEVICES
+from pipeline.doctor.examination import STAGES, diagnose
 from pipeline.doctor.findings import CHECKS, LANGUAGES
 
 FIT, UNFIT, INTERRUPTED = 0, 1, 130  # exit codes; argparse itself ends with 2 for a usage error

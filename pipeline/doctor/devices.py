@@ -8,7 +8,7 @@ from typing import List, Optional, Tuple
 
 from pipeline.doctor import child, ladder
 
-TIMEOUT = 10.0  # seconds; a healthy driver answers in a fraction of one
+TIMEOUT = 6.0  # seconds; most drivers answer in a fraction of one, and a worker that is refused exits within 10
 
 # The numbers are those of the CUDA driver API, cuda.h: attributes 75 and 76 are the compute capability, 20 is the
 # compute mode and 32 tells whether ECC is on; a result of 0 is success.

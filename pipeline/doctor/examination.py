@@ -10,13 +10,12 @@ from dataclasses import replace
 from typing import Callable, Dict, List, Optional, Tuple
 
 from config import environment
-from pipeline.doctor import child, target
-from pipeline.doctor.box import Box
+from pipeline.doctor import child, resp, target
+from pipeline.doctor.box import DEVICES, Box
 from pipeline.doctor.checks import cuda, cudnn, ffmpeg, gpu, model, packages, python, redis
 from pipeline.doctor.findings import CHECKS, Finding, finding
 from pipeline.doctor.report import Check, Report
 
-DEVICES = ("auto", "cuda", "cpu")
 GPU_CHECKS = ("gpu", "cuda", "cudnn")
 EXAMINE: Dict[str, Callable[[Box], List[Finding]]] = {
     "gpu": gpu.examine,
@@ -72,10 +71,9 @@ def diagnose(
                 futures[name].result() if name in futures else Check(name, (finding("not_needed", why=skipped[name]),))
                 for name in CHECKS
             ]
-        except (
-            BaseException
-        ):  # Ctrl-C, or a worker that is told to end: the checks wait for children, so these go first
+        except BaseException:  # Ctrl-C, or a worker that is told to end: what the checks wait for goes first
             child.stop()
+            resp.stop()
             raise
     return Report(box.device, tuple(checks), time.monotonic() - begun)
 
@@ -94,7 +92,7 @@ def _examine(name: str, box: Box) -> Check:
     """Run one check; where it breaks, that is its finding."""
     begun = time.monotonic()
     try:
-        findings = EXAMINE[name](box)
+        findings = box.once(f"check {name}", lambda: EXAMINE[name](box))
     except Exception as error:  # noqa: BLE001 - a fault of ours must not hide what the other checks found
         place = traceback.extract_tb(error.__traceback__)[-1]
         evidence = f"{type(error).__name__}: {error} ({place.filename.rpartition('/')[2]}:{place.lineno})"

@@ -87,6 +87,14 @@ _RENT = (
     "드라이버 {driver} 이상인 머신을 빌리세요(RunPod: CUDA {cuda} 이상으로 필터).",
 )
 
+_LESS_MEMORY = (
+    "export WHISPER_COMPUTE_TYPE={instead}, choose a smaller WHISPER_MODEL, or end what fills the memory",
+    "export WHISPER_COMPUTE_TYPE={instead}, 더 작은 WHISPER_MODEL을 쓰거나 메모리를 비우세요",
+)
+_KEEP_COMPILED = (
+    "Restart the pod, keep the compiled code: export CUDA_CACHE_PATH={cache}; then: {command}",
+    "파드를 다시 시작하고 컴파일 캐시를 보존하세요: export CUDA_CACHE_PATH={cache}; 그다음: {command}",
+)
 _CANARY = (
     "Mend what checks 2 and 3 name; where they pass, restart the pod or rent another machine; then: {command}",
     "점검 2, 3의 문제를 먼저 해결하세요. 둘 다 정상이면 파드를 다시 시작하거나 다른 머신을 빌리세요. 그다음: {command}",
@@ -175,6 +183,9 @@ CODES: Dict[str, Kind] = {
     "gpu_ecc_errors": _row(
         "gpu", FAIL, "{name} has {count} memory errors that could not be corrected",
         "{name}: 정정 불가 메모리 오류가 {count}건 있습니다", *_OTHER_HOST),
+    "gpu_remapping_failed": _row(
+        "gpu", FAIL, "{name} has broken memory that could not be remapped", "{name}: 손상된 메모리를 대체하지 못했습니다",
+        *_OTHER_HOST),
     "gpu_pages_pending": _row(
         "gpu", WARN, "{name} waits for a restart to retire broken memory", "{name}: 손상된 메모리 폐기를 위해 재시작 대기 중",
         *_OTHER_HOST),
@@ -202,8 +213,7 @@ CODES: Dict[str, Kind] = {
         *_CANARY),
     "canary_hangs": _row(
         "gpu", FAIL, "a small model's run on the GPU does not end: {ending}", "GPU에서 작은 모델 실행이 끝나지 않습니다: {ending}",
-        "Restart the pod, keep the compiled code: export CUDA_CACHE_PATH={cache}; then: {command}",
-        "파드를 다시 시작하고 컴파일 캐시를 보존하세요: export CUDA_CACHE_PATH={cache}; 그다음: {command}"),
+        *_KEEP_COMPILED),
     "canary_failed": _row(
         "gpu", FAIL, "a small model cannot run on the GPU: {reason}", "GPU에서 작은 모델을 실행할 수 없습니다: {reason}",
         *_CANARY),
@@ -312,6 +322,9 @@ CODES: Dict[str, Kind] = {
         "packages", WARN, "ctranslate2 {version} asks for an executable stack: glibc 2.41 and later refuse it",
         "ctranslate2 {version}은(는) 실행 가능한 스택이 필요해 glibc 2.41 이상에서 거부됩니다", "{command}"),
     # 7 Model
+    "setting_unknown": _row(
+        "model", FAIL, "no worker starts with {name}={value}: it takes {allowed}",
+        "{name}={value}(으)로는 워커가 시작되지 않습니다. 가능한 값: {allowed}", "export {name}=auto"),
     "model_fit": _row("model", PASS, "{model} is whole ({size} MB)", "{model}: 정상({size} MB)"),
     "model_in_parts": _row("model", PASS, "{model} is whole ({size} MB), in parts that the first start joins",
         "{model}: 정상({size} MB), 첫 시작 때 합쳐집니다"),
@@ -365,6 +378,18 @@ CODES: Dict[str, Kind] = {
         "export WHISPER_COMPUTE_TYPE={instead}"),
     "model_ran": _row("model", PASS, "{compute}: loaded in {load} s, one second of speech in {run} s, {memory}",
         "{compute}: 로드 {load}초, 음성 1초 처리 {run}초, {memory}"),
+    "model_not_run": _row(
+        "model", FAIL, "the model was not run: {why}", "모델을 실행하지 않았습니다: {why}",
+        "First: {first}; then: {command}", "먼저: {first}; 그다음: {command}"),
+    "model_run_hangs": _row(
+        "model", FAIL, "{compute}: the model's run does not end: {ending}", "{compute}: 모델 실행이 끝나지 않습니다: {ending}",
+        *_KEEP_COMPILED),
+    "model_run_out_of_memory": _row(
+        "model", FAIL, "{compute}: there is too little memory to run the model", "{compute}: 모델을 실행할 메모리가 부족합니다",
+        *_LESS_MEMORY),
+    "model_run_killed": _row(
+        "model", FAIL, "{compute}: the model's run died: {ending}", "{compute}: 모델 실행이 중단되었습니다: {ending}",
+        *_CANARY),
     "model_run_failed": _row(
         "model", FAIL, "{compute}: the model does not run: {reason}", "{compute}: 모델이 실행되지 않습니다: {reason}",
         "{command}"),
@@ -380,7 +405,8 @@ CODES: Dict[str, Kind] = {
     "redis_down": _row(
         "redis", FAIL, "nothing listens at {place}: {reason}", "{place}에 연결할 수 없습니다: {reason}", "{command}"),
     "redis_hangs": _row(
-        "redis", FAIL, "{place} does not answer within {seconds} s", "{place}이(가) {seconds}초 안에 응답하지 않습니다",
+        "redis", FAIL, "{place} does not answer: more than {seconds} s for one answer, or {whole} s for all",
+        "{place}이(가) 응답하지 않거나 너무 느립니다: 응답 하나에 {seconds}초 또는 전체 {whole}초 초과",
         "Check that the address is Redis's, and that no firewall drops the packets: {place}",
         "주소가 Redis가 맞는지, 방화벽이 막는지 확인하세요: {place}"),
     "redis_not_redis": _row(
@@ -409,8 +435,7 @@ CODES: Dict[str, Kind] = {
         "REDIS_URL을 주 서버로 바꾸세요"),
     "redis_old": _row(
         "redis", FAIL, "version {version} is older than {least}", "버전 {version}은(는) {least}보다 오래되었습니다",
-        "Upgrade Redis to 6.2 or later, or use: python -m pipeline up",
-        "Redis를 6.2 이상으로 올리거나: python -m pipeline up"),
+        "Upgrade Redis to 6.2 or later, or use: {command}", "Redis를 6.2 이상으로 올리거나: {command}"),
     "redis_evicts": _row(
         "redis", FAIL, "maxmemory-policy is {policy}: jobs vanish without an error when memory runs out",
         "maxmemory-policy가 {policy}입니다. 메모리가 차면 작업이 오류 없이 사라집니다", "{command}"),

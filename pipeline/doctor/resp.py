@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import socket
 import ssl
-from typing import Any, BinaryIO, Optional
+import time
+import weakref
+from contextlib import suppress
+from typing import Any, Optional
+
+LONGEST = 1 << 20  # bytes of an answer; INFO, the longest that we ask for, has some 10 KB
+DEEPEST = 4  # lists in lists
+
+_open: "weakref.WeakSet[socket.socket]" = weakref.WeakSet()
 
 
 class Refused(Exception):
@@ -15,20 +23,31 @@ class NotRedis(Exception):
     """What answers does not speak Redis's protocol."""
 
 
+def stop() -> None:
+    """Break off every conversation: who waits for an answer waits no longer."""
+    for each in list(_open):
+        with suppress(OSError):
+            each.shutdown(socket.SHUT_RDWR)
+
+
 class Connection:
-    """A connection to a server.
+    """A connection to a server, which may be slow, silent or hostile: all that it can cost is the time allowed.
 
     Args:
         host: name or address; a path is a Unix socket's.
         port: of TCP.
         tls: the context, where the connection is to be encrypted.
-        timeout: of each wait, in seconds.
+        timeout: of each answer, in seconds.
+        whole: of the connection's life, in seconds.
 
     Raises:
         OSError: there is no connection; an ssl.SSLError where TLS is at fault.
     """
 
-    def __init__(self, host: str, port: int, tls: Optional[ssl.SSLContext], timeout: float) -> None:
+    def __init__(self, host: str, port: int, tls: Optional[ssl.SSLContext], timeout: float, whole: float) -> None:
+        self._timeout, self._end = timeout, time.monotonic() + whole
+        self._due = 0.0  # when the answer must be here
+        self._buffer = bytearray()
         if host.startswith("/"):
             self._socket = socket.socket(socket.AF_UNIX)
             self._socket.settimeout(timeout)
@@ -40,7 +59,7 @@ class Connection:
                 self._socket = tls.wrap_socket(self._socket, server_hostname=host)
             except socket.timeout:
                 raise ssl.SSLError(1, "the TLS handshake was not answered") from None
-        self._file: BinaryIO = self._socket.makefile("rb")
+        _open.add(self._socket)
 
     def call(self, *words: str) -> Any:
         """Send a command and return the answer: text, a number, None, or a list of them.
@@ -52,18 +71,17 @@ class Connection:
         """
         parts = [word.encode() for word in words]
         request = b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
+        self._due = min(time.monotonic() + self._timeout, self._end)
+        self._wait()
         self._socket.sendall(request)
-        return self._read()
+        return self._read(DEEPEST)
 
     def close(self) -> None:
         """End the connection."""
-        self._file.close()
         self._socket.close()
 
-    def _read(self) -> Any:
-        line = self._file.readline()
-        if not line:
-            raise NotRedis("it closed the connection")
+    def _read(self, depth: int) -> Any:
+        line = self._line()
         kind, rest = line[:1], line[1:].strip().decode("utf-8", "replace")
         if kind == b"+":
             return rest
@@ -71,11 +89,38 @@ class Connection:
             raise Refused(rest)
         if kind == b":":
             return int(rest)
-        if kind == b"$":
-            if rest == "-1":
-                return None
-            data = self._file.read(int(rest) + 2)
-            return data[:-2].decode("utf-8", "replace")
-        if kind == b"*":
-            return None if rest == "-1" else [self._read() for _ in range(int(rest))]
+        if kind in (b"$", b"*") and rest == "-1":
+            return None
+        if kind == b"$" and 0 <= int(rest) <= LONGEST:
+            return self._bytes(int(rest) + 2)[:-2].decode("utf-8", "replace")
+        if kind == b"*" and 0 <= int(rest) <= LONGEST and depth:
+            return [self._read(depth - 1) for _ in range(int(rest))]
         raise NotRedis(repr(line[:60]))
+
+    def _line(self) -> bytes:
+        while b"\n" not in self._buffer:
+            if len(self._buffer) > LONGEST:
+                raise NotRedis("a line without an end")
+            self._fill()
+        return self._bytes(self._buffer.index(b"\n") + 1)
+
+    def _bytes(self, count: int) -> bytes:
+        while len(self._buffer) < count:
+            self._fill()
+        taken = bytes(self._buffer[:count])
+        del self._buffer[:count]
+        return taken
+
+    def _fill(self) -> None:
+        self._wait()
+        data = self._socket.recv(1 << 16)
+        if not data:
+            raise NotRedis("it closed the connection")
+        self._buffer += data
+
+    def _wait(self) -> None:
+        """Let the next step take as long as there is time left."""
+        left = self._due - time.monotonic()
+        if left <= 0:
+            raise socket.timeout("the time was up")
+        self._socket.settimeout(left)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Tuple
+from typing import List, Optional, Tuple
 
 from pipeline.doctor import child
 
 TIMEOUT = 2.0  # seconds
 SHARED = 1024  # MiB in use from which other processes are worth a word
 _FIELDS = (
-    "index,name,memory.used,memory.total,ecc.mode.current,ecc.errors.uncorrected.volatile.total,"
+    "uuid,index,name,memory.used,memory.total,ecc.mode.current,ecc.errors.uncorrected.volatile.total,"
     "retired_pages.single_bit_ecc.count,retired_pages.double_bit.count,retired_pages.pending"
 )
 _APPS = "pid,process_name,used_memory"
-_ROWS = "remapped_rows.uncorrectable,remapped_rows.pending,remapped_rows.failure"  # what Ampere has for retired pages
+_ROWS = "gpu_uuid,remapped_rows.uncorrectable,remapped_rows.pending,remapped_rows.failure"  # Ampere's retired pages
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,11 @@ class Card:
     """A card as nvidia-smi shows it.
 
     `used` and `total` are MiB, `errors` counts what could not be corrected since the driver started, None where a card
-    does not tell; `retired` says in words what memory was given up, `pending` whether more waits for a restart.
+    does not tell; `retired` says in words what memory was given up, `pending` whether more waits for a restart,
+    `failed` whether broken memory could not be given up.
     """
 
+    uuid: str
     line: str
     name: str
     used: Optional[int]
@@ -35,6 +37,7 @@ class Card:
     errors: Optional[int]
     retired: str
     pending: bool
+    failed: bool
 
     @property
     def health(self) -> str:
@@ -68,19 +71,19 @@ def ask() -> Witness:
         outcome = _query(program, "gpu", _FIELDS)
     except OSError as error:
         return Witness(program, refused=str(error))
-    lines = _cells(outcome, 9)
+    lines = _cells(outcome, 10)
     if not lines:
         return Witness(program, outcome)
-    shared = any((_number(cells[2]) or 0) > SHARED for cells in lines)
-    remaps = any(cells[4].lower() == "enabled" and _number(cells[6]) is None for cells in lines)
+    shared = any((_number(cells[3]) or 0) > SHARED for cells in lines)
+    remaps = any(cells[5].lower() == "enabled" and _number(cells[7]) is None for cells in lines)
     with ThreadPoolExecutor(2) as pool:
         apps = pool.submit(_query, program, "compute-apps", _APPS) if shared else None
         rows = pool.submit(_query, program, "remapped-rows", _ROWS) if remaps else None
         others = "; ".join(
             f"pid {pid} {name} {used} MiB" for pid, name, used in _cells(apps.result() if apps else None, 3)
         )
-        remapped: Dict[int, List[str]] = dict(enumerate(_cells(rows.result() if rows else None, 3)))
-    cards = tuple(_card(cells, remapped.get(place)) for place, cells in enumerate(lines))
+        remapped = {uuid: states for uuid, *states in _cells(rows.result() if rows else None, 4)}
+    cards = tuple(_card(cells, remapped.get(cells[0])) for cells in lines)
     return Witness(program, outcome, cards=cards, others=others)
 
 
@@ -97,15 +100,16 @@ def _cells(outcome: Optional[child.Outcome], count: int) -> List[List[str]]:
 
 
 def _card(cells: List[str], remapped: Optional[List[str]]) -> Card:
-    _, name, used, total, ecc, errors, single, double, pending = cells
+    uuid, _, name, used, total, ecc, errors, single, double, pending = cells
     if _number(single) is not None:
         retired = f"{(_number(single) or 0) + (_number(double) or 0)} pages retired"
     elif remapped:
-        retired = f"{remapped[0]} rows remapped" + (", remapping failed" if _yes(remapped[2]) else "")
+        retired = f"{remapped[0]} rows remapped"
     else:
         retired = "retired memory unknown"
     return Card(
-        line=", ".join(cells),
+        uuid=uuid,
+        line=", ".join(cells[1:]),
         name=name,
         used=_number(used),
         total=total,
@@ -113,6 +117,7 @@ def _card(cells: List[str], remapped: Optional[List[str]]) -> Card:
         errors=_number(errors),
         retired=retired,
         pending=_yes(pending) or bool(remapped and _yes(remapped[1])),
+        failed=bool(remapped and _yes(remapped[2])),
     )
 
 

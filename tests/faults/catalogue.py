@@ -18,6 +18,21 @@ NEW_ECC = "46080, Enabled, 0, [N/A], [N/A], [N/A]"
 NO_ECC = "46080, [N/A], [N/A], [N/A], [N/A], [N/A]"
 
 
+DIES_ON_A_GPU = """
+import os
+
+class models:
+    class Whisper:
+        def __init__(self, folder, device, compute_type):
+            if device == "cuda" or "float16" in compute_type:
+                os.abort()
+            self.device, self.compute_type = device, compute_type
+
+        def encode(self, *arguments):
+            pass
+"""
+
+
 @dataclass(frozen=True)
 class Case:
     """A machine to be made, and what the doctor must say of it; `code` is None for a healthy one.
@@ -138,6 +153,13 @@ def a_card_that_has_remapped_a_row_of_its_memory(folder, _):
 
 
 @healthy
+def a_card_that_cannot_tell_one_thing_of_itself(folder, _):
+    world = gpu(folder)
+    world.smi("0, NVIDIA A40, 3, 46080, Enabled, 0, [Unknown Error], [Unknown Error], [Unknown Error]")
+    return world
+
+
+@healthy
 def an_h100_whose_code_was_compiled_before(folder, _):
     world = with_settings(gpu(folder), FAKE_CAPABILITY="90", CUDA_CACHE_PATH=str(folder / "cache"))
     world.doctor()  # the first time, which takes what it takes
@@ -189,6 +211,27 @@ def a_gpu_hidden_by_an_empty_variable(folder, _):
 @healthy
 def a_bad_card_that_was_left_out(folder, _):
     return with_settings(gpu(folder), FAKE_GPUS="2", FAKE_CONTEXT0="46", WHISPER_GPUS="1")
+
+
+def two_cards_of_which_the_first_has_broken_memory(folder, **variables):
+    world = with_settings(gpu(folder), FAKE_GPUS="2", **variables)
+    world.smi("0, NVIDIA A40, 3, 46080, Enabled, 7, 0, 0, No", f"1, NVIDIA A40, 3, {OLD_ECC}")
+    return world
+
+
+@healthy
+def a_card_of_broken_memory_that_was_left_out(folder, _):
+    return two_cards_of_which_the_first_has_broken_memory(folder, WHISPER_GPUS="1")
+
+
+@healthy
+def a_card_of_broken_memory_that_cuda_does_not_see(folder, _):
+    return two_cards_of_which_the_first_has_broken_memory(folder, CUDA_VISIBLE_DEVICES="1")
+
+
+@fault("gpu_hot_spare", "7 memory errors", "WHISPER_GPUS=1", status="warn")
+def a_card_of_broken_memory_beside_a_good_one(folder, _):
+    return two_cards_of_which_the_first_has_broken_memory(folder)
 
 
 @fault("gpu_not_there", "2 are visible", "WHISPER_GPUS=all")
@@ -318,6 +361,13 @@ def memory_that_waits_to_be_retired(folder, _):
 def rows_of_memory_that_wait_to_be_remapped(folder, _):
     world = gpu(folder)
     world.smi(f"0, NVIDIA A40, 3, {NEW_ECC}", rows=["0, 1, 0"])
+    return world
+
+
+@fault("gpu_remapping_failed", "8 rows remapped", "Restart the pod")
+def rows_of_memory_that_could_not_be_remapped(folder, _):
+    world = gpu(folder)
+    world.smi(f"0, NVIDIA A40, 3, {NEW_ECC}", rows=["8, 0, 1"])
     return world
 
 
@@ -567,8 +617,22 @@ def a_cudnn_8_for_cuda_11(folder, _):
     return world
 
 
-@fault("cudnn_mixed", "90100", "--force-reinstall")
-def parts_of_cudnn_from_two_versions(folder, _):
+@fault("cudnn_mixed", "libcudnn_cnn.so.9", "--force-reinstall")
+def parts_of_cudnn_9_from_two_versions(folder, _):
+    world = gpu(folder, cudnn=9, version="4.6.0")
+    world.cudnn_part(world.pip_cudnn / "libcudnn_cnn.so.9", 90101)
+    return world
+
+
+@fault("cudnn_mixed", "libcudnn_cnn_infer.so.8", "--force-reinstall")
+def parts_of_cudnn_8_from_two_versions(folder, _):
+    world = gpu(folder, cudnn=8, version="4.4.0")
+    world.cudnn_part(world.pip_cudnn / "libcudnn_cnn_infer.so.8", 8906)
+    return world
+
+
+@fault("cudnn_mixed", "90500", "--force-reinstall")
+def parts_of_cudnn_that_each_tell_another_version(folder, _):
     world = gpu(folder, cudnn=9, version="4.6.0")
     world.compile(world.pip_cudnn / "libcudnn_cnn.so.9", "-DVERSION=90500")
     return world
@@ -584,14 +648,14 @@ def cudnn_by_pip_and_inside_torch(folder, _):
 @fault("cudnn_kills", "libcudnn_cnn.so.9", "nvidia-cudnn-cu12")
 def a_part_of_cudnn_that_aborts_when_loaded(folder, _):
     world = gpu(folder, cudnn=9, version="4.6.0")
-    world.compile(world.pip_cudnn / "libcudnn_cnn.so.9", f"-DDIES={int(signal.SIGABRT)}")
+    world.cudnn_part(world.pip_cudnn / "libcudnn_cnn.so.9", None, f"-DDIES={int(signal.SIGABRT)}")
     return world
 
 
 @fault("cudnn_hangs", "libcudnn_cnn.so.9", "nvidia-cudnn-cu12")
 def a_part_of_cudnn_that_never_finishes_loading(folder, _):
     world = gpu(folder, cudnn=9, version="4.6.0")
-    world.compile(world.pip_cudnn / "libcudnn_cnn.so.9", "-DHANGS")
+    world.cudnn_part(world.pip_cudnn / "libcudnn_cnn.so.9", None, "-DHANGS")
     return world.patch("pipeline.doctor.checks.loading", TIMEOUT=1.5)
 
 
@@ -600,7 +664,7 @@ def a_part_of_cudnn_that_needs_what_is_not_there(folder, _):
     world = gpu(folder, cudnn=9, version="4.6.0")
     other = world.compile(folder / "elsewhere" / "libnowhere.so")
     flags = ("-Wl,--no-as-needed", f"-L{other.parent}", "-l:libnowhere.so")
-    world.compile(world.pip_cudnn / "libcudnn_cnn.so.9", "-DVERSION=90100", *flags)
+    world.cudnn_part(world.pip_cudnn / "libcudnn_cnn.so.9", None, *flags)
     other.unlink()
     return world
 
@@ -737,6 +801,113 @@ def a_model_that_really_runs(folder, tiny):
     world.options[1] = "cpu"
     world.options.append("--canary")
     return with_settings(world, WHISPER_MODEL=str(tiny), WHISPER_COMPUTE_TYPE="int8")
+
+
+def a_model_on_a_gpu(folder, tiny, **variables):
+    world = with_settings(World(folder).only("model").canary(), WHISPER_MODEL=str(tiny), **variables)
+    return world.patch(
+        "pipeline.doctor.checks.gpu", _canary=Python("lambda *_, own=patched: own.finding('canary_passed')")
+    )
+
+
+@healthy
+def a_model_that_runs_on_a_gpu(folder, tiny):
+    return a_model_on_a_gpu(folder, tiny)
+
+
+@fault("model_run_out_of_memory", "too little memory", "smaller WHISPER_MODEL")
+def a_model_that_fills_its_gpu_as_it_runs(folder, tiny):
+    return a_model_on_a_gpu(folder, tiny, FAKE_FAULT="CUDA failed with error out of memory")
+
+
+@fault("model_run_killed", "SIGABRT", "checks 2 and 3")
+def a_model_that_aborts_as_it_runs(folder, tiny):
+    return a_model_on_a_gpu(folder, tiny, FAKE_FAULT="abort")
+
+
+@fault("model_run_hangs", "hung, ended after 1 s", "CUDA_CACHE_PATH")
+def a_model_whose_run_never_ends(folder, tiny):
+    world = a_model_on_a_gpu(folder, tiny, FAKE_FAULT="hang", WHISPER_COMPUTE_TYPE="float16")
+    return world.patch("pipeline.doctor.canary", COLD=1.0)
+
+
+@fault("model_not_run", "not here in one piece", "-m pipeline model")
+def a_canary_of_a_model_in_parts(folder, _):
+    world = World(folder).only("model").canary()
+    return with_settings(world, WHISPER_MODEL="bundled:base", WHISPER_MODEL_DIR=str(folder))
+
+
+@fault("model_not_run", "the GPU is not fit", "checks 1 to 3")
+def a_canary_for_a_gpu_without_cublas(folder, tiny):
+    world = World(folder, cublas=False).only("model").canary()
+    return with_settings(world, WHISPER_MODEL=str(tiny))
+
+
+def a_machine_that_may_do_without_its_gpu(folder, tiny, **world):
+    made = World(folder, **world).only("model").canary()
+    made.options[1] = "auto"
+    return with_settings(made, WHISPER_MODEL=str(tiny))
+
+
+@healthy
+def a_model_that_runs_on_the_cpu_in_an_unfit_gpus_place(folder, tiny):
+    # On the GPU it would die: nothing but its library tells the doctor beforehand.
+    world = a_machine_that_may_do_without_its_gpu(folder, tiny, cublas=False)
+    (world.site / "ctranslate2" / "__init__.py").write_text(DIES_ON_A_GPU)
+    return world
+
+
+@fault("model_compute_type", "float16", "WHISPER_COMPUTE_TYPE=int8", status="warn")
+def a_card_without_fast_float16_that_the_cpu_may_replace(folder, tiny):
+    world = a_machine_that_may_do_without_its_gpu(folder, tiny)
+    (world.site / "ctranslate2" / "__init__.py").write_text(DIES_ON_A_GPU)
+    return with_settings(world, FAKE_CAPABILITY="61", WHISPER_COMPUTE_TYPE="float16")
+
+
+@fault("model_compute_type", "The CPU", "WHISPER_COMPUTE_TYPE=int8", status="warn")
+def an_arithmetic_of_gpus_where_there_is_none(folder, tiny):
+    world = a_machine_that_may_do_without_its_gpu(folder, tiny, gpu=False)
+    return with_settings(world, WHISPER_COMPUTE_TYPE="int8_float16")
+
+
+@fault("model_compute_type", "The CPU", "WHISPER_COMPUTE_TYPE=int8")
+def an_arithmetic_of_gpus_for_the_cpu(folder, tiny):
+    world = World(folder).only("model")
+    world.options[1] = "cpu"
+    return with_settings(world, WHISPER_MODEL=str(tiny), WHISPER_COMPUTE_TYPE="float16")
+
+
+@fault("model_too_large_for_gpu", "NVIDIA A40", "int8_float16", status="warn")
+def a_gpu_that_is_full_and_that_the_cpu_may_replace(folder, tiny):
+    return with_settings(a_machine_that_may_do_without_its_gpu(folder, tiny), FAKE_FREE="900")
+
+
+@fault("setting_unknown", "WHISPER_COMPUTE_TYPE=fp16", "WHISPER_COMPUTE_TYPE=auto")
+def an_arithmetic_that_nobody_knows(folder, tiny):
+    return with_settings(World(folder).only("model"), WHISPER_MODEL=str(tiny), WHISPER_COMPUTE_TYPE="fp16")
+
+
+@fault("setting_unknown", "WHISPER_DEVICE=gpu", "WHISPER_DEVICE=auto")
+def a_device_that_nobody_knows(folder, tiny):
+    return with_settings(World(folder).only("model"), WHISPER_MODEL=str(tiny), WHISPER_DEVICE="gpu")
+
+
+@healthy
+def a_device_in_capitals(folder, tiny):
+    return with_settings(World(folder).only("model"), WHISPER_MODEL=str(tiny), WHISPER_DEVICE="CUDA")
+
+
+@fault("model_compute_type", "int8_float32", "WHISPER_COMPUTE_TYPE=float32")
+def a_card_without_int8(folder, tiny):
+    world = with_settings(World(folder).only("model"), WHISPER_MODEL=str(tiny), FAKE_CAPABILITY="53")
+    return with_settings(world, WHISPER_COMPUTE_TYPE="int8_float32")
+
+
+@fault("model_disk_full", "1 MB free", "WHISPER_MODEL_DIR")
+def a_disk_without_room_for_the_parts_of_a_model(folder, _):
+    world = World(folder).only("model")
+    world.patch("shutil", disk_usage=Python("lambda path: patched._ntuple_diskusage(2, 1, 10**6)"))
+    return with_settings(world, WHISPER_MODEL="bundled:base", WHISPER_MODEL_DIR=str(folder))
 
 
 @fault("model_run_failed", "int8", "requirements.txt")
@@ -894,7 +1065,7 @@ def a_redis_whose_authority_is_known(folder, _):
     return servers.Server(tls=context).machine(REDIS_CA_CERTS=str(certificate))
 
 
-@fault("redis_down", "127.0.0.1:1", "pipeline up")
+@fault("redis_down", "127.0.0.1:1", "--port 1")
 def a_redis_that_is_down(_folder, _):
     return servers.Machine("redis://127.0.0.1:1/0")
 
@@ -914,6 +1085,21 @@ def a_redis_that_takes_connections_and_says_nothing(_folder, _):
     return servers.silent()
 
 
+@fault("redis_hangs", "2 s for one", "firewall")
+def a_redis_that_answers_a_byte_at_a_time(_folder, _):
+    return servers.Server(answers={"PING": b"+" + b"P" * 100}, drip=0.3).machine()
+
+
+@fault("redis_not_redis", "$99999", "rediss://")
+def a_server_that_announces_more_than_any_memory_holds(_folder, _):
+    return servers.Server(answers={"PING": b"$99999999999999999999\r\n"}).machine()
+
+
+@fault("redis_not_redis", "*1", "rediss://")
+def a_server_whose_lists_never_end(_folder, _):
+    return servers.Server(answers={"PING": b"*1\r\n" * 2000}).machine()
+
+
 @fault("redis_not_redis", "HTTP/1.1", "rediss://")
 def a_web_server_where_redis_should_be(_folder, _):
     return servers.Server(answers={"PING": b"HTTP/1.1 400 Bad Request\r\n\r\n"}).machine()
@@ -929,6 +1115,12 @@ def a_redis_without_tls_asked_for_it(folder, _):
 def a_certificate_that_nobody_vouches_for(folder, _):
     context, _certificate = servers.self_signed(folder)
     return servers.Server(tls=context).machine()
+
+
+@fault("redis_tls_refused", "/nowhere/ca.pem: No such file", "REDIS_CA_CERTS")
+def an_authority_whose_file_is_not_there(folder, _):
+    context, _certificate = servers.self_signed(folder)
+    return servers.Server(tls=context).machine(REDIS_CA_CERTS="/nowhere/ca.pem")
 
 
 @fault("redis_login_refused", "NOAUTH", "REDIS_PASSWORD")
@@ -958,6 +1150,24 @@ def a_user_who_may_not_block(folder, _):
 @fault("redis_evicts", "allkeys-lru", "noeviction")
 def a_redis_that_throws_jobs_away(folder, _):
     return servers.valkey(folder, maxmemory_policy="allkeys-lru")[0]
+
+
+@fault("redis_evicts", "volatile-lru", "redis-cli -h 127.0.0.1 -p ")
+def a_redis_on_a_port_of_its_own(_folder, _):
+    return servers.Server(info={"maxmemory_policy": "volatile-lru"}).machine()
+
+
+@fault("redis_evicts", "volatile-lru", "--user jobs --askpass CONFIG SET")
+def a_redis_that_throws_jobs_away_and_wants_a_login(_folder, _):
+    server = servers.Server(info={"maxmemory_policy": "volatile-lru"})
+    return server.machine(REDIS_USERNAME="jobs", REDIS_PASSWORD="secret")
+
+
+@fault("redis_evicts", "volatile-lru", "--tls --cacert ")
+def a_redis_behind_tls_that_throws_jobs_away(folder, _):
+    context, certificate = servers.self_signed(folder)
+    server = servers.Server(tls=context, info={"maxmemory_policy": "volatile-lru"})
+    return server.machine(REDIS_CA_CERTS=str(certificate))
 
 
 @fault("redis_memory_full", "95 %", "maxmemory")

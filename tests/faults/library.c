@@ -22,8 +22,13 @@ __attribute__((constructor)) static void die(void) { raise(DIES); }
 __attribute__((constructor)) static void hang(void) { for (;;) sleep(1); }
 #endif
 
-#ifdef VERSION
+#ifdef VERSION /* of cuDNN: one part alone tells it, */
 size_t cudnnGetVersion(void) { return VERSION; }
+#endif
+
+#ifdef CHECK /* and each compares its own with that, by a function of a name of its own */
+size_t cudnnGetVersion(void);
+int CHECK(void) { return cudnnGetVersion() == BUILT ? 0 : 1002; }
 #endif
 
 #ifdef CUBLAS /* what the lazy loader of ctranslate2 does at the first use of cuBLAS */
@@ -48,9 +53,14 @@ static int setting(const char *name, int otherwise) {
     const char *value = getenv(name);
     return value ? atoi(value) : otherwise;
 }
+/* The card that CUDA_VISIBLE_DEVICES names alone, by its number; -1: it names none. */
+static int alone(void) {
+    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+    return visible && *visible >= '0' && *visible <= '9' ? atoi(visible) : -1;
+}
 static int wanted(void) {
     const char *visible = getenv("CUDA_VISIBLE_DEVICES");
-    return visible && (!*visible || *visible == '-') ? 0 : setting("FAKE_GPUS", 1);
+    return visible && (!*visible || *visible == '-') ? 0 : alone() < 0 ? setting("FAKE_GPUS", 1) : 1;
 }
 /* A value of the GPU: FAKE_X1 for the second, else FAKE_X. */
 static int of(const char *name, int device, int otherwise) {
@@ -66,7 +76,7 @@ int cuInit(unsigned flags) {
 }
 int cuDriverGetVersion(int *version) { *version = setting("FAKE_DRIVER", 12080); return 0; }
 int cuDeviceGetCount(int *count) { *count = wanted(); return 0; }
-int cuDeviceGet(int *device, int index) { *device = index; return 0; }
+int cuDeviceGet(int *device, int index) { *device = alone() < 0 ? index : alone(); return 0; }
 int cuDeviceGetName(char *name, int size, int device) {
     (void)device;
     snprintf(name, size, "%s", getenv("FAKE_NAME") ? getenv("FAKE_NAME") : "NVIDIA A40");

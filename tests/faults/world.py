@@ -67,6 +67,19 @@ SPECS = """
 """
 
 
+FASTER_WHISPER = """
+    import ctranslate2
+
+    class WhisperModel:
+        def __init__(self, folder, device, compute_type):
+            self.model = ctranslate2.models.Whisper(folder, device, compute_type)
+
+        def transcribe(self, sound, **options):
+            self.model.encode(sound, False)
+            return [], None
+"""
+
+
 class Python(str):
     """A value that is written as it is: code."""
 
@@ -123,6 +136,14 @@ class World:
         if cudnn:
             self.compile(libs / f"libcudnn-74a4c495.so.{cudnn}.1.0")
 
+    def canary(self):
+        """Have the configured model run, or what stands for it on a GPU that never was."""
+        package = self.site / "faster_whisper"
+        package.mkdir()
+        (package / "__init__.py").write_text(textwrap.dedent(FASTER_WHISPER))
+        self.options.append("--canary")
+        return self
+
     def remove(self, package):
         """Uninstall a package."""
         for folder in self.site.glob(f"{package}*"):
@@ -143,9 +164,19 @@ class World:
 
     def cudnn(self, folder, major, version=None, *flags):
         """Install all parts of cuDNN that a ctranslate2 wants."""
-        number = version or {8: 8907, 9: 90100}[major]
         for name in PARTS[major]:
-            self.compile(folder / name, f"-DVERSION={number}", *flags)
+            self.cudnn_part(folder / name, version, *flags)
+
+    def cudnn_part(self, path, version=None, *flags):
+        """Install a part of cuDNN as NVIDIA's packages have it: the first tells the version, all others need that."""
+        major = int(path.suffix[1:])
+        number = version or {8: 8907, 9: 90100}[major]
+        first = PARTS[major][0]
+        part = path.name.partition(".")[0].partition("_")[2]
+        options = [f"-DCHECK=cudnn{part.title().replace('_', '')}VersionCheck", f"-DBUILT={number}"]
+        needs = ["-Wl,--no-as-needed", f"-L{path.parent}", f"-l:{first}"]
+        options += [f"-DVERSION={number}"] if path.name == first else needs
+        return self.compile(path, *options, *flags)
 
     def compile(self, path, *options):
         """Make a library."""
@@ -170,7 +201,12 @@ class World:
         return path
 
     def smi(self, *cards, apps=(), rows=()):
-        """Put an nvidia-smi on PATH that answers with these lines: cards, processes, remapped rows."""
+        """Put an nvidia-smi on PATH that answers with these lines: cards, processes, remapped rows of each card.
+
+        The cards are those of the driver, however few of them CUDA_VISIBLE_DEVICES leaves to be seen.
+        """
+        names = [f"GPU-{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}" for text in map(uuid, range(9))]
+        cards, rows = ([f"{name}, {line}" for name, line in zip(names, lines, strict=False)] for lines in (cards, rows))
         said = {"compute-apps": apps, "remapped-rows": rows, "gpu=": cards}
         cases = " ".join(
             f"""*{kind}*) printf '%s\\n' {" ".join(f"'{line}'" for line in lines) or "''"};;"""
@@ -220,6 +256,11 @@ class World:
                 server.close()
         assert process.returncode in (0, 1), err
         return process.returncode, json.loads(out)
+
+
+def uuid(card):
+    """Return the stub driver's name of a card, in hexadecimal."""
+    return bytes([16 + card]).hex() * 16
 
 
 def fatbin(codes, ptx, isa):

@@ -38,6 +38,10 @@ def examine(box: Box) -> List[Finding]:
     if len(set(told.values())) > 1:
         text = ", ".join(f"{name} {version}" for name, version in told.items())
         return [*findings, finding("cudnn_mixed", str(result.versions), versions=text, command=box.cuda("cudnn"))]
+    if result.misfits:
+        name = os.path.basename(result.misfits[0])
+        words = (f"{name} says that the others are not of its own", f"{name}이(가) 다른 파일과 맞지 않음")
+        return [*findings, finding("cudnn_mixed", result.misfits[0], versions=words, command=box.cuda("cudnn"))]
     return findings + cuda.prove(box, "cudnn", "cudnn")
 
 

