@@ -105,6 +105,28 @@ def test_sending_into_a_full_system_is_refused_at_once_and_leaves_no_job(monkeyp
     assert connection.client().zcard(jobs.UNFINISHED_KEY) == 1
 
 
+@pytest.mark.parametrize(
+    ("source", "options"),
+    [("\ud800", {}), ("voice.ogg", {"callback_url": "https://x/\ud800"}), ("voice.ogg", {"stream": 10**5000})],
+)
+def test_what_no_record_can_hold_is_refused_and_no_message_is_sent(source, options):
+    with pytest.raises(Refused, match="invalid_options"):
+        decode.send(source, **options)
+
+    assert connection.client().hlen(queues.key("decode", ".msgs")) == 0
+
+
+def test_no_message_is_sent_where_it_could_not_be_checked(monkeypatch):
+    def broken(*_arguments):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(jobs, "create", broken)
+    with pytest.raises(Refused, match="internal: the message could not be checked: ZeroDivisionError"):
+        decode.send("voice.ogg")
+
+    assert connection.client().hlen(queues.key("decode", ".msgs")) == 0
+
+
 def test_sending_is_refused_while_the_handoff_store_is_full(monkeypatch):
     handoff.upload(b"x" * 1000)
     monkeypatch.setenv("MAX_HANDOFF_BYTES", "1000")
