@@ -91,7 +91,7 @@ def test_a_sender_and_the_settings_have_the_same_limits():
     fields = settings.Settings.model_fields
 
     assert fields["max_queued"].default == queues.MAX_QUEUED
-    assert fields["max_handoff_bytes"].default == queues.MAX_HANDOFF_BYTES
+    assert fields["max_handoff_bytes"].default == handoff.MAX_HANDOFF_BYTES
 
 
 def test_sending_into_a_full_system_is_refused_at_once_and_leaves_no_job(monkeypatch):
