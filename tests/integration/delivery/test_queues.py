@@ -8,7 +8,7 @@ from dramatiq import Message
 
 from actors import decode
 from actors.admission import Refused
-from actors.broker import enqueue_stage, for_process
+from actors.broker import Brake, enqueue_stage, for_process
 from config import settings
 from pipeline import connection, handoff, jobs, presence, queues, status, sweeper
 from pipeline.errors import JobError
@@ -207,3 +207,14 @@ def test_a_message_of_an_earlier_version_without_a_schema_is_understood_and_of_a
     with pytest.raises(JobError) as raised:
         admit(("voice.ogg",), {"schema": 2})
     assert raised.value.code == "unsupported_schema"
+
+
+def test_decode_goes_on_while_what_fills_the_store_is_what_it_works_off(tmp_path, monkeypatch):
+    monkeypatch.setattr(handoff, "SPARING", 0)
+    (tmp_path / "a.flac").write_bytes(b"x" * 1000)
+    jobs.create("j", handoff.upload(b"x" * 1000), Options())
+    monkeypatch.setenv("MAX_HANDOFF_BYTES", "1000")
+    assert Brake()("decode")
+
+    handoff.put("j", tmp_path / "a.flac")
+    assert not Brake()("decode")
