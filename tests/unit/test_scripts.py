@@ -31,6 +31,7 @@ def run(script, *arguments, path, **variables):
 
 
 def program(folder, name, text):
+    (folder / name).unlink(missing_ok=True)  # else the text goes through a link into the machine's own program
     (folder / name).write_text(f"#!/bin/sh\n{text}\n")
     (folder / name).chmod(0o755)
 
