@@ -114,7 +114,9 @@ def graph(sound: Sound, alone: int | None = None, *, loudness: bool = False) -> 
     """
     if alone is not None:
         mix = f"pan=mono|c0=c{alone}"
-    elif sound.channels > 1:  # each alike, as the levels are measured; FFmpeg's own way knows only some layouts
+    elif sound.channels == 2:
+        mix = "pan=mono|c0=0.5*c0+0.5*c1"
+    elif sound.channels > 2 and not sound.layout:  # FFmpeg mixes only what it knows the places of
         mix = "pan=mono|c0=" + "+".join(f"{1 / sound.channels:.6f}*c{n}" for n in range(sound.channels))
     else:
         mix = "aformat=channel_layouts=mono"

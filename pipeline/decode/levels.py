@@ -47,7 +47,7 @@ def measure(pcm: bytes, channels: int, rate: int) -> Levels:
         mix = _decibels(_swing(_mix(parts).rms, sum(centres) / channels))
         if rms > SILENT and rms - mix > LOST_IN_MIX + 20 * math.log10(channels):
             alone = loudness.index(rms)
-        else:
+        elif channels == 2:  # of more FFmpeg's mix is louder: it knows where a voice is
             rms = mix
     peak = sound.max / FULL_SCALE
     centre = max(centres, key=abs)

@@ -13,7 +13,7 @@ from pipeline.errors import JobError
 TIMEOUT = 30.0  # seconds; ffprobe reads a few megabytes and takes 0.05
 _SHOWN = (
     "format=format_name,duration:"
-    "stream=index,codec_type,codec_name,channels,sample_rate,duration:stream_disposition=default"
+    "stream=index,codec_type,codec_name,channels,channel_layout,sample_rate,duration:stream_disposition=default"
 )
 
 
@@ -25,6 +25,7 @@ class Sound:
     codec: str
     container: str
     channels: int
+    layout: str  # FFmpeg's name; empty: unknown
     sample_rate: int  # Hz
     duration: float | None  # seconds
 
@@ -74,6 +75,7 @@ def parse(report: bytes, stream: int | None) -> Sound:
         codec=codec,
         container=_word(form.get("format_name")),
         channels=int(_number(chosen.get("channels")) or 0),
+        layout=_word(chosen.get("channel_layout")),
         sample_rate=int(_number(chosen.get("sample_rate")) or 0),
         duration=_number(chosen.get("duration")) or _number(form.get("duration")),
     )
