@@ -282,7 +282,8 @@ def _store(key: str, data: BinaryIO, size: int | None, ttl: float | None, limit:
     try:
         _publish(key, elements, lambda: _Header(entry_id, read, cipher is not None, name), ttl)
     except BaseException:
-        _drop_object(name)
+        with suppress(JobError):  # it is swept another time
+            _drop_object(name)
         raise
     _drop_object(replaced)
     return read
