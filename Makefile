@@ -55,10 +55,12 @@ bench: $(VENV)/.dev $(VENV)/.speech $(VENV)/.docs ## measure everything, beside 
 chaos: $(VENV)/.dev ## 500 jobs while everything dies now and then
 	$(PY) -m tests.chaos --jobs 500
 
-drill-decode: $(VENV)/.dev $(VENV)/.speech ## decode's drills in full: formats, hostile files, 20,000 fuzz cases
-	FUZZ_CASES=5000 $(PY) -m pytest -o timeout=600 tests/unit/decode tests/integration/decode tests/integration/handoff
+drill-decode: $(VENV)/.dev $(VENV)/.speech $(VENV)/.s3 ## decode's drills in full: formats, hostile files, 20,000 fuzz cases, S3
+	FUZZ_CASES=5000 $(PY) -m pytest -o timeout=600 tests/unit/test_options.py tests/unit/decode tests/integration/decode tests/integration/handoff
 	$(PY) bench/decode_corpus.py
 	$(PY) bench/decode_fuzz.py 1000
+	$(PY) bench/decode_s3.py
+	$(PY) bench/decode_loudness.py
 
 drill-enrich: $(VENV)/.dev ## enrich's drills in full: a storm of failures, an outage, memory
 	$(PY) bench/enrich.py storm
@@ -147,6 +149,12 @@ $(VENV)/.docs: requirements-docs.txt | $(PY)
 $(VENV)/.speech: | $(VENV)/.dev
 	@sh scripts/install_programs.sh sox
 	@sh scripts/install_programs.sh --package asterisk-core-sounds-en asterisk-core-sounds-en-wav
+	@touch $@
+
+# What decode's drill on S3 needs, and nothing else does.
+$(VENV)/.s3: | $(VENV)/.dev
+	@echo "Installing moto's server and s3fs"
+	@$(PIP) "moto[server]" s3fs
 	@touch $@
 
 # Install some of the packages that requirements-dev.txt pins, checked by its hashes.

@@ -15,7 +15,7 @@ from dramatiq.middleware import Middleware, MiddlewareError
 
 from pipeline import jobs, presence, queues
 from pipeline.errors import CODES, JobError
-from pipeline.options import Options, parse
+from pipeline.options import Options, is_text, parse, shown
 
 LOOK = 10.0  # seconds between a sender's looks at whether every stage has a worker
 SCHEMA = 1  # version of the messages between backend and stages
@@ -37,11 +37,13 @@ def admit(args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[str, Options
     Raises:
         JobError: `invalid_options` or `unsupported_schema`.
     """
-    if len(args) != 1 or not isinstance(args[0], str) or not args[0].strip():
+    if len(args) != 1 or not is_text(args[0]) or not args[0].strip():
         raise JobError("invalid_options", "decode takes one source: a path, an address or an upload")
     schema = keywords.get("schema", SCHEMA)
     if not isinstance(schema, int) or schema > SCHEMA:
-        raise JobError("unsupported_schema", f"the message has schema {schema!r}, this Voicemill knows up to {SCHEMA}")
+        raise JobError(
+            "unsupported_schema", f"the message has schema {shown(schema)}, this Voicemill knows up to {SCHEMA}"
+        )
     return args[0], parse({name: value for name, value in keywords.items() if name != "schema"})
 
 
@@ -76,6 +78,8 @@ class Admission(Middleware):
         except redis.RedisError as error:
             reason = str(error).rstrip(".")
             raise Refused(JobError("redis_unavailable", f"Redis cannot be reached: {reason}")) from error
+        except Exception as error:  # Dramatiq would log it, and send the message without a record
+            raise Refused(JobError("internal", f"the message could not be checked: {type(error).__name__}")) from error
         message.kwargs["schema"] = SCHEMA
 
     def _warn(self) -> None:

@@ -281,7 +281,7 @@ class Brake:
         if queue != "decode":
             return True
         if time.monotonic() >= self._until:
-            reason = queues.full("transcribe")
+            reason = queues.full("transcribe", decoding=True)
             if (reason is None) != (self._reason is None):
                 log.warning("Decoding goes on" if reason is None else f"Decoding pauses: {reason}")
             self._reason, self._until = reason, time.monotonic() + FULL

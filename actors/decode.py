@@ -42,6 +42,10 @@ def decode(source: str = "", **options: Any) -> None:
                 source = jobs.raw_source(job_id)
                 made = work(source, folder, settings.get(), stream=job.options["stream"], on_fetched=look)
                 handoff.put(job_id, made.path)
+        except JobError as error:
+            if error.code == "source_not_found" and source.startswith(handoff.UPLOAD) and job.redecodes:
+                raise JobError("handoff_expired", "the audio expired before its turn, and so did the upload") from None
+            raise
         except duplicates.Found as found:
             _take_over(job, found.job)
             return

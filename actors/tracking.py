@@ -15,7 +15,7 @@ from actors.admission import admit
 from pipeline import handoff, jobs
 from pipeline.errors import JobError
 from pipeline.jobs import Job
-from pipeline.options import Options
+from pipeline.options import Options, is_text
 
 WORKER = f"{socket.gethostname()}:{os.getpid()}"
 
@@ -52,7 +52,7 @@ def open_sent(job_id: str, args: tuple[Any, ...], keywords: dict[str, Any]) -> J
     try:
         source, options = admit(args, keywords)
     except JobError:
-        jobs.create(job_id, str(args[0]) if args else "", Options())
+        jobs.create(job_id, args[0] if args and is_text(args[0]) else "", Options())
         raise
     jobs.create(job_id, source, options)
     return open_job(job_id)

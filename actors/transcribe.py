@@ -82,7 +82,7 @@ def transcribe(job_id: str, *, schema: int = 1) -> None:  # noqa: ARG001 - the m
             tracking.drop_audio(job_id)
             return
         if job.audio is not None:
-            duplicates.remember(job, job.audio["sha256"])
+            duplicates.remember(job, job.audio["sha256"], degraded=bool(transcript.degraded))
     handoff.delete(job_id)
     if job.options["enrich"]:
         broker.enqueue_stage(BROKER, "enrich", job_id)

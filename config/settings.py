@@ -40,19 +40,24 @@ class Settings(BaseSettings):
     redis_ca_certs: str | None = Field(None, description="File of the authority that signed a rediss:// certificate")
     redis_start_timeout: Seconds = Field(60, description="How long a starting worker waits for Redis (seconds)")
     result_ttl: Seconds = Field(7 * 86400, description="How long a job's record is kept (seconds)")
-    handoff_ttl: Seconds = Field(86400, description="How long audio waits for its turn, and an upload lives (seconds)")
+    handoff_ttl: Seconds = Field(
+        86400, description="How long audio waits for its turn, and an upload for decode (seconds)"
+    )
     handoff_url: str | None = Field(
         None, description="Where long audio waits instead of in Redis: s3://bucket/folder, file:///folder, ..."
     )
-    handoff_url_from: Bytes = Field(16 * 1024**2, description="Size from which audio goes to HANDOFF_URL (bytes)")
+    handoff_url_from: Bytes = Field(
+        16 * 1024**2, description="Size from which audio and uploads go to HANDOFF_URL (bytes)"
+    )
     handoff_key: SecretStr | None = Field(
-        None, description="Fernet keys that seal waiting audio: the first seals, all open; every worker needs them"
+        None,
+        description="Fernet keys that seal waiting audio: the first seals, all open; workers and backends need them",
     )
     max_queued: int = Field(
         100_000, gt=0, description="Most messages of a stage before sending is refused, decoding pauses"
     )
     max_handoff_bytes: Bytes = Field(
-        8 * 1024**3, description="Most audio in the handoff store before sending is refused, decoding pauses (bytes)"
+        8 * 1024**3, description="Most audio in Redis before sending is refused, decoding pauses (bytes)"
     )
     max_worker_kills: int = Field(
         3, ge=1, description="How many worker processes a message may take with it before its job fails"

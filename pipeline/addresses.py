@@ -10,9 +10,11 @@ import ipaddress
 import socket
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 
 from config.settings import Settings
+from pipeline.deadline import within
 from pipeline.errors import JobError
 
 Address = IPv4Address | IPv6Address
@@ -21,9 +23,14 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address
 ASSIGNMENTS = ipaddress.IPv4Network("192.0.0.0/24")  # RFC 6890; public to Python before 3.11.10 and 3.12.4
 NAT64_LOCAL = ipaddress.IPv6Network("64:ff9b:1::/48")  # RFC 8215: a site's own, at whatever place
+COMPATIBLE = ipaddress.IPv6Network("::/96")  # RFC 4291, given up: the last 32 bits are an IPv4 address
 # Where clouds hand credentials to their machines, beyond the link-local 169.254.169.254: Azure's wireserver, which has
-# a public number, Alibaba's, and Amazon's over IPv6.
-SERVICES = frozenset(map(ipaddress.ip_address, ("168.63.129.16", "100.100.100.200", "fd00:ec2::254")))
+# a public number, Alibaba's, Oracle's, and over IPv6 Amazon's two and Google's.
+_SERVICES = ("168.63.129.16", "100.100.100.200", "192.0.0.192", "fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254")
+SERVICES = frozenset(map(ipaddress.ip_address, _SERVICES))
+# Bytes of an IPv6 address that may hold an IPv4 one where a site translates by itself (RFC 6052, section 2.2).
+PLACES = ((12, 13, 14, 15), (9, 10, 11, 12), (7, 9, 10, 11), (6, 7, 9, 10))
+RESOLVE = 10.0  # seconds after which a name server counts as not answering
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +67,9 @@ def checked(host: str, port: int, rules: Policy) -> list[tuple[str, int]]:
     if any(fnmatchcase(name, pattern) for pattern in rules.deny_names):
         raise JobError("source_forbidden", "the host is on SOURCE_DENY_HOSTS")
     try:
-        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+        found = within(RESOLVE, partial(socket.getaddrinfo, name, port, type=socket.SOCK_STREAM))
+    except TimeoutError:
+        raise JobError("source_unavailable", f"the host's name has not been resolved within {RESOLVE:g} s") from None
     except socket.gaierror as error:
         if error.errno == socket.EAI_AGAIN:
             raise JobError("source_unavailable", "the host's name cannot be resolved at the moment") from None
@@ -86,8 +95,17 @@ def public(address: Address) -> bool:
 
 def nobodys(address: Address) -> bool:
     """Tell whether no message can lie at an address, in a closed network neither: groups, and services of the cloud."""
-    unfit = address.is_multicast or address.is_unspecified or address.is_link_local
-    return unfit or address in SERVICES
+    return address.is_multicast or address.is_unspecified or _of_cloud(address)
+
+
+def _of_cloud(address: Address) -> bool:
+    """Tell whether an address is where clouds keep their metadata, also where only this site knows it wrapped."""
+    hidden = [IPv4Address(bytes(address.packed[n] for n in place)) for place in PLACES] if _local(address) else []
+    return any(one.is_link_local or one in SERVICES for one in (address, *hidden))
+
+
+def _local(address: Address) -> bool:
+    return address in NAT64_LOCAL or address in COMPATIBLE
 
 
 def _wrapped(address: Address) -> Address | None:

@@ -7,6 +7,7 @@
 -- KEYS[4]  queue of the webhook workers, and the prefix of the keys of pipeline/webhook/outbox.py
 -- KEYS[5]  sorted set: the ids of the jobs that ended last, by the time of their end (Unix seconds)
 -- KEYS[6]  hash: how many jobs ended, ever, by status and by what failed
+-- KEYS[7]  sorted set: the uploads that no job waits for any more, by the time of that (Unix seconds)
 --
 -- ARGV[1]  the job's id
 -- ARGV[2]  now (Unix seconds)
@@ -77,6 +78,16 @@ for i = 11, #ARGV, 2 do
         redis.call("HDEL", KEYS[1], ARGV[i])
     else
         redis.call("HSET", KEYS[1], ARGV[i], ARGV[i + 1])
+    end
+end
+if ARGV[4] ~= "" then
+    local source = redis.call("HGET", KEYS[1], "source") or ""
+    if string.sub(source, 1, 7) == "upload:" then
+        if string.find(",queued,decoding,decoded,transcribing,", "," .. ARGV[4] .. ",", 1, true) then
+            redis.call("ZREM", KEYS[7], source)
+        else
+            redis.call("ZADD", KEYS[7], ARGV[2], source)
+        end
     end
 end
 redis.call("PEXPIRE", KEYS[1], ARGV[3])

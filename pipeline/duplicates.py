@@ -7,10 +7,13 @@ import json
 import os
 from typing import Any, cast
 
+from config import settings
 from pipeline import connection, jobs
 from pipeline.jobs import DEFAULT_RESULT_TTL, Job
 
 WORDS = ("language", "task", "prompt", "hotwords", "word_timestamps", "stream")  # options that shape a transcript
+# Settings that do; decode workers need them as transcribe workers have them, or nothing is found.
+SETTINGS = ("whisper_model", "whisper_beam_size", "normalize_loudness")
 
 
 class Found(Exception):
@@ -21,8 +24,13 @@ class Found(Exception):
         self.job = job
 
 
-def remember(job: Job, fingerprint: str) -> None:
-    """Note that a job's transcript is that of the message with this fingerprint and of options like its own."""
+def remember(job: Job, fingerprint: str, *, degraded: bool) -> None:
+    """Note that a job's transcript is that of the message with this fingerprint and of options like its own.
+
+    A degraded one is not handed on: the next time a GPU may be there.
+    """
+    if degraded:
+        return
     ttl = int(float(os.environ.get("RESULT_TTL") or DEFAULT_RESULT_TTL))
     connection.client().set(_key(fingerprint, job.options), job.id, ex=ttl)
 
@@ -45,5 +53,12 @@ def look(job: Job, fingerprint: str) -> None:
 
 
 def _key(fingerprint: str, options: dict[str, Any]) -> str:
-    shaping = json.dumps([fingerprint, *(options.get(name) for name in WORDS)])
+    chosen = settings.get()
+    shaping = json.dumps(
+        [
+            fingerprint,
+            *(options.get(name) for name in WORDS),
+            *(getattr(chosen, name) for name in SETTINGS),
+        ]
+    )
     return f"{connection.NAMESPACE}:message:{hashlib.sha256(shaping.encode()).hexdigest()}"

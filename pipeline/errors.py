@@ -42,7 +42,7 @@ CODES: dict[str, Code] = {
     "handoff_expired": Code(False, "The audio expired before its turn: raise HANDOFF_TTL or add transcribe workers."),
     "handoff_full": Code(True, "The handoff store is full: add transcribe workers or raise MAX_HANDOFF_BYTES."),
     "handoff_unavailable": Code(True, "Check that the workers reach the store of HANDOFF_URL and may write there."),
-    "handoff_unreadable": Code(True, "Give every worker the same HANDOFF_KEY and HANDOFF_URL, and backends the key."),
+    "handoff_unreadable": Code(True, "Give every worker and backend the same HANDOFF_KEY and HANDOFF_URL."),
     # The model
     "gpu_unfit": Code(True, "Run `python -m pipeline doctor --device cuda` on the worker's machine."),
     "transcribe_crashed": Code(False, "The message killed the model's process twice: keep it and report it."),
@@ -53,7 +53,7 @@ CODES: dict[str, Code] = {
     "redis_unavailable": Code(True, "Check REDIS_URL and that Redis runs, then send again."),
     "worker_stopped": Code(True, "The worker was told to stop before the message's turn: another takes the job."),
     "worker_killed": Code(False, "The message killed its worker again and again: keep it and report it."),
-    "system_full": Code(True, "Too many jobs wait: add workers or raise MAX_QUEUED, and send again later."),
+    "system_full": Code(True, "Too much waits: send again later; add workers, or raise MAX_QUEUED, MAX_HANDOFF_BYTES."),
     "internal": Code(True, "A fault of Voicemill: report it with the worker's log."),
     # Enrichment: these end up in `enrichment_error`, never in `error`
     "enrich_invalid_key": Code(False, "Check GEMINI_API_KEY."),

@@ -1,9 +1,10 @@
 """Audio on its way between stages and from a backend: gone after its turn, or after `HANDOFF_TTL`.
 
 An entry is a list in Redis: a header, then chunks. Long audio goes to files under `HANDOFF_URL` instead, where that is
-set, and its entry is the header alone. With `HANDOFF_KEY` chunks are sealed by Fernet, cryptography's recipe.
+set, and its entry is the header alone (objects.py). With `HANDOFF_KEY` chunks are sealed (seal.py).
 
-Part of the backend's path: the standard library and redis; fsspec and cryptography only where those settings ask.
+An upload is spent when its job has its transcript or has ended: from then on it is kept, for the player and for another
+try, as long as nobody needs its room. Part of the backend's path: the standard library and redis.
 """
 
 from __future__ import annotations
@@ -13,32 +14,40 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 import redis
 
-from pipeline import connection
+from pipeline import connection, objects, seal
 from pipeline.errors import JobError
 
 CHUNK = 512 * 1024  # bytes; small enough that a chunk does not hold up Redis for others
-SEALED_CHUNK = CHUNK // 4 * 3 - 1024  # bytes before sealing, which writes them in base64 with a frame around them
+SEALED_CHUNK = CHUNK // 4 * 3 - seal.OVERHEAD  # bytes before sealing, which writes them in base64
 UPLOAD = "upload:"  # how a source that lies here begins
 
 # Defaults of the settings of these names, in seconds and bytes; a test holds them to config/settings.py.
 HANDOFF_TTL = 86400
 HANDOFF_URL_FROM = 16 * 1024**2
 MAX_SOURCE_BYTES = 512 * 1024**2
+MAX_HANDOFF_BYTES = 8 * 1024**3
 
 # Two indexes of all entries, for the store's size to be known without a scan: when each expires (Unix seconds), and how
 # many bytes it has in Redis.
 EXPIRIES_KEY = f"{connection.NAMESPACE}:handoff:expiries"  # sorted set of the entries' keys
 SIZES_KEY = f"{connection.NAMESPACE}:handoff:sizes"  # hash by the entries' keys
+# Sorted set of the uploads (`upload:<id>`) that no job waits for any more, by the time of that; advance.lua writes it.
+SPENT_KEY = f"{connection.NAMESPACE}:handoff:spent"
+# Sorted set of the files under HANDOFF_URL that live longer than by their age, by when they expire (Unix seconds).
+RENEWED_KEY = f"{connection.NAMESPACE}:handoff:renewed"
 GROWING = 60  # seconds that an unfinished entry outlives its last chunk: its writer may have been killed
 
+AUDIO_SHARE = 8  # decoding goes on in a store full of uploads until audio has one part of so many of it
+AMPLE = 16  # room is made for one part of so many of the store at a time, so that it is not made for every message
 SPARING = 20  # a count serves this many times as long as it took: counting takes a twentieth of the time at most
 
 
@@ -67,17 +76,8 @@ def put(job_id: str, path: Path, ttl: float | None = None) -> int:
     Raises:
         JobError: `handoff_full` or `handoff_unavailable`.
     """
-    key, size = _key("audio", job_id), path.stat().st_size
-    replaced = _header(key)
     with path.open("rb") as data:
-        if os.environ.get("HANDOFF_URL") and size >= _number("HANDOFF_URL_FROM", HANDOFF_URL_FROM):
-            name = f"{job_id}-{uuid.uuid4().hex}"
-            _write_object(name, _chunks(data))
-            _publish(key, {"size": size, "object": name}, (), ttl)
-        else:
-            _publish(key, {"size": size}, _chunks(data), ttl)
-    _drop_object(replaced)
-    return size
+        return _store(_key("audio", job_id), data, path.stat().st_size, ttl)
 
 
 def read(job_id: str) -> Iterator[bytes]:
@@ -106,12 +106,40 @@ def upload(data: bytes | BinaryIO) -> str:
     """Store the bytes of a voice message and return the source to send; it lives `HANDOFF_TTL`.
 
     Raises:
-        JobError: `source_too_large`: it has more than `MAX_SOURCE_BYTES`; `handoff_full`.
+        JobError: `source_too_large`: it has more than `MAX_SOURCE_BYTES`; `handoff_full`, `handoff_unavailable`.
     """
+    if reason := full():
+        raise JobError("handoff_full", reason)
     upload_id, limit = uuid.uuid4().hex, _number("MAX_SOURCE_BYTES", MAX_SOURCE_BYTES)
     file = io.BytesIO(data) if isinstance(data, bytes) else data
-    _publish(_key("upload", upload_id), {}, _chunks(file, limit), None)
+    _store(_key("upload", upload_id), file, _rest(file), None, limit)
     return UPLOAD + upload_id
+
+
+@contextmanager
+def uploaded(data: bytes | BinaryIO) -> Iterator[str]:
+    """`upload`, for a block that sends the source: where that fails nothing is left of it.
+
+    Raises:
+        JobError: as `upload`.
+    """
+    source = upload(data)
+    try:
+        yield source
+    except BaseException:
+        with suppress(JobError, redis.RedisError):
+            delete_upload(source)
+        raise
+
+
+def renew(source: str) -> None:
+    """Let an upload live `HANDOFF_TTL` longer than the audio that is made of it now, which may expire unread."""
+    client, key, lives = connection.client(), _key("upload", source.removeprefix(UPLOAD)), 2 * _ttl()
+    name = _object_of(key)
+    if client.expire(key, lives):
+        client.zadd(EXPIRIES_KEY, {key: time.time() + lives}, xx=True)
+        if name is not None:
+            client.zadd(RENEWED_KEY, {name: time.time() + lives})
 
 
 def read_upload(source: str) -> Iterator[bytes]:
@@ -132,6 +160,21 @@ def delete_upload(source: str) -> None:
 # The store as a whole
 
 
+def full(*, decoding: bool = False) -> str | None:
+    """Return why nothing more should be stored; None: there is room, if need be that of spent uploads, made now.
+
+    The bound is `MAX_HANDOFF_BYTES`, and half of the memory that Redis may use: to take audio out again, records have
+    to be written. With `decoding` uploads alone do not reach it, since only decoding makes their room free again.
+    """
+    held = known_bytes()
+    bound, why = _bound(held)
+    if held >= bound:
+        held = _make_room(held, bound)
+    if held < bound or (decoding and audio_bytes() < bound // AUDIO_SHARE):
+        return None
+    return f"the handoff store holds {held} bytes, and {why}"
+
+
 def total_bytes() -> int:
     """Return how many bytes all entries have in Redis."""
     client = connection.client()
@@ -139,7 +182,14 @@ def total_bytes() -> int:
     if expired:
         client.zrem(EXPIRIES_KEY, *expired)
         client.hdel(SIZES_KEY, *expired)
+        client.zrem(SPENT_KEY, *(key.decode().removeprefix(f"{connection.NAMESPACE}:") for key in expired))
     return sum(int(size) for size in cast("list[bytes]", client.hvals(SIZES_KEY)))
+
+
+def audio_bytes() -> int:
+    """Return how many bytes of them are audio between stages, which transcribing makes free."""
+    sizes = cast("dict[bytes, bytes]", connection.client().hgetall(SIZES_KEY))
+    return sum(int(size) for key, size in sizes.items() if key.startswith(_key("audio", "").encode()))
 
 
 def known_bytes() -> int:
@@ -156,41 +206,104 @@ def known_bytes() -> int:
 
 
 def sweep() -> int:
-    """Remove the files under `HANDOFF_URL` that outlived `HANDOFF_TTL`, and return how many there were.
+    """Remove the files under `HANDOFF_URL` that outlived their time, and return how many there were.
 
     Redis expires its entries itself; a file is left behind where its entry expired or its worker died.
     """
+    client, now = connection.client(), time.time()
+    client.zremrangebyscore(RENEWED_KEY, 0, now)
+    client.zremrangebyscore(SPENT_KEY, 0, now - 2 * _ttl())  # none lives longer, see `renew`
     if not os.environ.get("HANDOFF_URL"):
         return 0
-    with _store_errors():
-        store, root = _objects()
-        store.invalidate_cache()  # what this process wrote long ago may be gone, and others wrote since
-        if not store.exists(root):
-            return 0
-        oldest = time.time() - _number("HANDOFF_TTL", HANDOFF_TTL)
-        orphans = [path for path in store.find(root) if store.modified(path).timestamp() < oldest]
-        for path in orphans:
-            with suppress(FileNotFoundError):  # another worker sweeps, too
-                store.rm_file(path)
-        return len(orphans)
+    renewed = cast("list[bytes]", client.zrange(RENEWED_KEY, 0, -1))
+    return objects.sweep(now - _ttl(), {name.decode() for name in renewed})
+
+
+def _bound(held: int) -> tuple[int, str]:
+    ceiling = _number("MAX_HANDOFF_BYTES", MAX_HANDOFF_BYTES)
+    memory = held and connection.client().info("memory").get("maxmemory")
+    if memory and memory // 2 < ceiling:
+        return memory // 2, f"Redis may use {memory}"
+    return ceiling, f"MAX_HANDOFF_BYTES is {ceiling}"
+
+
+def _make_room(held: int, bound: int) -> int:
+    """Remove spent uploads, the oldest first, until there is ample room, and return how many bytes are held then."""
+    client, enough = connection.client(), bound - bound // AMPLE
+    while held > enough and (spent := cast("list[tuple[bytes, float]]", client.zpopmin(SPENT_KEY))):
+        source = spent[0][0].decode()
+        held -= int(client.hget(SIZES_KEY, f"{connection.NAMESPACE}:{source}") or 0)
+        with suppress(JobError):  # the store of its file cannot be used: it is swept another time
+            delete_upload(source)
+    _count.size = held
+    return held
 
 
 # Entries
 
 
-def _publish(key: str, header: dict[str, Any], chunks: Iterable[bytes], ttl: float | None) -> None:
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """What an entry says of itself: `size` in bytes, before sealing."""
+
+    id: str  # of this writing of the entry
+    size: int
+    sealed: bool
+    object: str | None  # the file under HANDOFF_URL that has the chunks
+
+
+def _store(key: str, data: BinaryIO, size: int | None, ttl: float | None, limit: int | None = None) -> int:
+    """Write an entry and return its size.
+
+    Args:
+        key: the name that readers know.
+        data: the file, from where it stands.
+        size: of the rest of it (bytes), where that is known: it decides where it goes.
+        ttl: how long it lives (seconds); None: `HANDOFF_TTL`.
+        limit: bytes that it may have.
+
+    Raises:
+        JobError: `source_too_large`, `handoff_full`, `handoff_unavailable`, `handoff_unreadable`.
+    """
+    replaced, cipher, entry_id, read = _object_of(key), seal.cipher(), uuid.uuid4().hex, 0
+
+    def chunks() -> Iterator[bytes]:
+        nonlocal read
+        while chunk := data.read(CHUNK if cipher is None else SEALED_CHUNK):
+            read += len(chunk)
+            if limit is not None and read > limit:
+                raise JobError("source_too_large", f"it has more than {limit} bytes, which is MAX_SOURCE_BYTES")
+            yield chunk
+
+    elements = chunks() if cipher is None else seal.seal(cipher, _sealed_as(key, entry_id), chunks())
+    name = None
+    if os.environ.get("HANDOFF_URL") and size is not None and size >= _number("HANDOFF_URL_FROM", HANDOFF_URL_FROM):
+        name, elements = objects.write(elements), iter(())
+    try:
+        _publish(key, elements, lambda: _Header(entry_id, read, cipher is not None, name), ttl)
+    except BaseException:
+        with suppress(JobError):  # it is swept another time
+            _drop_object(name)
+        raise
+    _drop_object(replaced)
+    return read
+
+
+def _publish(key: str, chunks: Iterable[bytes], header: Callable[[], _Header], ttl: float | None) -> None:
     """Write an entry under a name of this writer's own, and give it the one that readers know in a single step."""
-    client, lives = connection.client(), int(ttl or _number("HANDOFF_TTL", HANDOFF_TTL))
+    client, lives = connection.client(), int(ttl or _ttl())
     growing, size, count = f"{key}:{uuid.uuid4().hex}", 0, 0
     try:
-        for element in _with(json.dumps(header | {"sealed": _cipher() is not None}).encode(), chunks):
+        for element in chain((b"",), chunks):  # the header's place, who knows the size only at the end
             _grow(growing, element, count)
             count, size = count + 1, size + len(element)
+        head = json.dumps(asdict(header()))
         with client.pipeline(transaction=True) as pipe:
+            pipe.lset(growing, 0, head)
             pipe.expire(growing, lives)
             pipe.rename(growing, key)
             pipe.zadd(EXPIRIES_KEY, {key: time.time() + lives})
-            pipe.hset(SIZES_KEY, key, size)
+            pipe.hset(SIZES_KEY, key, size + len(head))
             pipe.execute()
         _count.size += size
     except redis.exceptions.OutOfMemoryError:
@@ -203,13 +316,14 @@ def _publish(key: str, header: dict[str, Any], chunks: Iterable[bytes], ttl: flo
 
 
 def _delete(key: str) -> None:
-    header = _header(key)
+    name = _object_of(key)
     with connection.client().pipeline(transaction=True) as pipe:
         pipe.delete(key)
         pipe.zrem(EXPIRIES_KEY, key)
         pipe.hdel(SIZES_KEY, key)
+        pipe.zrem(SPENT_KEY, key.removeprefix(f"{connection.NAMESPACE}:"))
         pipe.execute()
-    _drop_object(header)
+    _drop_object(name)
 
 
 def _grow(key: str, element: bytes, before: int) -> None:
@@ -226,26 +340,50 @@ def _grow(key: str, element: bytes, before: int) -> None:
         raise JobError("handoff_unavailable", f"what was written expired: a chunk took over {GROWING} s")
 
 
-def _with(header: bytes, chunks: Iterable[bytes]) -> Iterator[bytes]:
-    yield header
-    yield from chunks
+def _header(key: str) -> _Header | None:
+    """Return an entry's header; None: there is no such entry.
+
+    Raises:
+        JobError: `handoff_unreadable`: it is not one that `_publish` writes.
+    """
+    damaged = JobError("handoff_unreadable", "the entry of the audio is damaged, or written by another version")
+    try:
+        found = cast("bytes | None", connection.client().lindex(key, 0))
+        header = None if found is None else _Header(**json.loads(found))
+    except (TypeError, ValueError, RecursionError):
+        raise damaged from None
+    except redis.ResponseError as error:
+        if str(error).startswith("WRONGTYPE"):
+            raise damaged from None
+        raise
+    if header is not None and not (header.object is None or objects.ours(header.object)):
+        raise damaged
+    return header
 
 
-def _header(key: str) -> dict[str, Any] | None:
-    found = cast("bytes | None", connection.client().lindex(key, 0))
-    return None if found is None else cast("dict[str, Any]", json.loads(found))
+def _object_of(key: str) -> str | None:
+    """Return the name of the file that an entry has, if it has one."""
+    try:
+        header = _header(key)
+    except JobError:
+        return None
+    return None if header is None else header.object
 
 
 def _read(key: str, missing: JobError) -> Iterator[bytes]:
-    header = _header(key)
+    header, cipher, size = _header(key), seal.cipher(), 0
     if header is None:
         raise missing
-    sealed = _elements(key, missing) if "object" not in header else _read_object(header["object"], missing)
-    cipher = _cipher() if header["sealed"] else None
-    if header["sealed"] and cipher is None:
+    if header.sealed and cipher is None:
         raise JobError("handoff_unreadable", "the audio is sealed, and this worker has no HANDOFF_KEY")
-    for number, element in enumerate(sealed):
-        yield element if cipher is None else _unsealed(cipher, number, element)
+    if cipher is not None and not header.sealed:
+        raise JobError("handoff_unreadable", "the audio is not sealed, and this worker has a HANDOFF_KEY")
+    elements = _elements(key, missing) if header.object is None else objects.read(header.object, CHUNK, missing)
+    for chunk in elements if cipher is None else seal.unseal(cipher, _sealed_as(key, header.id), elements):
+        size += len(chunk)
+        yield chunk
+    if size != header.size:
+        raise JobError("handoff_unreadable", f"{size} bytes of the audio are left of {header.size}")
 
 
 def _elements(key: str, missing: JobError) -> Iterator[bytes]:
@@ -257,106 +395,33 @@ def _elements(key: str, missing: JobError) -> Iterator[bytes]:
         yield element
 
 
+def _drop_object(name: str | None) -> None:
+    if name is not None:
+        objects.drop(name)
+
+
+def _sealed_as(key: str, entry_id: str) -> str:
+    return f"{key} {entry_id}"
+
+
+def _rest(file: BinaryIO) -> int | None:
+    """Return how many bytes a file has from where it stands; None: it does not know."""
+    try:
+        here = file.tell()
+        end = file.seek(0, os.SEEK_END)
+        file.seek(here)
+    except (AttributeError, OSError):
+        return None
+    return end - here
+
+
 def _key(kind: str, name: str) -> str:
     return f"{connection.NAMESPACE}:{kind}:{name}"
 
 
+def _ttl() -> int:
+    return _number("HANDOFF_TTL", HANDOFF_TTL)
+
+
 def _number(variable: str, default: int) -> int:
     return int(float(os.environ.get(variable) or default))
-
-
-# Chunks and their seal
-
-
-def _chunks(data: BinaryIO, limit: int | None = None) -> Iterator[bytes]:
-    """Yield a file in chunks, sealed where `HANDOFF_KEY` is set, each with its number so that none can change places.
-
-    Raises:
-        JobError: `source_too_large`: there are more than `limit` bytes.
-    """
-    cipher, size, number = _cipher(), 0, 0
-    while chunk := data.read(CHUNK if cipher is None else SEALED_CHUNK):
-        size += len(chunk)
-        if limit is not None and size > limit:
-            raise JobError("source_too_large", f"it has more than {limit} bytes, which is MAX_SOURCE_BYTES")
-        yield chunk if cipher is None else cipher.encrypt(number.to_bytes(4, "big") + chunk)
-        number += 1
-
-
-def _unsealed(cipher: Any, number: int, token: bytes) -> bytes:
-    from cryptography.fernet import InvalidToken  # noqa: PLC0415 - an extra
-
-    try:
-        chunk: bytes = cipher.decrypt(token)
-    except InvalidToken:
-        raise JobError("handoff_unreadable", "the audio was sealed with another HANDOFF_KEY") from None
-    if chunk[:4] != number.to_bytes(4, "big"):
-        raise JobError("handoff_unreadable", "chunks of the audio changed places")
-    return chunk[4:]
-
-
-def _cipher() -> Any:
-    """Return the seal of `HANDOFF_KEY`, or None. Of several keys the first seals, and all unseal: for a change of keys.
-
-    Raises:
-        JobError: `handoff_unreadable`: the keys are no Fernet keys, or cryptography is not installed.
-    """
-    keys = os.environ.get("HANDOFF_KEY", "").replace(",", " ").split()
-    if not keys:
-        return None
-    try:
-        from cryptography.fernet import Fernet, MultiFernet  # noqa: PLC0415 - an extra
-    except ImportError:
-        raise JobError("handoff_unreadable", "HANDOFF_KEY needs cryptography: install the extra `encryption`") from None
-    try:
-        return MultiFernet([Fernet(key) for key in keys])
-    except ValueError:
-        raise JobError("handoff_unreadable", "HANDOFF_KEY is no Fernet key") from None
-
-
-# Files under HANDOFF_URL: sealed or plain chunks, each after its length in four bytes
-
-
-def _write_object(name: str, chunks: Iterable[bytes]) -> None:
-    with _store_errors():
-        store, root = _objects()
-        store.makedirs(root, exist_ok=True)
-        with store.open(f"{root}/{name}", "wb") as file:
-            for chunk in chunks:
-                file.write(len(chunk).to_bytes(4, "big") + chunk)
-
-
-def _read_object(name: str, missing: JobError) -> Iterator[bytes]:
-    with _store_errors(missing):
-        store, root = _objects()
-        with store.open(f"{root}/{name}", "rb") as file:
-            while size := file.read(4):
-                yield file.read(int.from_bytes(size, "big"))
-
-
-def _drop_object(header: dict[str, Any] | None) -> None:
-    if header and "object" in header and os.environ.get("HANDOFF_URL"):
-        with _store_errors(), suppress(FileNotFoundError):
-            store, root = _objects()
-            store.rm_file(f"{root}/{header['object']}")
-
-
-def _objects() -> tuple[Any, str]:
-    import fsspec  # noqa: PLC0415 - an extra
-
-    store, root = fsspec.url_to_fs(os.environ.get("HANDOFF_URL", ""))
-    return store, root.rstrip("/")
-
-
-@contextmanager
-def _store_errors(missing: JobError | None = None) -> Iterator[None]:
-    try:
-        yield
-    except JobError:
-        raise
-    except FileNotFoundError as error:
-        raise missing or JobError("handoff_unavailable", "HANDOFF_URL names no place that exists") from error
-    except Exception as error:  # each store has exceptions of its own, and none of them is this program's fault
-        raise JobError(
-            "handoff_unavailable", f"the store of HANDOFF_URL cannot be used: {type(error).__name__}"
-        ) from error

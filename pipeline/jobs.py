@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
-from pipeline import connection, measures
+from pipeline import connection, handoff, measures
 from pipeline.errors import CODES, JobError
 from pipeline.options import Options
 
@@ -496,7 +496,15 @@ def _advance(  # noqa: PLR0913 - each is an argument of the script
     event = {"at": now, "status": status or status_of_event, "detail": detail or {}}
     pairs = [text for name, value in (fields or {}).items() for text in (name, "" if value is None else str(value))]
     answer = _script()(
-        keys=[record_key(job_id), events_key(job_id), UNFINISHED_KEY, OUTBOX_KEY, ENDED_KEY, COUNTS_KEY],
+        keys=[
+            record_key(job_id),
+            events_key(job_id),
+            UNFINISHED_KEY,
+            OUTBOX_KEY,
+            ENDED_KEY,
+            COUNTS_KEY,
+            handoff.SPENT_KEY,
+        ],
         args=[
             *(job_id, now, ttl_ms(), status or "", f",{','.join(allowed)},", count, json.dumps(event)),
             *(delivery_message(job_id) if tell and status in TOLD else ("", "")),
@@ -520,8 +528,6 @@ def _until(status: str) -> tuple[str, ...]:
 
 
 def _delete_audio(job_id: str, source: str = "") -> None:
-    from pipeline import handoff  # noqa: PLC0415 - handoff is needed by senders that cancel, not by all
-
     handoff.delete(job_id)
     if source.startswith(handoff.UPLOAD):
         handoff.delete_upload(source)

@@ -56,7 +56,7 @@ def parse(keywords: dict[str, Any]) -> Options:
     _check(options.task in TASKS, "task", " or ".join(map(repr, TASKS)), options)
     for name in ("prompt", "hotwords"):
         value = getattr(options, name)
-        _check(value is None or (isinstance(value, str) and len(value) <= MAX_TEXT), name, "text, or None", options)
+        _check(value is None or (is_text(value) and len(value) <= MAX_TEXT), name, "text, or None", options)
     for name in ("word_timestamps", "enrich", "dedupe"):
         _check(isinstance(getattr(options, name), bool), name, "True or False", options)
     _check(_is_json(options.metadata), "metadata", f"JSON of at most {MAX_METADATA} bytes", options)
@@ -73,25 +73,42 @@ def as_dict(options: Options) -> dict[str, Any]:
     return asdict(options)
 
 
+def is_text(value: Any) -> bool:
+    """Tell whether a value is text that can be stored: JSON can hold halves of characters, which no encoding takes."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def shown(value: Any) -> str:
+    """Return a sender's value fit for a message: bounded, and whatever it is."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of too many digits; lists within lists within lists
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def _check(good: bool, name: str, takes: str, options: Options) -> None:
     if not good:
-        raise JobError("invalid_options", f"{name} is {_shown(getattr(options, name))}: it takes {takes}")
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+        raise JobError("invalid_options", f"{name} is {shown(getattr(options, name))}: it takes {takes}")
 
 
 def _is_json(value: Any) -> bool:
     try:
-        return len(json.dumps(value, allow_nan=False)) <= MAX_METADATA
+        return len(json.dumps(value, allow_nan=False)) <= MAX_METADATA and is_text(
+            json.dumps(value, ensure_ascii=False)
+        )
     except (TypeError, ValueError, RecursionError):
         return False
 
 
 def _is_web_address(value: Any) -> bool:
-    if not isinstance(value, str):
+    if not is_text(value):
         return False
     try:
         address = urlsplit(value)

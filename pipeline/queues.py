@@ -25,9 +25,8 @@ WEBHOOK = "webhook"  # the queue that is no stage's
 QUEUES = (*STAGES, WEBHOOK)
 HEARTBEATS_KEY = f"{connection.NAMESPACE}:__heartbeats__"
 
-# Defaults of the settings of these names; a test holds them to config/settings.py.
+# Default of the setting of this name; a test holds it to config/settings.py.
 MAX_QUEUED = 100_000  # messages
-MAX_HANDOFF_BYTES = 8 * 1024**3
 
 PIECE = 500  # dead letters that are read at a time
 
@@ -86,11 +85,10 @@ def depths() -> dict[str, Depth]:
     }
 
 
-def full(*stages: str) -> str | None:
+def full(*stages: str, decoding: bool = False) -> str | None:
     """Return why nothing more should be sent towards these stages; None: there is room.
 
-    `MAX_QUEUED` in the environment bounds the messages of a stage, `MAX_HANDOFF_BYTES` the audio between stages, which
-    gets half of the memory that Redis may use at most: to take audio out again, records have to be written.
+    `MAX_QUEUED` in the environment bounds the messages of a stage, and `handoff.full` what waits between them.
     """
     limit = int(os.environ.get("MAX_QUEUED") or MAX_QUEUED)
     client = connection.client()
@@ -98,14 +96,7 @@ def full(*stages: str) -> str | None:
         count = client.hlen(key(stage, ".msgs"))
         if count >= limit:
             return f"{count} messages wait for {stage}, and MAX_QUEUED is {limit}"
-    ceiling = int(os.environ.get("MAX_HANDOFF_BYTES") or MAX_HANDOFF_BYTES)
-    held = handoff.known_bytes()
-    if held >= ceiling:
-        return f"the handoff store holds {held} bytes, and MAX_HANDOFF_BYTES is {ceiling}"
-    memory = held and client.info("memory").get("maxmemory")
-    if memory and held >= memory // 2:
-        return f"the handoff store holds {held} bytes, and Redis may use {memory}"
-    return None
+    return handoff.full(decoding=decoding)
 
 
 def demand_room(*stages: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from pipeline import connection, handoff, jobs, queues
+from pipeline import connection, jobs, queues
 
 LOOK = 0.02  # seconds between looks while something is in hand
 SENTENCE = " Please move our meeting with the design team to Thursday."
@@ -38,7 +38,7 @@ TRANSCRIPT = {
 
 
 def take(client, block):
-    """The id of the next job, its bytes read and thrown away; None: there is none yet."""
+    """The id of the next job; None: there is none yet."""
     queue = queues.key("decode")
     taken = client.blpop([queue], timeout=1) if block else client.lpop(queue)
     if taken is None:
@@ -46,12 +46,6 @@ def take(client, block):
     redis_id = taken[1] if block else taken
     message = json.loads(client.hget(queues.key("decode", ".msgs"), redis_id))
     client.hdel(queues.key("decode", ".msgs"), redis_id)
-    source = message["args"][0]
-    if source.startswith(handoff.UPLOAD):
-        entry = f"{connection.NAMESPACE}:upload:{source.removeprefix(handoff.UPLOAD)}"
-        client.delete(entry)
-        client.zrem(handoff.EXPIRIES_KEY, entry)
-        client.hdel(handoff.SIZES_KEY, entry)
     jobs.begin(message["message_id"], "decode", "stub:1")
     return message["message_id"]
 

@@ -58,7 +58,6 @@ def run(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace, url: str, folder: Path) -> int:
     os.environ.update(_environment(arguments, url, folder))
     # Only now: the way to Redis is read from the environment.
-    from actors import decode  # noqa: PLC0415
     from pipeline.commands import progress, submit  # noqa: PLC0415
 
     logging.getLogger("voicemill").setLevel(logging.ERROR)  # that no worker is there yet is no news here
@@ -77,7 +76,7 @@ def _run(arguments: argparse.Namespace, url: str, folder: Path) -> int:
     stages = Supervisor(procfile(), dict(os.environ), show, SHUTDOWN_TIMEOUT, on_end)
     try:
         stages.start()
-        job_id = decode.send(submit.upload(arguments.audio), language=arguments.language).message_id
+        job_id = submit.send_file(arguments.audio, language=arguments.language)
         progress.follow(job_id, TIMEOUT)
         job = jobs.get(job_id)
     except KeyboardInterrupt:

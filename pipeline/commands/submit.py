@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from actors import decode
 from actors.admission import Refused
 from pipeline import handoff, jobs
 from pipeline.commands import output, progress
+from pipeline.errors import JobError
 
 EXIT = {"invalid_options": 2, "redis_unavailable": 3}  # exit code by the reason for which nothing was sent
 
@@ -36,9 +38,11 @@ def run(arguments: argparse.Namespace) -> int:
     options = {name: value for name, value in options.items() if value is not None}
     flags = {"word_timestamps": arguments.word_timestamps, "enrich": not arguments.no_enrich}
     try:
-        source = upload(arguments.upload) if arguments.upload else arguments.source
-        job_id = decode.send(source, **options, **flags).message_id
-    except (OSError, Refused) as error:
+        if arguments.upload:
+            job_id = send_file(arguments.upload, **options, **flags)
+        else:
+            job_id = decode.send(arguments.source, **options, **flags).message_id
+    except (OSError, JobError, Refused) as error:
         print(f"not sent: {error}", file=sys.stderr)
         return EXIT.get(getattr(error, "code", "invalid_options"), 1)
     if not arguments.wait:
@@ -51,11 +55,13 @@ def run(arguments: argparse.Namespace) -> int:
     return output.show(jobs.get(job_id), arguments.format)
 
 
-def upload(file: Path) -> str:
-    """Put a local file into the handoff store and return the source that names it.
+def send_file(file: Path, **keywords: Any) -> str:
+    """Put a local file into the handoff store, send it to decode, and return the job's id.
 
     Raises:
         OSError: the file cannot be read.
+        JobError: it is too large, or the store is full.
+        Refused: nothing was sent.
     """
-    with file.open("rb") as data:
-        return handoff.upload(data)
+    with file.open("rb") as data, handoff.uploaded(data) as source:
+        return decode.send(source, **keywords).message_id

@@ -1,13 +1,13 @@
 """Any sound to what Whisper listens to, in one caged FFmpeg run that streams to disk: 16 kHz, mono, 16-bit FLAC.
 
 The same run writes a minute of the sound, spread over the message, to its standard output, for its levels to be
-measured. Where these show that mixing the channels has lost the voice, a second run takes the louder channel alone.
+measured. Where these show that mixing the channels has lost the voice, a second run takes the loudest channel alone.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,6 +19,7 @@ from pipeline.errors import JobError
 SAMPLE_RATE = 16000  # Hz: Whisper's (`SAMPLE_RATE` in openai/whisper's audio.py)
 SAMPLE_WIDTH = 2  # bytes
 LEVELS_SECONDS = 60  # of sound that the levels are measured on; all of a short message
+CHANNELS = 8  # of a sound that are measured apart: those of 7.1
 MARGIN = 1.0  # seconds beyond the longest message that are decoded, so that a longer one shows itself
 LOWEST = 40  # Hz; below lie DC offset, rumble and handling noise, and no voice
 # Raises a voice by up to 25 times, within a hundredth of a second at most a little: FFmpeg's filter for speech.
@@ -28,11 +29,15 @@ _HEADER = 42  # bytes of a FLAC file up to the end of STREAMINFO's sample count 
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """A decoded message: the file, its length in seconds, the levels of its sound, and what FFmpeg complained of."""
+    """A decoded message: the file, its length, the levels of its sound, and what FFmpeg complained of.
+
+    `duration` is in seconds, and `measured` how many of them the levels are of.
+    """
 
     path: Path
     duration: float
     levels: Levels
+    measured: float
     complaints: list[str]
 
 
@@ -53,6 +58,9 @@ def convert(
         JobError: `undecodable`, `too_short`, or the cage's own.
     """
     converted = _run(source, graph(sound, loudness=loudness), sound, folder, longest, seconds)
+    if _misled(sound, converted):
+        sound = replace(sound, duration=converted.duration)
+        converted = _run(source, graph(sound, loudness=loudness), sound, folder, longest, seconds)
     alone = converted.levels.alone
     if alone is not None:
         converted = _run(source, graph(sound, alone, loudness=loudness), sound, folder, longest, seconds)
@@ -82,12 +90,21 @@ def _run(source: BinaryIO, filters: str, sound: Sound, folder: Path, longest: fl
     if not duration:
         raise JobError("too_short", "it holds no sound at all")
     measured = levels.measure(outcome.output, _heard(sound), SAMPLE_RATE)
-    return Converted(path, duration, measured, reasons.lines(outcome.said))
+    seconds_measured = len(outcome.output) / (SAMPLE_RATE * SAMPLE_WIDTH * _heard(sound))
+    return Converted(path, duration, measured, seconds_measured, reasons.lines(outcome.said))
+
+
+def _misled(sound: Sound, converted: Converted) -> bool:
+    """Tell whether the header's duration, or none, has led the levels away from where the sound is."""
+    if converted.measured < min(LEVELS_SECONDS, converted.duration) / 2:  # it promised too much
+        return True
+    beyond = converted.duration > max(sound.duration or 0.0, LEVELS_SECONDS) + 1.0  # it promised too little
+    return beyond and converted.levels.silent
 
 
 def _heard(sound: Sound) -> int:
     """Return how many channels' levels are measured apart."""
-    return 2 if sound.channels == 2 else 1
+    return sound.channels if 2 <= sound.channels <= CHANNELS else 1
 
 
 def graph(sound: Sound, alone: int | None = None, *, loudness: bool = False) -> str:
@@ -103,16 +120,17 @@ def graph(sound: Sound, alone: int | None = None, *, loudness: bool = False) -> 
         mix = "pan=mono|c0=" + "+".join(f"{1 / sound.channels:.6f}*c{n}" for n in range(sound.channels))
     else:
         mix = "aformat=channel_layouts=mono"
-    apart = _heard(sound) == 2
+    heard = _heard(sound)
     voice = f"highpass=f={LOWEST}," + (f"{LOUDNESS}," if loudness else "")
     resampled = f"aresample={SAMPLE_RATE},aformat=sample_fmts=s16:sample_rates={SAMPLE_RATE}"
-    part = f"aselect='{_spread(sound.duration)}',{resampled}:channel_layouts={'stereo' if apart else 'mono'}"
+    layout = {1: ":channel_layouts=mono", 2: ":channel_layouts=stereo"}.get(heard, "")  # of more: as they come
+    part = f"aselect='{_spread(sound.duration)}',{resampled}{layout}"
     # FFmpeg's decoders of AMR leave out the frames in which a phone sends nothing: they are silence, with its time.
     gaps = "aresample=async=1:min_hard_comp=0.01," if sound.codec in ("amr_nb", "amr_wb") else ""
     return (
         f"[0:a:{sound.stream}]{gaps}asplit[one][other];"
         f"[one]{mix},{voice}{resampled}:channel_layouts=mono[whole];"
-        f"[other]{part if apart else f'{mix},{part}'}[part]"
+        f"[other]{part if heard > 1 else f'{mix},{part}'}[part]"
     )
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from array import array
 from dataclasses import dataclass
+from typing import Any
 
 FLOOR = -100.0  # dBFS that stands for digital silence; 16 bits reach down to -96
 FULL_SCALE = 32767  # the largest 16-bit sample; FFmpeg clips at it and at -32768
 CLIPPED = 0.001  # share of samples at full scale from which a recording counts as clipped
 SILENT = -60.0  # dBFS: below it no sample of a recording is speech
-# dB that the mix may lie below the loudest channel: one dead channel of two costs 6, one with inverted phase all.
-LOST_IN_MIX = 9.0
+# dB that the mix may lie below one channel alone among silent ones: two with the same voice inverted cost all.
+LOST_IN_MIX = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ def measure(pcm: bytes, channels: int, rate: int) -> Levels:
 
     Args:
         pcm: samples, little-endian; an incomplete last frame is ignored.
-        channels: how many are interleaved: 1 or 2, since pydub mixes more than two by a loop in Python.
+        channels: how many are interleaved.
         rate: samples per second of each (Hz).
     """
     from pydub import AudioSegment  # noqa: PLC0415 - the import takes longer than decoding a short message
@@ -43,10 +44,10 @@ def measure(pcm: bytes, channels: int, rate: int) -> Levels:
     loudness = [_decibels(_swing(part.rms, centre)) for part, centre in zip(parts, centres, strict=True)]
     rms, alone = max(loudness), None
     if channels > 1:
-        mix = _decibels(_swing(sound.set_channels(1).rms, sum(centres) / channels))
-        if rms > SILENT and rms - mix > LOST_IN_MIX:
+        mix = _decibels(_swing(_mix(parts).rms, sum(centres) / channels))
+        if rms > SILENT and rms - mix > LOST_IN_MIX + 20 * math.log10(channels):
             alone = loudness.index(rms)
-        else:
+        elif channels == 2:  # of more FFmpeg's mix is louder: it knows where a voice is
             rms = mix
     peak = sound.max / FULL_SCALE
     centre = max(centres, key=abs)
@@ -58,6 +59,15 @@ def measure(pcm: bytes, channels: int, rate: int) -> Levels:
         silent=_decibels(peak - abs(centre)) < SILENT,
         alone=alone,
     )
+
+
+def _mix(parts: list[Any]) -> Any:
+    """Return pydub's sound of all channels, each as loud as the others; its own way is a loop in Python beyond two."""
+    quieter = 20 * math.log10(len(parts))
+    mix = parts[0] - quieter
+    for part in parts[1:]:
+        mix = mix.overlay(part - quieter)
+    return mix
 
 
 def _swing(rms: float, centre: float) -> float:

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PREFIX = "voicemill-decode-"
-SETTLED = 60.0  # seconds after which a folder's maker has surely locked it
+SETTLED = 60.0  # seconds after which the maker of a folder that is still empty has surely locked it
 
 
 @contextmanager
@@ -40,13 +40,21 @@ def sweep() -> int:
             lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
                 found = os.fstat(lock)
-                old = time.time() - found.st_mtime > SETTLED
-                if old and found.st_uid == os.getuid() and _abandoned(lock):
+                if found.st_uid == os.getuid() and _abandoned(lock) and (_used(folder) or _settled(found)):
                     shutil.rmtree(folder)
                     removed += 1
             finally:
                 os.close(lock)
     return removed
+
+
+def _used(folder: Path) -> bool:
+    """Tell whether a folder holds anything: its maker locks it first, so what is not locked now was left."""
+    return any(folder.iterdir())
+
+
+def _settled(found: os.stat_result) -> bool:
+    return time.time() - found.st_mtime > SETTLED
 
 
 def _abandoned(lock: int) -> bool:

@@ -95,4 +95,5 @@ async def send(source: str, keywords: dict[str, Any]) -> str:
 
 
 def _upload_and_send(file: BinaryIO, keywords: dict[str, Any]) -> str:
-    return decode.send(handoff.upload(file), **keywords).message_id
+    with handoff.uploaded(file) as source:
+        return decode.send(source, **keywords).message_id

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import redis
 
 from config.environment import STATE
 from pipeline.render import render
@@ -47,6 +48,24 @@ def test_a_local_file_goes_by_upload_and_its_result_comes_in_every_format(voicem
     for form in ("txt", "srt", "vtt"):
         ran = voicemill("result", job_id, "--format", form)
         assert (ran.returncode, ran.stdout) == (0, render(record["transcript"], form))
+
+
+@pytest.mark.parametrize(
+    ("language", "variables", "code", "said"),
+    [("klingon", {}, 2, "language is 'klingon'"), ("en", {"MAX_SOURCE_BYTES": "10"}, 1, "source_too_large")],
+)
+def test_nothing_is_left_of_a_local_file_that_was_not_sent(
+    voicemill, media, stages_redis, language, variables, code, said
+):
+    client = redis.Redis.from_url(stages_redis)
+    before = set(client.keys("{voicemill}:upload:*"))
+
+    ran = voicemill("submit", "--upload", media / "en.ogg", "--language", language, **variables)
+
+    assert (ran.returncode, "Traceback" in ran.stderr) == (code, False)
+    assert said in ran.stderr
+    assert set(client.keys("{voicemill}:upload:*")) == before
+    client.close()
 
 
 @pytest.mark.parametrize(

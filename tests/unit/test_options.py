@@ -1,10 +1,39 @@
 """The options of a message: what is taken, and what is refused with which words."""
 
+import json
+import os
+from dataclasses import asdict
+
 import pytest
 from faster_whisper.tokenizer import _LANGUAGE_CODES
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from pipeline.errors import JobError
+from actors.admission import admit
+from pipeline.errors import CODES, JobError
 from pipeline.options import LANGUAGES, Options, parse
+
+NESTED: list = []
+for _ in range(100_000):
+    NESTED = [NESTED]
+
+# A drill tries thousands of cases: FUZZ_CASES=20000 python -m pytest tests/unit/test_options.py
+fuzzed = settings(
+    max_examples=int(os.environ.get("FUZZ_CASES", "100")),
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    database=None,
+)
+# Halves of characters included.
+words = st.text(st.characters(exclude_categories=()), max_size=30)
+numbers = st.integers() | st.floats()
+documents = st.recursive(
+    st.none() | st.booleans() | numbers | words,
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(words, inner, max_size=5),
+    max_leaves=20,
+)
+names = st.sampled_from([*asdict(Options()), "schema", "langauge"]) | words
+likely = st.sampled_from(["ko", "translate", "https://x/", "https://[", "http://x:99999/", 0, 1, 255, "a" * 5000])
 
 
 def test_nothing_said_means_the_defaults():
@@ -48,6 +77,15 @@ def test_all_that_the_contract_names_is_taken():
         ({"callback_url": "https://[bad"}, "callback_url is"),
         ({"stream": -1}, "stream is -1"),
         ({"stream": True}, "stream is True"),
+        # What JSON can hold and no text can be
+        ({"prompt": "a\ud800"}, "prompt is 'a\\ud800'"),
+        ({"hotwords": "\udfff"}, "hotwords is"),
+        ({"callback_url": "https://x/\ud800"}, "callback_url is"),
+        ({"metadata": {"\ud800": 1}}, "metadata is"),
+        # What cannot even be shown
+        ({"stream": 10**5000}, "stream is <int>"),
+        ({"metadata": 10**5000}, "metadata is <int>"),
+        ({"metadata": NESTED}, "metadata is <list>"),
     ],
 )
 def test_a_wrong_option_is_named_with_what_it_takes(keywords, said):
@@ -61,3 +99,19 @@ def test_a_wrong_option_is_named_with_what_it_takes(keywords, said):
 
 def test_the_languages_are_those_of_whisper():
     assert set(_LANGUAGE_CODES) == LANGUAGES
+
+
+@fuzzed
+@given(
+    st.lists(words | documents, max_size=2) | st.tuples(words),
+    st.dictionaries(names, documents | likely, max_size=4),
+)
+def test_whatever_is_sent_is_taken_and_can_be_stored_or_is_refused_with_a_code(args, keywords):
+    try:
+        source, options = admit(tuple(args), keywords)
+    except JobError as error:
+        stored, codes = str(error), {error.code}
+    else:
+        stored, codes = json.dumps([source, asdict(options)], ensure_ascii=False, allow_nan=False), set()
+    assert stored.encode()
+    assert codes <= set(CODES)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 from config.settings import Settings
+from pipeline.deadline import within
 from pipeline.decode.sources.disk import save
 from pipeline.errors import JobError
 
@@ -34,11 +37,27 @@ def fetch(address: str, folder: Path, settings: Settings) -> BufferedReader:
         raise JobError("source_forbidden", "the address lies outside the prefixes of SOURCE_REMOTES")
     import fsspec  # noqa: PLC0415 - an extra that only such sources need
 
-    deadline = time.monotonic() + settings.fetch_timeout
-    try:
+    limit = settings.fetch_timeout
+    deadline = time.monotonic() + limit
+    with _translated(deadline, limit):
         store, path = fsspec.url_to_fs(address)
-        with store.open(path, "rb", block_size=_PIECE) as file:
-            return save(_pieces(file, deadline, settings.fetch_timeout), folder, settings.max_source_bytes)
+        opening = partial(store.open, path, "rb", block_size=_PIECE)
+        with within(limit, opening) as file:
+            return save(_pieces(file, deadline, limit), folder, settings.max_source_bytes)
+
+
+def _pieces(file: Any, deadline: float, limit: float) -> Iterator[bytes]:
+    # Translated here, since to `save` an OSError is the disk's.
+    with _translated(deadline, limit):
+        while piece := within(deadline - time.monotonic(), partial(file.read, _PIECE)):
+            yield piece
+
+
+@contextmanager
+def _translated(deadline: float, limit: float) -> Iterator[None]:
+    """Turn the stores' exceptions into ours."""
+    try:
+        yield
     except JobError:
         raise
     except (ImportError, ValueError) as error:
@@ -48,11 +67,6 @@ def fetch(address: str, folder: Path, settings: Settings) -> BufferedReader:
     except PermissionError:
         raise JobError("source_forbidden", "the store refuses this worker's credentials") from None
     except Exception as error:  # each store has exceptions of its own, and none of them is this program's fault
+        if time.monotonic() >= deadline:
+            raise JobError("source_timeout", f"fetching took longer than {limit:g} s") from None
         raise JobError("source_unavailable", f"the store cannot be read: {type(error).__name__}") from error
-
-
-def _pieces(file: Any, deadline: float, limit: float) -> Iterator[bytes]:
-    while piece := file.read(_PIECE):
-        if time.monotonic() > deadline:
-            raise JobError("source_timeout", f"fetching took longer than {limit:g} s")
-        yield piece

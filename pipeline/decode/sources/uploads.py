@@ -15,4 +15,5 @@ def fetch(source: str, folder: Path, limit: int) -> BufferedReader:
     Raises:
         JobError: `source_not_found`: it was never uploaded, or has expired; `source_too_large`; `disk_full`.
     """
+    handoff.renew(source)
     return save(handoff.read_upload(source), folder, limit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import errno
 import time
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from urllib.parse import urljoin
+from urllib.parse import unquote_to_bytes, urljoin
 
 import urllib3
 from urllib3.exceptions import (
@@ -21,7 +22,7 @@ from urllib3.exceptions import (
     ReadTimeoutError,
     SSLError,
 )
-from urllib3.util import Timeout, Url, make_headers, parse_url
+from urllib3.util import Timeout, Url, parse_url
 
 from config.settings import Settings
 from pipeline import addresses, pools
@@ -111,10 +112,17 @@ def _follow(url: str, download: _Download) -> None:
         moved = _request(where, auth, download)
         if moved is None:
             return
-        where = _parsed(urljoin(where.url, moved), download.settings)
+        where = _parsed(_joined(where.url, moved), download.settings)
         if first.scheme == "https" and where.scheme != "https":
             raise JobError("source_forbidden", "the server redirects from https to http")
     raise JobError("source_not_found", f"the server redirects more than {REDIRECTS} times")
+
+
+def _joined(base: str, moved: str) -> str:
+    try:
+        return urljoin(base, moved)
+    except ValueError:
+        raise JobError("source_not_found", "the server redirects to what is no address") from None
 
 
 def _parsed(url: str, settings: Settings) -> Url:
@@ -140,7 +148,9 @@ def _origin(where: Url) -> tuple[str | None, str | None, int | None]:
 def _request(where: Url, auth: str | None, download: _Download) -> str | None:
     """Make one request; what it answers goes to disk. Returns where it redirects to, or None."""
     settings = download.settings
-    headers = {"Accept-Encoding": "identity", "User-Agent": "voicemill", **make_headers(basic_auth=auth)}
+    headers = {"Accept-Encoding": "identity", "User-Agent": "voicemill"}
+    if auth:
+        headers["Authorization"] = f"Basic {base64.b64encode(unquote_to_bytes(auth)).decode()}"
     if download.size and download.validator:
         headers |= {"Range": f"bytes={download.size}-", "If-Range": download.validator}
     timeout = Timeout(

@@ -193,7 +193,6 @@ def test_a_killed_workers_folder_is_swept_and_a_living_ones_is_not(tmp_path, mon
 
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setattr(workspace, "SETTLED", -1.0)
     script = "from pipeline.decode.workspace import workspace as w\nwith w() as f:\n print(f, flush=True)\n input()"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     worker = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[3], **pipes)
@@ -207,3 +206,13 @@ def test_a_killed_workers_folder_is_swept_and_a_living_ones_is_not(tmp_path, mon
         assert not theirs.exists()
         assert ours.exists()
     assert not ours.exists()
+
+
+def test_a_folder_that_is_just_being_made_is_not_swept(tmp_path, monkeypatch):
+    from pipeline.decode import workspace
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / f"{workspace.PREFIX}new").mkdir()
+    assert workspace.sweep() == 0
+    os.utime(tmp_path / f"{workspace.PREFIX}new", (0, 0))
+    assert workspace.sweep() == 1

@@ -1,5 +1,6 @@
 """What Whisper gets to hear, and what the record says of it."""
 
+import struct
 import subprocess
 
 import pytest
@@ -62,6 +63,37 @@ def test_a_voice_beside_its_own_inverse_is_kept(decode, media, ffmpeg, voice, le
     assert level(made.path)[0] > -22
     assert made.audio["channel_used"] == 1
     assert "cancel each other out" in made.warnings[0]
+
+
+@pytest.mark.parametrize("layout", ["5.1|FL=c0|FR=-1*c0", "3.0|FL=0.2*c0|FR=c0|FC=-1*c0", "7.1|SL=-1*c0|SR=c0"])
+def test_a_voice_beside_its_own_inverse_is_kept_among_many_channels(decode, media, ffmpeg, voice, level, layout):
+    ffmpeg("-i", voice, "-af", f"pan={layout}", media / "many.wav")
+    made = decode("many.wav")
+    assert level(made.path)[0] > -28
+    assert "cancel each other out" in made.warnings[0]
+
+
+@pytest.mark.parametrize("layout", ["5.1|FC=c0", "5.1|FL=c0|FR=0.8*c0|FC=0.5*c0", "4.0|FL=c0|FR=c0|FC=c0|BC=c0"])
+def test_many_channels_that_lose_nothing_are_mixed(decode, media, ffmpeg, voice, level, layout):
+    ffmpeg("-i", voice, "-af", f"pan={layout}", media / "many.wav")
+    made = decode("many.wav")
+    assert level(made.path)[0] > -45
+    assert made.audio["channel_used"] is None
+    assert made.warnings == []
+
+
+@pytest.mark.parametrize("milliseconds", [1e9, 0.0], ids=["too much", "nothing"])
+def test_a_header_that_lies_about_the_length_does_not_hide_the_voice(decode, media, ffmpeg, voice, level, milliseconds):
+    """The voice begins late, beside its own inverse: the levels have to be those of where it is."""
+    late = 3 if milliseconds else 70
+    ffmpeg("-i", voice, "-af", f"adelay={late}s,pan=stereo|c0=c0|c1=-1*c0", "-c:a", "flac", media / "late.mka")
+    data = (media / "late.mka").read_bytes()
+    at = data.index(b"\x44\x89\x88") + 3  # Duration, a number of eight bytes
+    (media / "late.mka").write_bytes(data[:at] + struct.pack(">d", milliseconds) + data[at + 8 :])
+    made = decode("late.mka")
+    assert level(made.path)[0] > -35
+    assert not made.audio["silent"]
+    assert made.audio["channel_used"] is not None
 
 
 def test_an_offset_from_the_centre_is_taken_out_and_told(decode, media, ffmpeg, voice, level):

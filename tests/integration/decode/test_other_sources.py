@@ -2,6 +2,7 @@
 
 import base64
 import io
+import threading
 import uuid
 
 import pytest
@@ -74,6 +75,38 @@ def test_an_object_that_is_too_large_is_not_kept(code):
     assert (
         code("memory://inbox/voice.wav", source_remotes="memory://inbox/", max_source_bytes=1000) == "source_too_large"
     )
+
+
+FAILURES = {
+    TimeoutError: "source_unavailable",
+    ConnectionResetError: "source_unavailable",
+    FileNotFoundError: "source_not_found",
+    PermissionError: "source_forbidden",
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_store_that_fails_while_it_is_read_is_not_taken_for_a_full_disk(code, stored, monkeypatch, failure):
+    breaks_off(monkeypatch, stored, lambda: (_ for _ in ()).throw(failure()))
+    assert code("memory://inbox/voice.wav", source_remotes="memory://inbox/") == FAILURES[failure]
+
+
+def test_a_store_that_hangs_holds_no_worker_beyond_the_time_limit(code, stored, monkeypatch):
+    answer = threading.Event()
+    breaks_off(monkeypatch, stored, lambda: answer.wait(60))
+    found = code("memory://inbox/voice.wav", source_remotes="memory://inbox/", fetch_timeout=0.2)
+    answer.set()
+    assert found == "source_timeout"
+
+
+def breaks_off(monkeypatch, store, then):
+    """Let a store's files give one piece, and `then` do this."""
+
+    class File(io.BytesIO):
+        def read(self, _size):
+            return super().read(1000) if self.tell() == 0 else then()
+
+    monkeypatch.setattr(type(store), "open", lambda *_, **__: File(bytes(5000)))
 
 
 def test_a_store_whose_package_is_missing_is_named(code):

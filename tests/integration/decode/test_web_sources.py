@@ -1,5 +1,6 @@
 """Fetching over HTTP from servers that do what servers do."""
 
+import base64
 import time
 
 import misbehaving
@@ -63,6 +64,10 @@ BAD = {
     "to?http://[fe80::1]/": "source_forbidden",
     "to?//169.254.169.254/": "source_forbidden",
     "to?http://": "source_not_found",
+    "to?http://[bad": "source_not_found",
+    "to?http://[::1": "source_not_found",
+    "to?//[": "source_not_found",
+    "to?https://x:99999/": "source_not_found",
 }
 
 
@@ -117,6 +122,15 @@ def test_credentials_go_to_their_own_server_and_no_other(server, decode, monkeyp
     assert "authorization" in {name.lower() for name in server.asked[0][1]}
     assert "authorization" not in {name.lower() for name in server.asked[1][1]}
     assert server.asked[1][1]["Host"].startswith("elsewhere.example")
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [("me:p%40ss%2F%25@", b"me:p@ss/%"), ("m%C3%A9:%20@", "mé: ".encode()), ("me@", b"me")]
+)
+def test_credentials_mean_what_the_address_writes_in_percents(server, decode, written, meant):
+    decode(server.url("good", credentials=written), **OPEN)
+    scheme, _, given = server.asked[0][1]["Authorization"].partition(" ")
+    assert (scheme, base64.b64decode(given)) == ("Basic", meant)
 
 
 def test_http_is_refused_unless_allowed(server, code):

@@ -8,7 +8,7 @@ from dramatiq import Message
 
 from actors import decode
 from actors.admission import Refused
-from actors.broker import enqueue_stage, for_process
+from actors.broker import Brake, enqueue_stage, for_process
 from config import settings
 from pipeline import connection, handoff, jobs, presence, queues, status, sweeper
 from pipeline.errors import JobError
@@ -102,7 +102,7 @@ def test_a_sender_and_the_settings_have_the_same_limits():
     fields = settings.Settings.model_fields
 
     assert fields["max_queued"].default == queues.MAX_QUEUED
-    assert fields["max_handoff_bytes"].default == queues.MAX_HANDOFF_BYTES
+    assert fields["max_handoff_bytes"].default == handoff.MAX_HANDOFF_BYTES
 
 
 def test_sending_into_a_full_system_is_refused_at_once_and_leaves_no_job(monkeypatch):
@@ -114,6 +114,28 @@ def test_sending_into_a_full_system_is_refused_at_once_and_leaves_no_job(monkeyp
 
     assert raised.value.code == "system_full"
     assert connection.client().zcard(jobs.UNFINISHED_KEY) == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "options"),
+    [("\ud800", {}), ("voice.ogg", {"callback_url": "https://x/\ud800"}), ("voice.ogg", {"stream": 10**5000})],
+)
+def test_what_no_record_can_hold_is_refused_and_no_message_is_sent(source, options):
+    with pytest.raises(Refused, match="invalid_options"):
+        decode.send(source, **options)
+
+    assert connection.client().hlen(queues.key("decode", ".msgs")) == 0
+
+
+def test_no_message_is_sent_where_it_could_not_be_checked(monkeypatch):
+    def broken(*_arguments):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(jobs, "create", broken)
+    with pytest.raises(Refused, match="internal: the message could not be checked: ZeroDivisionError"):
+        decode.send("voice.ogg")
+
+    assert connection.client().hlen(queues.key("decode", ".msgs")) == 0
 
 
 def test_sending_is_refused_while_the_handoff_store_is_full(monkeypatch):
@@ -196,3 +218,14 @@ def test_a_message_of_an_earlier_version_without_a_schema_is_understood_and_of_a
     with pytest.raises(JobError) as raised:
         admit(("voice.ogg",), {"schema": 2})
     assert raised.value.code == "unsupported_schema"
+
+
+def test_decode_goes_on_while_what_fills_the_store_is_what_it_works_off(tmp_path, monkeypatch):
+    monkeypatch.setattr(handoff, "SPARING", 0)
+    (tmp_path / "a.flac").write_bytes(b"x" * 1000)
+    jobs.create("j", handoff.upload(b"x" * 1000), Options())
+    monkeypatch.setenv("MAX_HANDOFF_BYTES", "1000")
+    assert Brake()("decode")
+
+    handoff.put("j", tmp_path / "a.flac")
+    assert not Brake()("decode")

@@ -1,5 +1,6 @@
 """The handoff store: all of a job's audio or nothing, and nothing for longer than it must."""
 
+import json
 import os
 import threading
 import time
@@ -10,10 +11,18 @@ import redis
 from cryptography.fernet import Fernet
 
 from config.settings import Settings
-from pipeline import connection, handoff
+from pipeline import connection, handoff, jobs
 from pipeline.errors import JobError
+from pipeline.options import Options
 
 pytestmark = pytest.mark.usefixtures("redis_url")
+
+
+@pytest.fixture(autouse=True)
+def _counted_anew(monkeypatch):
+    """What an earlier test stored is not known here, and each look counts."""
+    monkeypatch.setattr(handoff, "_count", handoff._Count())
+    monkeypatch.setattr(handoff, "SPARING", 0)
 
 
 @pytest.fixture
@@ -153,6 +162,115 @@ def test_an_upload_beyond_the_limit_is_refused(monkeypatch, redis_url):
     assert redis.Redis.from_url(redis_url).keys("*") == []
 
 
+def test_an_upload_into_a_full_store_is_refused_before_its_bytes_are_read(monkeypatch):
+    handoff.upload(bytes(1000))
+    monkeypatch.setenv("MAX_HANDOFF_BYTES", "1000")
+    with pytest.raises(JobError, match=r"handoff_full: .* MAX_HANDOFF_BYTES is 1000"):
+        handoff.upload(object())
+
+
+def test_nothing_is_left_of_an_upload_that_could_not_be_sent(redis_url):
+    with pytest.raises(ZeroDivisionError), handoff.uploaded(b"voice"):
+        raise ZeroDivisionError
+    assert redis.Redis.from_url(redis_url).keys("*") == []
+    with handoff.uploaded(b"voice") as source:
+        pass
+    assert b"".join(handoff.read_upload(source)) == b"voice"
+
+
+def spend(job_id, *ends):
+    """Upload for a job, which then comes to an end."""
+    source = handoff.upload(bytes(1000))
+    jobs.create(job_id, source, Options())
+    for end in ends:
+        end(job_id)
+    return source
+
+
+def there(source):
+    return bool(connection.client().exists(handoff._key("upload", source.removeprefix("upload:"))))
+
+
+ENDS = {
+    "transcribed": lambda job_id: jobs.finish(job_id, "transcribe", {"transcript": {"text": ""}}),
+    "done": lambda job_id: jobs.finish(job_id, "transcribe", {"transcript": {"text": ""}}, last=True),
+    "failed": lambda job_id: jobs.fail(job_id, "decode", JobError("undecodable", "no")),
+    "cancelled": jobs.cancel,
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_an_upload_that_no_job_waits_for_gives_way(end, monkeypatch):
+    spent, waiting = spend("ended", ENDS[end]), spend("waiting")
+    assert there(spent)  # for the player
+    assert handoff.full() is None
+
+    monkeypatch.setenv("MAX_HANDOFF_BYTES", "2000")
+    assert handoff.full() is None
+
+    assert (there(spent), there(waiting)) == (False, True)
+    assert handoff.total_bytes() < 1500
+
+
+def test_an_upload_whose_job_is_tried_again_is_waited_for_again(monkeypatch):
+    source = spend("again", ENDS["failed"], lambda job_id: jobs.restart(job_id, "decode"))
+    monkeypatch.setenv("MAX_HANDOFF_BYTES", "1000")
+    assert "MAX_HANDOFF_BYTES is 1000" in handoff.full()
+    assert there(source)
+
+
+def test_decoding_goes_on_in_a_store_that_is_full_of_uploads_until_audio_has_its_share(tmp_path, monkeypatch):
+    (tmp_path / "audio").write_bytes(bytes(1000))
+    spend("waiting")
+    monkeypatch.setenv("MAX_HANDOFF_BYTES", "1000")
+    assert "MAX_HANDOFF_BYTES is 1000" in handoff.full()
+    assert handoff.full(decoding=True) is None
+
+    handoff.put("waiting", tmp_path / "audio")
+    assert "MAX_HANDOFF_BYTES is 1000" in handoff.full(decoding=True)
+    handoff.delete("waiting")
+    assert handoff.full(decoding=True) is None
+
+
+def test_the_bound_is_half_of_what_redis_may_use(redis_url):
+    client = redis.Redis.from_url(redis_url)
+    spend("waiting")
+    client.config_set("maxmemory", 2000)
+    try:
+        assert "Redis may use 2000" in handoff.full()
+    finally:
+        client.config_set("maxmemory", 0)
+
+
+def test_an_upload_outlives_the_audio_that_is_made_of_it(redis_url, monkeypatch):
+    monkeypatch.setenv("HANDOFF_TTL", "100")
+    source = handoff.upload(b"voice")
+    handoff.renew(source)
+    key = handoff._key("upload", source.removeprefix("upload:"))
+    assert 190 < redis.Redis.from_url(redis_url).ttl(key) <= 200
+    assert 190 < connection.client().zscore(handoff.EXPIRIES_KEY, key) - time.time() <= 200
+    handoff.renew("upload:gone")
+    assert connection.client().zcard(handoff.EXPIRIES_KEY) == 1
+
+
+def test_long_uploads_go_to_files_too_and_live_as_long(files):
+    source = handoff.upload(b"x" * 2000)
+    (file,) = files.iterdir()
+    assert b"".join(handoff.read_upload(source)) == b"x" * 2000
+    age(file)
+    handoff.renew(source)
+    assert handoff.sweep() == 0
+    handoff.delete_upload(source)
+    assert not file.exists()
+
+
+def test_an_upload_that_is_too_large_for_files_leaves_none(files, monkeypatch):
+    monkeypatch.setenv("MAX_SOURCE_BYTES", "1500")
+    with pytest.raises(JobError, match="source_too_large"):
+        handoff.upload(bytes(2000))
+    assert list(files.iterdir()) == []
+
+
 def test_the_stores_size_is_known_and_forgets_what_expired(audio):
     assert handoff.total_bytes() == 0
     handoff.put("one", audio)
@@ -167,7 +285,6 @@ def test_the_stores_size_is_known_and_forgets_what_expired(audio):
 
 def test_a_store_of_many_entries_is_not_counted_for_every_message(audio, monkeypatch):
     counts = []
-    monkeypatch.setattr(handoff, "_count", handoff._Count())
     monkeypatch.setattr(handoff, "SPARING", 1e9)
     monkeypatch.setattr(handoff, "total_bytes", lambda: counts.append(1) or time.sleep(0.001) or 100)
 
@@ -219,6 +336,77 @@ def test_sealed_chunks_cannot_change_places(audio, monkeypatch, redis_url):
         read("job")
 
 
+def entry(name):
+    """An entry as it lies in Redis: its key, its header, its chunks."""
+    key = handoff._key("audio", name)
+    head, *chunks = connection.client().lrange(key, 0, -1)
+    return key, json.loads(head), chunks
+
+
+def rewrite(name, header, chunks):
+    key = handoff._key("audio", name)
+    connection.client().delete(key)
+    connection.client().rpush(key, json.dumps(header) if isinstance(header, dict) else header, *chunks)
+
+
+DAMAGE = {
+    "its end is gone": lambda header, chunks, _other: (header, chunks[:-1]),
+    "all of it is gone": lambda header, _chunks, _other: (header, []),
+    "a chunk comes twice": lambda header, chunks, _other: (header, [*chunks, chunks[-1]]),
+    "its header is no JSON": lambda _header, chunks, _other: (b"\xff{", chunks),
+    "its header is another's": lambda _header, chunks, _other: (b'{"size": 5}', chunks),
+    "its header is a list": lambda _header, chunks, _other: (b"[" * 100_000, chunks),
+}
+FORGERY = {
+    "a chunk is another job's": lambda header, chunks, other: (header, [chunks[0], other[1], *chunks[2:]]),
+    "it is not sealed at all": lambda header, _chunks, _other: (header | {"sealed": False, "size": 5}, [b"plain"]),
+    "its seal is broken": lambda header, chunks, _other: (header, [chunks[0], b"x" + chunks[1], *chunks[2:]]),
+}
+
+
+@pytest.mark.usefixtures("seal")
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_audio_is_told_and_never_taken_for_whole(audio, damage):
+    handoff.put("job", audio)
+    _, header, chunks = entry("job")
+    rewrite("job", *DAMAGE[damage](header, chunks, ()))
+
+    with pytest.raises(JobError, match="handoff_unreadable"):
+        read("job")
+    handoff.put("job", audio)  # it stands in nobody's way
+    assert read("job") == audio.read_bytes()
+
+
+@pytest.mark.parametrize("forgery", FORGERY)
+def test_with_a_key_nothing_is_read_but_what_was_sealed_for_this_job(audio, monkeypatch, forgery):
+    monkeypatch.setenv("HANDOFF_KEY", Fernet.generate_key().decode())
+    handoff.put("job", audio)
+    handoff.put("other", audio)
+    _, header, chunks = entry("job")
+    rewrite("job", *FORGERY[forgery](header, chunks, entry("other")[2]))
+
+    with pytest.raises(JobError, match="handoff_unreadable"):
+        read("job")
+
+
+def test_a_key_of_another_type_is_told(redis_url):
+    redis.Redis.from_url(redis_url).set(handoff._key("audio", "job"), "x")
+    with pytest.raises(JobError, match="handoff_unreadable"):
+        read("job")
+    handoff.delete("job")
+    assert not handoff.exists("job")
+
+
+@pytest.mark.usefixtures("seal")
+@pytest.mark.parametrize("left", [2, 100_000, -1, -100_000])
+def test_a_file_that_was_cut_short_is_told(audio, files, left):
+    handoff.put("job", audio)
+    (file,) = files.iterdir()
+    file.write_bytes(file.read_bytes()[:left])
+    with pytest.raises(JobError, match="handoff_unreadable"):
+        read("job")
+
+
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     monkeypatch.setenv("HANDOFF_URL", f"file://{tmp_path}/store")
@@ -248,11 +436,46 @@ def test_a_store_that_cannot_be_used_is_told(audio, monkeypatch, tmp_path):
 def test_orphans_expire(audio, files):
     assert handoff.sweep() == 0
     handoff.put("one", audio)
+    (old,) = files.iterdir()
     handoff.put("two", audio)
-    old = next(path for path in files.iterdir() if path.name.startswith("one"))
-    os.utime(old, (time.time() - 90_000,) * 2)
+    age(old)
     assert handoff.sweep() == 1
-    assert [path.name[:3] for path in files.iterdir()] == ["two"]
+    assert not old.exists()
+    assert len(list(files.iterdir())) == 1
+
+
+def age(path):
+    """Let a file look as if it had outlived HANDOFF_TTL."""
+    os.utime(path, (time.time() - 90_000,) * 2)
+
+
+def test_what_others_keep_under_handoff_url_is_never_swept(audio, files):
+    handoff.put("job", audio)
+    (ours,) = files.iterdir()
+    others = [files / "notes.txt", files / "customer" / "original.wav", files / "customer" / ours.name]
+    (files / "customer").mkdir()
+    for path in [ours, *others]:
+        path.write_bytes(b"x")
+        age(path)
+
+    assert handoff.sweep() == 1
+
+    assert all(path.exists() for path in others)
+
+
+def test_no_name_leads_out_of_handoff_url(audio, files, tmp_path):
+    handoff.put("../evil", audio)
+    assert read("../evil") == audio.read_bytes()
+    assert [path.parent for path in tmp_path.rglob("*voicemill-handoff*")] == [files]
+
+    outside, key = tmp_path / "outside.txt", handoff._key("audio", "../evil")
+    outside.write_bytes(b"\0\0\0\1x")
+    header = json.loads(connection.client().lindex(key, 0))
+    connection.client().lset(key, 0, json.dumps(header | {"object": "../outside.txt", "size": 1}))
+    with pytest.raises(JobError, match="handoff_unreadable"):
+        read("../evil")
+    handoff.delete("../evil")
+    assert outside.exists()
 
 
 def test_short_audio_stays_in_redis(files, tmp_path):
@@ -264,7 +487,7 @@ def test_short_audio_stays_in_redis(files, tmp_path):
 
 def test_the_defaults_are_those_of_the_settings():
     fields = Settings.model_fields
-    for name in ("HANDOFF_TTL", "HANDOFF_URL_FROM", "MAX_SOURCE_BYTES"):
+    for name in ("HANDOFF_TTL", "HANDOFF_URL_FROM", "MAX_SOURCE_BYTES", "MAX_HANDOFF_BYTES"):
         assert getattr(handoff, name) == fields[name.lower()].default
 
 

@@ -182,6 +182,19 @@ def test_a_system_that_is_full_says_when_to_come_again(door, monkeypatch):
     ):
         assert (full.status, full.code) == (503, "system_full")
         assert int(full.headers["Retry-After"]) >= 1
+    assert handoff.total_bytes() == 0  # nothing is left of what was not sent
+
+
+def test_a_store_that_is_full_says_when_to_come_again(door, monkeypatch):
+    opened = door()
+    assert opened.upload("/jobs", SMALL).status == 202
+    monkeypatch.setenv("MAX_HANDOFF_BYTES", "100")
+
+    full = opened.upload("/jobs", SMALL)
+
+    assert (full.status, full.code) == (503, "handoff_full")
+    assert int(full.headers["Retry-After"]) >= 1
+    assert "MAX_HANDOFF_BYTES" in full.json["error"]["message"]
 
 
 def test_a_job_is_read_as_a_record_and_as_text_and_subtitles(door, engine):

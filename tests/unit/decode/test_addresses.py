@@ -1,6 +1,8 @@
 """Whom a worker may talk to."""
 
 import ipaddress
+import socket
+import threading
 from contextlib import suppress
 
 import pytest
@@ -13,7 +15,7 @@ NOT_PUBLIC = {
     "loopback": "127.0.0.1 127.255.255.254 ::1",
     "private": "10.0.0.1 172.16.0.1 172.31.255.255 192.168.1.1 fc00::1 fd12:3456::1",
     "link-local, where clouds keep their metadata": "169.254.169.254 169.254.0.1 fe80::1",
-    "services of clouds elsewhere": "168.63.129.16 100.100.100.200 fd00:ec2::254 192.0.0.192",
+    "services of clouds elsewhere": "168.63.129.16 100.100.100.200 192.0.0.192 fd00:ec2::254 fd00:ec2::23 fd20:ce::254",
     "shared by carriers": "100.64.0.1 100.127.255.255",
     "groups": "224.0.0.1 239.255.255.250 ff02::1 ff0e::1",
     "nobody's": "0.0.0.0 0.1.2.3 255.255.255.255 240.0.0.1 ::",
@@ -46,10 +48,30 @@ def test_no_spelling_of_loopback_gets_through(host):
     assert caught.value.code in ("source_forbidden", "source_not_found")
 
 
-@pytest.mark.parametrize("host", ["169.254.169.254", "168.63.129.16", "fe80::1%1", "224.0.0.1", "0.0.0.0"])
+WRAPPED = "::a9fe:a9fe ::ffff:a9fe:a9fe 64:ff9b::a9fe:a9fe 64:ff9b:1::a9fe:a9fe 64:ff9b:1:a9fe:a9:fe00:: ::6464:64c8"
+OTHERS = "169.254.169.254 fe80::1%1 224.0.0.1 0.0.0.0"
+
+
+@pytest.mark.parametrize(
+    "host", [*NOT_PUBLIC["services of clouds elsewhere"].split(), *WRAPPED.split(), *OTHERS.split()]
+)
 def test_metadata_services_are_refused_in_closed_networks_too(host):
     with pytest.raises(JobError, match="source_forbidden"):
         addresses.checked(host, 80, addresses.Policy(private=True))
+
+
+@pytest.mark.parametrize("host", ["64:ff9b:1::a00:1", "::10.0.0.1", "fd12::1"])
+def test_closed_networks_may_use_their_own_ways_of_writing_an_address(host):
+    assert addresses.checked(host, 80, addresses.Policy(private=True)) == [(host, 80)]
+
+
+def test_no_name_server_holds_a_worker(monkeypatch):
+    answer = threading.Event()
+    monkeypatch.setattr(addresses, "RESOLVE", 0.05)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answer.wait(60))
+    with pytest.raises(JobError, match="source_unavailable"):
+        addresses.checked("slow.example", 443, addresses.Policy())
+    answer.set()
 
 
 def rules(**settings):

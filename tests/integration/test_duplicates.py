@@ -1,0 +1,63 @@
+"""Whose transcript the same message gets again, and when it gets one of its own."""
+
+import pytest
+
+from config import settings
+from pipeline import duplicates, jobs
+from pipeline.options import Options
+
+pytestmark = pytest.mark.usefixtures("redis_url")
+
+ANOTHER = {"WHISPER_MODEL": "base", "WHISPER_BEAM_SIZE": "1", "NORMALIZE_LOUDNESS": "true"}
+
+
+@pytest.fixture(autouse=True)
+def _settings_read_anew():
+    yield
+    settings.get.cache_clear()
+
+
+def job(name="first", **options):
+    jobs.create(name, "voice.ogg", Options(**options))
+    return jobs.get(name)
+
+
+def transcribed(*, degraded=False):
+    first = job()
+    jobs.finish("first", "transcribe", {"transcript": {"text": "Hello."}})
+    duplicates.remember(first, "abc", degraded=degraded)
+
+
+def found(again, fingerprint="abc"):
+    try:
+        duplicates.look(again, fingerprint)
+    except duplicates.Found as twin:
+        return twin.job.id
+    return None
+
+
+def test_the_same_bytes_with_the_same_options_are_found_and_no_others():
+    transcribed()
+
+    assert found(job("again")) == "first"
+    assert found(job("again"), "abd") is None
+    assert found(job("other", language="ko")) is None
+
+
+def test_a_transcript_whose_job_was_deleted_is_not_found():
+    transcribed()
+    jobs.delete("first")
+    assert found(job("again")) is None
+
+
+def test_a_degraded_transcript_is_not_handed_on():
+    transcribed(degraded=True)
+    assert found(job("again")) is None
+
+
+@pytest.mark.parametrize("variable", ANOTHER)
+def test_what_other_settings_made_is_not_handed_on(monkeypatch, variable):
+    transcribed()
+    monkeypatch.setenv(variable, ANOTHER[variable])
+    settings.get.cache_clear()
+    assert found(job("again")) is None
