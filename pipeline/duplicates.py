@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from typing import Any, cast
 
 from pipeline import connection, jobs
-from pipeline.jobs import DEFAULT_RESULT_TTL, Job
+from pipeline.jobs import Job
 
 WORDS = ("language", "task", "prompt", "hotwords", "word_timestamps", "stream")  # options that shape a transcript
 
@@ -23,8 +22,7 @@ class Found(Exception):
 
 def remember(job: Job, fingerprint: str) -> None:
     """Note that a job's transcript is that of the message with this fingerprint and of options like its own."""
-    ttl = int(float(os.environ.get("RESULT_TTL") or DEFAULT_RESULT_TTL))
-    connection.client().set(_key(fingerprint, job.options), job.id, ex=ttl)
+    connection.client().set(_key(fingerprint, job.options), job.id, px=jobs.ttl_ms())
 
 
 def look(job: Job, fingerprint: str) -> None:

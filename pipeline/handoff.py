@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, cast
 
 import redis
 
-from pipeline import connection
+from pipeline import connection, variables
 from pipeline.errors import JobError
 
 CHUNK = 512 * 1024  # bytes; small enough that a chunk does not hold up Redis for others
@@ -70,7 +70,7 @@ def put(job_id: str, path: Path, ttl: float | None = None) -> int:
     key, size = _key("audio", job_id), path.stat().st_size
     replaced = _header(key)
     with path.open("rb") as data:
-        if os.environ.get("HANDOFF_URL") and size >= _number("HANDOFF_URL_FROM", HANDOFF_URL_FROM):
+        if os.environ.get("HANDOFF_URL") and size >= variables.number("HANDOFF_URL_FROM", HANDOFF_URL_FROM):
             name = f"{job_id}-{uuid.uuid4().hex}"
             _write_object(name, _chunks(data))
             _publish(key, {"size": size, "object": name}, (), ttl)
@@ -108,7 +108,7 @@ def upload(data: bytes | BinaryIO) -> str:
     Raises:
         JobError: `source_too_large`: it has more than `MAX_SOURCE_BYTES`; `handoff_full`.
     """
-    upload_id, limit = uuid.uuid4().hex, _number("MAX_SOURCE_BYTES", MAX_SOURCE_BYTES)
+    upload_id, limit = uuid.uuid4().hex, int(variables.number("MAX_SOURCE_BYTES", MAX_SOURCE_BYTES))
     file = io.BytesIO(data) if isinstance(data, bytes) else data
     _publish(_key("upload", upload_id), {}, _chunks(file, limit), None)
     return UPLOAD + upload_id
@@ -167,7 +167,7 @@ def sweep() -> int:
         store.invalidate_cache()  # what this process wrote long ago may be gone, and others wrote since
         if not store.exists(root):
             return 0
-        oldest = time.time() - _number("HANDOFF_TTL", HANDOFF_TTL)
+        oldest = time.time() - variables.number("HANDOFF_TTL", HANDOFF_TTL)
         orphans = [path for path in store.find(root) if store.modified(path).timestamp() < oldest]
         for path in orphans:
             with suppress(FileNotFoundError):  # another worker sweeps, too
@@ -180,7 +180,7 @@ def sweep() -> int:
 
 def _publish(key: str, header: dict[str, Any], chunks: Iterable[bytes], ttl: float | None) -> None:
     """Write an entry under a name of this writer's own, and give it the one that readers know in a single step."""
-    client, lives = connection.client(), int(ttl or _number("HANDOFF_TTL", HANDOFF_TTL))
+    client, lives = connection.client(), int(ttl or variables.number("HANDOFF_TTL", HANDOFF_TTL))
     growing, size, count = f"{key}:{uuid.uuid4().hex}", 0, 0
     try:
         for element in _with(json.dumps(header | {"sealed": _cipher() is not None}).encode(), chunks):
@@ -259,10 +259,6 @@ def _elements(key: str, missing: JobError) -> Iterator[bytes]:
 
 def _key(kind: str, name: str) -> str:
     return f"{connection.NAMESPACE}:{kind}:{name}"
-
-
-def _number(variable: str, default: int) -> int:
-    return int(float(os.environ.get(variable) or default))
 
 
 # Chunks and their seal

@@ -12,12 +12,11 @@ Part of the backend's path: the standard library and redis, nothing else. Keys, 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
-from pipeline import connection, handoff, jobs
+from pipeline import connection, handoff, jobs, variables
 from pipeline.errors import JobError
 from pipeline.jobs import STAGES
 
@@ -89,14 +88,17 @@ def full(*stages: str) -> str | None:
 
     `MAX_QUEUED` in the environment bounds the messages of a stage, `MAX_HANDOFF_BYTES` the audio between stages, which
     gets half of the memory that Redis may use at most: to take audio out again, records have to be written.
+
+    Raises:
+        JobError: `invalid_settings`: one of them is no number.
     """
-    limit = int(os.environ.get("MAX_QUEUED") or MAX_QUEUED)
+    limit = int(variables.number("MAX_QUEUED", MAX_QUEUED))
     client = connection.client()
     for stage in stages:
         count = client.hlen(key(stage, ".msgs"))
         if count >= limit:
             return f"{count} messages wait for {stage}, and MAX_QUEUED is {limit}"
-    ceiling = int(os.environ.get("MAX_HANDOFF_BYTES") or MAX_HANDOFF_BYTES)
+    ceiling = int(variables.number("MAX_HANDOFF_BYTES", MAX_HANDOFF_BYTES))
     held = handoff.known_bytes()
     if held >= ceiling:
         return f"the handoff store holds {held} bytes, and MAX_HANDOFF_BYTES is {ceiling}"

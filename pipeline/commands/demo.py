@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from actors.admission import Refused
 from config import environment
 from pipeline import jobs, options
 from pipeline.commands import output
@@ -50,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             with valkey(Path(folder), durable=False) as url:
                 return _run(arguments, url, Path(folder))
-        except (StartError, TimeoutError) as error:
+        except (StartError, TimeoutError, Refused) as error:
             print(error, file=sys.stderr)
     return 1
 
@@ -98,6 +99,11 @@ def _wrong(arguments: argparse.Namespace) -> str:
     """Return what is wrong with the arguments; empty: nothing."""
     if not arguments.audio.is_file():
         return f"{arguments.audio} is {'a folder' if arguments.audio.is_dir() else 'not there'}: name an audio file"
+    try:
+        with arguments.audio.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        return f"{arguments.audio} cannot be read: {error.strerror}"
     if arguments.language is not None and arguments.language not in options.LANGUAGES:
         return f"{arguments.language!r} is no language of Whisper's: name a code such as en or ko"
     return ""

@@ -10,8 +10,10 @@ from actors import decode
 from actors.admission import Refused
 from pipeline import handoff, jobs
 from pipeline.commands import output, progress
+from pipeline.errors import JobError
 
-EXIT = {"invalid_options": 2, "redis_unavailable": 3}  # exit code by the reason for which nothing was sent
+# exit code by the reason for which nothing was sent
+EXIT = {"invalid_options": 2, "invalid_settings": 2, "redis_unavailable": 3}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -56,6 +58,10 @@ def upload(file: Path) -> str:
 
     Raises:
         OSError: the file cannot be read.
+        Refused: the handoff store does not take it.
     """
-    with file.open("rb") as data:
-        return handoff.upload(data)
+    try:
+        with file.open("rb") as data:
+            return handoff.upload(data)
+    except JobError as error:
+        raise Refused(error) from None

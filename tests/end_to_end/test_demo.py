@@ -20,9 +20,9 @@ def demo(tmp_path):
     """Start the demo with a temporary folder of its own, so that what it leaves behind can be seen."""
     started = []
 
-    def start(*arguments):
+    def start(*arguments, **variables):
         environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        environment |= {"TMPDIR": str(tmp_path), "WHISPER_DEVICE": "cpu"}
+        environment |= {"TMPDIR": str(tmp_path), "WHISPER_DEVICE": "cpu"} | variables
         process = subprocess.Popen(
             [sys.executable, "-m", "pipeline", "demo", *map(str, arguments)],
             cwd=CLONE,
@@ -74,7 +74,12 @@ def test_a_bad_file_is_one_clear_line_and_exit_code_1(demo, tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["/nowhere.ogg"], "not there"), (["/tmp"], "folder"), (["--language", "xx"], "no language")],
+    [
+        (["/nowhere.ogg"], "not there"),
+        (["/tmp"], "folder"),
+        (["/proc/self/mem"], "cannot be read"),
+        (["--language", "xx"], "no language"),
+    ],
 )
 def test_what_is_no_file_or_no_language_is_told_before_anything_starts(demo, arguments, said):
     process = demo(*arguments)
@@ -83,6 +88,17 @@ def test_what_is_no_file_or_no_language_is_told_before_anything_starts(demo, arg
 
     assert process.returncode == 1
     assert said in err
+    assert "Traceback" not in err
+
+
+def test_a_file_that_the_handoff_store_does_not_take_is_one_clear_line(demo):
+    process = demo(MAX_SOURCE_BYTES="100")
+
+    _, err = process.communicate(timeout=20)
+
+    assert process.returncode == 1
+    assert "more than 100 bytes" in err.splitlines()[-1]
+    assert "Traceback" not in err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
