@@ -7,7 +7,6 @@ import argparse
 import json
 import logging
 import os
-import signal
 import sys
 import tempfile
 from collections import deque
@@ -21,7 +20,7 @@ from rich.table import Table
 from actors.admission import Refused
 from config import environment
 from pipeline import jobs, options
-from pipeline.commands import output
+from pipeline.commands import output, signals
 from pipeline.commands.embedded import StartError, valkey
 from pipeline.commands.supervisor import Supervisor, procfile
 from pipeline.commands.up import BUNDLED, child_environment
@@ -46,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     if wrong:
         print(wrong, file=sys.stderr)
         return 1
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both end through the same clean-up
+    signals.interrupt_once()
     with tempfile.TemporaryDirectory(prefix="voicemill-demo-") as folder:
         try:
             with valkey(Path(folder), durable=False) as url:
@@ -87,6 +86,7 @@ def _run(arguments: argparse.Namespace, url: str, folder: Path) -> int:
         print(*ended, *lines, sep="\n  ", file=sys.stderr)
         return 1
     finally:
+        signals.shut_out()
         stages.stop()
     if job.transcript is None:
         print(*output.remarks(job), sep="\n", file=sys.stderr)
