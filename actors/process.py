@@ -37,12 +37,12 @@ def prepare(stage: str) -> settings.Settings:
     Raises:
         SystemExit: 2, a setting is wrong; 3, Redis refuses us, or was not there within `REDIS_START_TIMEOUT`.
     """
-    environment.load()
-    os.environ.setdefault("VOICEMILL_CLIENT_NAME", f"voicemill-{stage}")
     try:
+        environment.load()
+        os.environ.setdefault("VOICEMILL_CLIENT_NAME", f"voicemill-{stage}")
         chosen = settings.get()
         place = settings.mask_url(connection.parameters()[0])
-    except settings.SettingsError as error:
+    except (environment.DotenvError, settings.SettingsError) as error:
         give_up(stage, str(error), USAGE)
     except JobError as error:
         give_up(stage, error.message, USAGE)

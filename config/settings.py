@@ -280,10 +280,12 @@ def get() -> Settings:
     """Return the effective settings, read once a process.
 
     Raises:
-        SettingsError: a variable holds what it does not take.
+        SettingsError: a variable holds what it does not take, or `.env` cannot be read.
     """
     try:
         return Settings()
+    except environment.DotenvError as error:
+        raise SettingsError(str(error)) from None
     except ValidationError as error:
         values = {name.lower(): value for name, value in environment.values().items()}
         secret = {name for name, field in Settings.model_fields.items() if "Secret" in str(field.annotation)}

@@ -105,6 +105,10 @@ def _load(name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202 - a module
 
 def _explained(error: Exception):  # type: ignore[no-untyped-def]  # noqa: ANN202 - the grammar of Python 3.8
     """Return the line that tells of what went wrong outside of a command, and its exit code; None: a fault of ours."""
+    from config import environment
+
+    if isinstance(error, environment.DotenvError):
+        return str(error), USAGE
     import redis
 
     from config import settings
