@@ -65,6 +65,12 @@ def test_links_between_files_lead_to_a_file_and_its_heading(page):
             assert anchor in anchors(file), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_every_part_that_a_page_includes_is_there(page):
+    for part in re.findall(r'^--8<-- "(.+)"$', page.read_text(), re.MULTILINE):
+        assert (CLONE / part).is_file(), f"{part}: python bench/plots.py"
+
+
 def test_the_korean_readme_has_the_headings_tables_and_code_of_the_english_one():
     english, korean = (readme.read_text(encoding="utf-8") for readme in READMES)
 
