@@ -114,7 +114,9 @@ generated: $(VENV)/.dev ## write the files that are made of the code
 clean: ## remove what was installed and what runs left here
 	rm -rf $(VENV) .voicemill site .pytest_cache .mypy_cache .ruff_cache
 
-# What is installed, a stamp each
+# What is installed, a stamp each; without a Python that runs, as after an upgrade of the system's, none of them counts.
+
+$(shell [ -x $(PY) ] || rm -f $(addprefix $(VENV)/,.stages .tiny .base .dev .docs .speech))
 
 $(VENV)/.stages: requirements.txt
 	@$(MAKE_VENV)

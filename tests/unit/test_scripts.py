@@ -105,6 +105,19 @@ def test_an_environment_that_could_not_be_made_leaves_nothing_behind(bare, tmp_p
     assert not venv.exists()
 
 
+def test_an_environment_whose_python_is_gone_is_made_again_with_all_that_was_in_it(tmp_path):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to("/usr/bin/python3.2")
+    (tmp_path / ".stages").touch()
+
+    ran = subprocess.run(
+        ["make", "--dry-run", f"VENV={tmp_path}", "install"], cwd=SCRIPTS.parent, capture_output=True, text=True
+    )
+
+    assert f"make_venv.sh {tmp_path}" in ran.stdout, ran.stderr
+    assert "pip install --quiet --disable-pip-version-check -r requirements.txt" in ran.stdout
+
+
 @pytest.mark.parametrize(
     ("apt", "ci", "code", "said"),
     [
