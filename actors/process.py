@@ -20,6 +20,7 @@ import structlog
 
 from config import environment, logging, settings
 from pipeline import connection
+from pipeline.errors import JobError
 
 UNFIT, USAGE, NO_REDIS = 1, 2, 3  # exit codes
 LOOK = 0.5  # seconds between looks at whether the master lives
@@ -36,12 +37,15 @@ def prepare(stage: str) -> settings.Settings:
     Raises:
         SystemExit: 2, a setting is wrong; 3, Redis refuses us, or was not there within `REDIS_START_TIMEOUT`.
     """
-    environment.load()
-    os.environ.setdefault("VOICEMILL_CLIENT_NAME", f"voicemill-{stage}")
     try:
+        environment.load()
+        os.environ.setdefault("VOICEMILL_CLIENT_NAME", f"voicemill-{stage}")
         chosen = settings.get()
-    except settings.SettingsError as error:
+        place = settings.mask_url(connection.parameters()[0])
+    except (environment.DotenvError, settings.SettingsError) as error:
         give_up(stage, str(error), USAGE)
+    except JobError as error:
+        give_up(stage, error.message, USAGE)
     logging.configure(chosen.log_level, chosen.log_format)
     # A signal to the whole group, as honcho and systemd send it, would come twice: from them and from the master.
     os.setpgid(0, 0)
@@ -49,7 +53,7 @@ def prepare(stage: str) -> settings.Settings:
     if master is not None and master.pid is not None:
         _let_go_of_reading_ends(master.sentinel)
         threading.Thread(target=_follow_the_master, args=(master.pid,), name="master-watch", daemon=True).start()
-    _await_redis(stage, chosen.redis_start_timeout)
+    _await_redis(stage, place, chosen.redis_start_timeout)
     return chosen
 
 
@@ -91,8 +95,7 @@ def _fall_silent() -> None:
     os.close(nowhere)
 
 
-def _await_redis(stage: str, timeout: float) -> None:
-    place = settings.mask_url(connection.parameters()[0])
+def _await_redis(stage: str, place: str, timeout: float) -> None:
     deadline = time.monotonic() + timeout
     told = False
     while True:
@@ -109,8 +112,6 @@ def _await_redis(stage: str, timeout: float) -> None:
                 log.warning("Waiting for Redis", stage=stage, place=place, reason=str(error))
                 told = True
             time.sleep(PAUSE)  # nothing announces that Redis is there
-        except ValueError as error:
-            give_up(stage, f"REDIS_URL is {place!r}: {error}", USAGE)
         else:
             return
 

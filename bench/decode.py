@@ -2,11 +2,14 @@
 
     python bench/decode.py            the table, and a verdict in its last line; exits 1 when a floor is missed
 
-Floors: at most 2.2 times for 5 s of Opus, at most 1.1 times for an hour of M4A.
+Writes bench/results/decode.json. Floors: at most 2.2 times for 5 s of Opus, at most 1.1 times for an hour of M4A.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import platform
 import statistics
 import subprocess
 import sys
@@ -22,6 +25,7 @@ import structlog
 from config.settings import Settings
 from pipeline.decode import decode
 
+RESULTS = Path(__file__).resolve().parent / "results"
 SAMPLE = Path(__file__).resolve().parent.parent / "samples" / "voice-message.ogg"
 # name, duration (seconds), encoder's arguments, file, rounds, most times the bare command
 CASES = [
@@ -32,7 +36,7 @@ CASES = [
 
 def main() -> int:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
-    good = True
+    rows, missed = [], []
     print(f"{'message':<22}{'bare ffmpeg':>14}{'decode':>12}{'times':>8}{'floor':>8}")
     with tempfile.TemporaryDirectory(prefix="voicemill-bench-") as name:
         root = Path(name)
@@ -40,14 +44,25 @@ def main() -> int:
         for label, duration, arguments, file, rounds, floor in CASES:
             voice(root / file, duration, arguments)
             bare, ours = measure(root, root / file, settings, rounds)
-            times = statistics.median(ours) / statistics.median(bare)
-            good &= times <= floor
+            seconds = [statistics.median(each) for each in (bare, ours)]
+            times = seconds[1] / seconds[0]
+            missed += [] if times <= floor else [label]
+            row = {"message": label, "ffmpeg_s": round(seconds[0], 3), "decode_s": round(seconds[1], 3)}
+            rows.append(row | {"times": round(times, 2), "floor": floor, "rounds": rounds})
             print(
-                f"{label:<22}{statistics.median(bare):>12.3f} s{statistics.median(ours):>10.3f} s"
+                f"{label:<22}{seconds[0]:>12.3f} s{seconds[1]:>10.3f} s"
                 f"{times:>8.2f}{floor:>8.2f}{'' if times <= floor else '  MISSED'}"
             )
-    print("PASSED: decode is within its floors" if good else "FAILED: a floor was missed")
-    return 0 if good else 1
+    write("decode", rows, missed)
+    print("FAILED: a floor was missed" if missed else "PASSED: decode is within its floors")
+    return 1 if missed else 0
+
+
+def write(name: str, rows: list[dict[str, object]], missed: list[str]) -> None:
+    """Keep the figures, from which bench/plots.py makes the documentation's tables."""
+    machine = {"cores": len(os.sched_getaffinity(0)), "processor": platform.processor() or platform.machine()}
+    record = {"machine": machine, "rows": rows, "missed": missed}
+    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 def voice(path: Path, duration: int, arguments: list[str]) -> None:

@@ -2,7 +2,8 @@
 
     python bench/decode_memory.py     the table, and a verdict in its last line; exits 1 when a limit is missed
 
-Limits: 200 MB in all for three hours, and at most 20 MB more than for one minute (the index of an M4A grows with it).
+Writes bench/results/decode-memory.json. Limits: 200 MB in all for three hours, and at most 20 MB more than for one
+minute (the index of an M4A grows with it).
 Judged are the peaks that the kernel keeps of a fresh process and of its largest child, added up, which counts what they
 share twice. Their proportional set sizes (PSS), summed every 20 ms, are shown beside: less, but short peaks are missed.
 """
@@ -18,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.decode import voice
+from bench.decode import voice, write
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -29,18 +30,23 @@ PACE = 0.02  # seconds between looks
 
 
 def main() -> int:
-    peaks = {}
+    peaks, rows = {}, []
     print(f"{'message':<14}{'worker':>12}{'largest child':>16}{'together':>12}{'PSS seen':>13}")
     with tempfile.TemporaryDirectory(prefix="voicemill-bench-") as name:
         for label, duration in DURATIONS.items():
             voice(Path(name) / "voice.m4a", duration, ["-ac", "2", "-ar", "44100", "-c:a", "aac", "-b:a", "96k"])
             seen, worker, child = watch(name)
             peaks[label] = worker + child
+            figures = {"worker_mb": worker, "child_mb": child, "together_mb": peaks[label], "pss_mb": seen}
+            rows.append({"message": label} | {what: round(figure, 1) for what, figure in figures.items()})
             print(f"{label:<14}{worker:>9.1f} MB{child:>13.1f} MB{peaks[label]:>9.1f} MB{seen:>10.1f} MB")
     first, *_, last = peaks.values()
-    good = last <= LIMIT and last - first <= FLAT
-    print(f"{'PASSED' if good else 'FAILED'}: {last:.1f} MB for three hours, {last - first:+.1f} MB over one minute's")
-    return 0 if good else 1
+    misses = {"200 MB for three hours": last > LIMIT, "20 MB over a minute's": last - first > FLAT}
+    missed = [limit for limit, over in misses.items() if over]
+    write("decode-memory", rows, missed)
+    verdict = "FAILED" if missed else "PASSED"
+    print(f"{verdict}: {last:.1f} MB for three hours, {last - first:+.1f} MB over one minute's")
+    return 1 if missed else 0
 
 
 def watch(media_root: str) -> tuple[float, float, float]:

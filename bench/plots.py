@@ -142,6 +142,26 @@ def hops(record: dict[str, Any], axes: Any) -> str:
     )
 
 
+def decode(record: dict[str, Any], _axes: Any) -> str:
+    """Decoding beside the bare ffmpeg command; a table says it all."""
+    rows = record["rows"]
+    names = ("message", "ffmpeg_s", "decode_s", "times", "floor", "rounds")
+    return table(
+        ["message", "bare ffmpeg (s)", "decode (s)", "times", "at most", "rounds"],
+        [[row[name] for name in names] for row in rows],
+    )
+
+
+def decode_memory(record: dict[str, Any], _axes: Any) -> str:
+    """Peak memory of a decode worker; a table says it all."""
+    rows = record["rows"]
+    names = ("message", "worker_mb", "child_mb", "together_mb", "pss_mb")
+    return table(
+        ["message", "worker (MB)", "largest child (MB)", "together (MB)", "PSS seen (MB)"],
+        [[row[name] for name in names] for row in rows],
+    )
+
+
 def door(record: dict[str, Any], _axes: Any) -> str:
     """What the door costs under load; a table says it all."""
     own, memory = record["own_ms"], record["memory_mib"]
@@ -208,6 +228,8 @@ ENGINE = {section.__name__: section for section in (speed, accuracy, latency, ti
 DRAWN = {"speed", "accuracy", "latency", "long", "load", "fair", "hops"}
 PARTS: dict[str, tuple[Callable[[dict[str, Any], Any], str], str, str]] = {  # name: how, what, the command
     "hops": (hops, "Time of three hops through the queue", "python bench/hops.py"),
+    "decode": (decode, "Decoding beside the bare ffmpeg command", "python bench/decode.py"),
+    "decode-memory": (decode_memory, "Peak memory of a decode worker", "python bench/decode_memory.py"),
     "web": (door, "The door under load", "python bench/web_load.py"),
     "web-sizes": (sizes, "Recordings of every length through OpenAI's client", "python bench/web_sizes.py"),
     "redis-cost": (redis_cost, "What Voicemill asks of Redis", "python bench/redis_cost.py"),

@@ -35,15 +35,43 @@ def parse_dotenv(text: str) -> dict[str, str]:
     return found
 
 
-def values() -> dict[str, str]:
+class DotenvError(Exception):
+    """`.env` is there and cannot be read; the message says which file and why."""
+
+
+def dotenv() -> dict[str, str]:
+    """Return the variables of the `.env` beside the Procfile; none where there is no such file.
+
+    Raises:
+        DotenvError: it cannot be read, or is not UTF-8.
+    """
+    path = ROOT / ".env"
+    try:
+        return parse_dotenv(path.read_text(encoding="utf-8-sig"))  # editors on Windows begin a file with a mark
+    except FileNotFoundError:
+        return {}
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise DotenvError(f"{path} cannot be read: line {line} is not UTF-8, as which it has to be saved") from None
+    except OSError as error:
+        raise DotenvError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def values(*, strict: bool = True) -> dict[str, str]:
     """Return every variable that counts: `.env` beside the Procfile, overruled by the process's own environment.
 
     Where neither names a `REDIS_URL`, the address of the embedded Redis that `python -m pipeline up` runs in this clone
     is taken, if there is one. An empty variable counts as unset, as in `NAME= command`.
+
+    Raises:
+        DotenvError: `.env` cannot be read; where not `strict`, it is passed over.
     """
     found: dict[str, str] = {}
-    with suppress(OSError, UnicodeDecodeError):
-        found.update(parse_dotenv((ROOT / ".env").read_text(encoding="utf-8")))
+    try:
+        found.update(dotenv())
+    except DotenvError:
+        if strict:
+            raise
     found.update(os.environ)
     found = {name: value for name, value in found.items() if value.strip() and "\0" not in value}
     if "REDIS_URL" not in found and embedded_redis():
@@ -58,6 +86,10 @@ def embedded_redis() -> str:
     return ""
 
 
-def load() -> None:
-    """Put `values()` into the process's environment, so that what comes after, child processes too, sees the same."""
-    os.environ.update(values())
+def load(*, strict: bool = True) -> None:
+    """Put `values()` into the process's environment, so that what comes after, child processes too, sees the same.
+
+    Raises:
+        DotenvError: `.env` cannot be read; where not `strict`, it is passed over.
+    """
+    os.environ.update(values(strict=strict))

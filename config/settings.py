@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
@@ -11,7 +12,9 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from config import environment
 
 Device = Literal["auto", "cuda", "cpu"]
-Seconds = Annotated[float, Field(gt=0)]
+LONGEST = 1e9  # seconds, thirty years: beyond it the clocks of the operating system and of Redis overflow
+Seconds = Annotated[float, Field(gt=0, le=LONGEST, allow_inf_nan=False)]
+Lifetime = Annotated[float, Field(ge=1, le=LONGEST, allow_inf_nan=False)]  # seconds; Redis counts whole ones
 Bytes = Annotated[int, Field(gt=0)]
 
 
@@ -39,8 +42,8 @@ class Settings(BaseSettings):
     redis_password: SecretStr | None = Field(None, description="Password, where the URL holds none")
     redis_ca_certs: str | None = Field(None, description="File of the authority that signed a rediss:// certificate")
     redis_start_timeout: Seconds = Field(60, description="How long a starting worker waits for Redis (seconds)")
-    result_ttl: Seconds = Field(7 * 86400, description="How long a job's record is kept (seconds)")
-    handoff_ttl: Seconds = Field(
+    result_ttl: Lifetime = Field(7 * 86400, description="How long a job's record is kept (seconds)")
+    handoff_ttl: Lifetime = Field(
         86400, description="How long audio waits for its turn, and an upload for decode (seconds)"
     )
     handoff_url: str | None = Field(
@@ -72,7 +75,7 @@ class Settings(BaseSettings):
     )
     max_source_bytes: Bytes = Field(512 * 1024**2, description="Largest source (bytes)")
     max_duration: Seconds = Field(4 * 3600, description="Longest message, counted on the decoded audio (seconds)")
-    min_duration: float = Field(0.05, ge=0, description="Shortest message (seconds)")
+    min_duration: float = Field(0.05, ge=0, allow_inf_nan=False, description="Shortest message (seconds)")
     source_allow_http: bool = Field(False, description="Whether http:// sources are fetched, too")
     source_allow_private: bool = Field(
         False, description="Whether sources may lie on private and loopback addresses; for closed networks only"
@@ -238,6 +241,18 @@ class Settings(BaseSettings):
     def _lower(cls, value: Any) -> Any:
         return value.lower() if isinstance(value, str) else value
 
+    @field_validator("redis_url")
+    @classmethod
+    def _address_of_redis(cls, value: SecretStr) -> SecretStr:
+        try:
+            address = urlsplit(value.get_secret_value())
+            known = address.scheme in ("redis", "rediss", "unix") and address.port != 0
+        except ValueError:  # the port is no number
+            known = False
+        if not known:
+            raise ValueError("takes redis://HOST:PORT/NUMBER, rediss:// for TLS, or unix://PATH")
+        return value
+
     @field_validator("webhook_url")
     @classmethod
     def _web_address(cls, value: SecretStr | None) -> SecretStr | None:
@@ -271,10 +286,12 @@ def get() -> Settings:
     """Return the effective settings, read once a process.
 
     Raises:
-        SettingsError: a variable holds what it does not take.
+        SettingsError: a variable holds what it does not take, or `.env` cannot be read.
     """
     try:
         return Settings()
+    except environment.DotenvError as error:
+        raise SettingsError(str(error)) from None
     except ValidationError as error:
         values = {name.lower(): value for name, value in environment.values().items()}
         secret = {name for name, field in Settings.model_fields.items() if "Secret" in str(field.annotation)}
@@ -301,6 +318,8 @@ def mask_url(url: str) -> str:
     """Return `url` without its password and its query, fit to be shown."""
     head, _, _query = url.partition("?")
     scheme, separator, rest = head.partition("://")
+    if not separator:  # no address at all, and so all before its place may be a password
+        return f"{'********@' * ('@' in head)}{head.rpartition('@')[2]}"
     credentials, at, place = rest.rpartition("@")
     user, colon, _password = credentials.partition(":")
     return f"{scheme}{separator}{user}{colon and ':********'}{at}{place}" if at else head

@@ -40,6 +40,26 @@ def main(argv: list[str]) -> int:
         from pipeline import doctor
 
         return int(doctor.main(argv[1:]))
+    try:
+        return _run(argv)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has left: nothing more can be said to it
+        return FAILED
+    except Exception as error:
+        known = _explained(error)
+        if known is None:
+            raise
+        line, code = known
+    print(line, file=sys.stderr)
+    return int(code)
+
+
+def _run(argv: list[str]) -> int:
+    """Read the command line and run the command that it names."""
+    from config import environment
+
     parser = argparse.ArgumentParser(
         prog="python -m pipeline",
         description="Voice messages in, transcripts and structured summaries out.",
@@ -58,10 +78,14 @@ def main(argv: list[str]) -> int:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if name == chosen:
+            environment.load()
             module = _load(name)
             module.configure(command)
     arguments = parser.parse_args(argv)
-    return _run(module, arguments)
+    from config import logging
+
+    logging.configure("warning", "console")
+    return int(module.run(arguments))  # type: ignore[union-attr]  # it was loaded, or the parser has ended us
 
 
 def _load(name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202 - a module with `configure` and `run`
@@ -79,34 +103,26 @@ def _load(name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202 - a module
         ) from None
 
 
-def _run(module, arguments: argparse.Namespace) -> int:  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Run a command; what can go wrong outside of it ends in one line and its exit code."""
+def _explained(error: Exception):  # type: ignore[no-untyped-def]  # noqa: ANN202 - the grammar of Python 3.8
+    """Return the line that tells of what went wrong outside of a command, and its exit code; None: a fault of ours."""
+    from config import environment
+
+    if isinstance(error, environment.DotenvError):
+        return str(error), USAGE
     import redis
 
-    from config import environment, logging, settings
+    from config import settings
     from pipeline import connection, jobs
+    from pipeline.errors import CODES, JobError
 
-    environment.load()
-    logging.configure("warning", "console")
-    try:
-        return int(module.run(arguments))
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has left: nothing more can be said to it
-        return FAILED
-    except redis.RedisError as error:
+    if isinstance(error, redis.RedisError):
         place = settings.mask_url(connection.parameters()[0])
         problem = "refuses the login" if isinstance(error, redis.AuthenticationError) else "cannot be used"
-        line, code = f"Redis at {place} {problem}: {error}", NO_REDIS
-    except settings.SettingsError as error:
-        line, code = str(error), USAGE
-    except jobs.UnknownJob as error:
-        line, code = str(error), UNKNOWN_JOB
-    except TimeoutError as error:
-        line, code = str(error), UNFINISHED
-    print(line, file=sys.stderr)
-    return code
+        return f"Redis at {place} {problem}: {error}", NO_REDIS
+    if isinstance(error, JobError):
+        return f"{error}. {CODES[error.code].remedy}", USAGE if error.code == "invalid_settings" else FAILED
+    codes = {settings.SettingsError: USAGE, jobs.UnknownJob: UNKNOWN_JOB, TimeoutError: UNFINISHED}
+    return next(((str(error), code) for kind, code in codes.items() if isinstance(error, kind)), None)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,10 @@ from typing import Any
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
+from redis.connection import parse_url
 from redis.retry import Retry
+
+from pipeline.errors import JobError
 
 DEFAULT_URL = "redis://127.0.0.1:6379/0"
 NAMESPACE = "{voicemill}"  # prefix of every key; the braces put them all into one slot of a cluster
@@ -24,8 +27,17 @@ _lock = threading.Lock()
 
 
 def parameters() -> tuple[str, dict[str, Any]]:
-    """Return the URL and the keyword arguments that a client, synchronous or not, is made of."""
+    """Return the URL and the keyword arguments that a client, synchronous or not, is made of.
+
+    Raises:
+        JobError: `invalid_settings`: `REDIS_URL` is not an address of Redis.
+    """
     url = os.environ.get("REDIS_URL") or DEFAULT_URL
+    try:
+        parse_url(url)  # type: ignore[no-untyped-call]
+    except ValueError:  # its text may hold a piece of the password
+        takes = "REDIS_URL takes redis://HOST:PORT/NUMBER, rediss:// for TLS, or unix://PATH, and holds something else"
+        raise JobError("invalid_settings", takes) from None
     options: dict[str, Any] = {
         "socket_timeout": SOCKET_TIMEOUT,
         "socket_connect_timeout": SOCKET_TIMEOUT,
@@ -49,7 +61,7 @@ def connect(*, socket_timeout: float = SOCKET_TIMEOUT, retries: int = RETRIES) -
         retries: of one command.
 
     Raises:
-        ValueError: `REDIS_URL` is not an address of Redis.
+        JobError: `invalid_settings`: `REDIS_URL` is not an address of Redis.
     """
     url, options = parameters()
     options["socket_timeout"] = socket_timeout

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from typing import Any, cast
 
 from config import settings
 from pipeline import connection, jobs
-from pipeline.jobs import DEFAULT_RESULT_TTL, Job
+from pipeline.jobs import Job
 
 WORDS = ("language", "task", "prompt", "hotwords", "word_timestamps", "stream")  # options that shape a transcript
 # Settings that do; decode workers need them as transcribe workers have them, or nothing is found.
@@ -31,8 +30,7 @@ def remember(job: Job, fingerprint: str, *, degraded: bool) -> None:
     """
     if degraded:
         return
-    ttl = int(float(os.environ.get("RESULT_TTL") or DEFAULT_RESULT_TTL))
-    connection.client().set(_key(fingerprint, job.options), job.id, ex=ttl)
+    connection.client().set(_key(fingerprint, job.options), job.id, px=jobs.ttl_ms())
 
 
 def look(job: Job, fingerprint: str) -> None:

@@ -17,6 +17,7 @@ class Code:
 CODES: dict[str, Code] = {
     # The request
     "invalid_options": Code(False, "Correct the option named in the message and send again."),
+    "invalid_settings": Code(False, "Correct the environment variable named in the message."),
     "unsupported_schema": Code(False, "The message was written by a newer Voicemill: upgrade the workers."),
     # The source
     "source_not_found": Code(False, "Check the path or address, and that the decode workers see the same MEDIA_ROOT."),

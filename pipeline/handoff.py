@@ -23,7 +23,7 @@ from typing import BinaryIO, cast
 
 import redis
 
-from pipeline import connection, objects, seal
+from pipeline import connection, objects, seal, variables
 from pipeline.errors import JobError
 
 CHUNK = 512 * 1024  # bytes; small enough that a chunk does not hold up Redis for others
@@ -424,4 +424,4 @@ def _ttl() -> int:
 
 
 def _number(variable: str, default: int) -> int:
-    return int(float(os.environ.get(variable) or default))
+    return int(variables.number(variable, default))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
-from pipeline import connection, handoff, measures
+from pipeline import connection, handoff, measures, variables
 from pipeline.errors import CODES, JobError
 from pipeline.options import Options
 
@@ -535,7 +535,7 @@ def _delete_audio(job_id: str, source: str = "") -> None:
 
 def ttl_ms() -> int:
     """Return how long a record is kept after its last change (milliseconds)."""
-    return int(float(os.environ.get("RESULT_TTL") or DEFAULT_RESULT_TTL) * 1000)
+    return int(variables.number("RESULT_TTL", DEFAULT_RESULT_TTL) * 1000)
 
 
 def _text(value: Any) -> str:

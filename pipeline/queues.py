@@ -12,12 +12,11 @@ Part of the backend's path: the standard library and redis, nothing else. Keys, 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
-from pipeline import connection, handoff, jobs
+from pipeline import connection, handoff, jobs, variables
 from pipeline.errors import JobError
 from pipeline.jobs import STAGES
 
@@ -89,8 +88,11 @@ def full(*stages: str, decoding: bool = False) -> str | None:
     """Return why nothing more should be sent towards these stages; None: there is room.
 
     `MAX_QUEUED` in the environment bounds the messages of a stage, and `handoff.full` what waits between them.
+
+    Raises:
+        JobError: `invalid_settings`: one of them is no number.
     """
-    limit = int(os.environ.get("MAX_QUEUED") or MAX_QUEUED)
+    limit = int(variables.number("MAX_QUEUED", MAX_QUEUED))
     client = connection.client()
     for stage in stages:
         count = client.hlen(key(stage, ".msgs"))

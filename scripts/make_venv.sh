@@ -1,6 +1,9 @@
 #!/bin/sh
-# Makes a virtual environment in $1 with the first Python that Voicemill supports; PYTHON overrules the choice.
+# Makes a virtual environment in $1, unless a whole one is there, with the first Python that Voicemill supports;
+# PYTHON overrules the choice.
 set -eu
+
+"$1/bin/python" -m pip --version >/dev/null 2>&1 && exit 0
 
 supported='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'
 
@@ -12,7 +15,11 @@ for python in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
         fi
         rm -rf "$1"
         echo "Making $1 with $("$python" --version)"
-        exec "$python" -m venv "$1"
+        trap 'rm -rf "$1"' EXIT # half an environment would look like a whole one
+        trap 'exit 130' HUP INT TERM
+        "$python" -m venv "$1"
+        trap - EXIT
+        exit 0
     fi
 done
 echo "Voicemill needs Python 3.11, 3.12 or 3.13, and none was found." >&2

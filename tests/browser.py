@@ -1,14 +1,14 @@
-"""What tests and pictures of the live page share: Debian's Chromium, a server on a free port, axe-core's verdict."""
+"""What tests and pictures of the live page share: a browser, a server on a free port, axe-core's verdict."""
 
 import socket
 import threading
 from contextlib import contextmanager
 
+import browsers
 import uvicorn
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 
-CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
@@ -24,8 +24,10 @@ def chromium(voice=None):
         "--use-fake-device-for-media-stream",
         f"--use-file-for-fake-audio-capture={voice}",
     ]
+    path = browsers.installed()
+    assert path, browsers.MISSING
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS + (spoken if voice else []))
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS + (spoken if voice else []))
         yield browser
         browser.close()
 

@@ -7,7 +7,6 @@ import argparse
 import json
 import logging
 import os
-import signal
 import sys
 import tempfile
 from collections import deque
@@ -18,9 +17,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from actors.admission import Refused
 from config import environment
 from pipeline import jobs, options
-from pipeline.commands import output
+from pipeline.commands import output, signals
 from pipeline.commands.embedded import StartError, valkey
 from pipeline.commands.supervisor import Supervisor, procfile
 from pipeline.commands.up import BUNDLED, child_environment
@@ -45,12 +45,12 @@ def run(arguments: argparse.Namespace) -> int:
     if wrong:
         print(wrong, file=sys.stderr)
         return 1
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both end through the same clean-up
+    signals.interrupt_once()
     with tempfile.TemporaryDirectory(prefix="voicemill-demo-") as folder:
         try:
             with valkey(Path(folder), durable=False) as url:
                 return _run(arguments, url, Path(folder))
-        except (StartError, TimeoutError) as error:
+        except (StartError, TimeoutError, Refused) as error:
             print(error, file=sys.stderr)
     return 1
 
@@ -85,6 +85,7 @@ def _run(arguments: argparse.Namespace, url: str, folder: Path) -> int:
         print(*ended, *lines, sep="\n  ", file=sys.stderr)
         return 1
     finally:
+        signals.shut_out()
         stages.stop()
     if job.transcript is None:
         print(*output.remarks(job), sep="\n", file=sys.stderr)
@@ -97,6 +98,11 @@ def _wrong(arguments: argparse.Namespace) -> str:
     """Return what is wrong with the arguments; empty: nothing."""
     if not arguments.audio.is_file():
         return f"{arguments.audio} is {'a folder' if arguments.audio.is_dir() else 'not there'}: name an audio file"
+    try:
+        with arguments.audio.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        return f"{arguments.audio} cannot be read: {error.strerror}"
     if arguments.language is not None and arguments.language not in options.LANGUAGES:
         return f"{arguments.language!r} is no language of Whisper's: name a code such as en or ko"
     return ""

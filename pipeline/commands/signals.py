@@ -1,4 +1,4 @@
-"""How a command waits to be told to stop: without the locks in which a second signal would catch the first one."""
+"""How a command is told to stop, so that a second signal spoils nothing of what the first one has begun."""
 
 from __future__ import annotations
 
@@ -19,3 +19,20 @@ def stops(*numbers: signal.Signals) -> queue.SimpleQueue[int]:
     for number in numbers or TOLD:
         signal.signal(number, lambda signalled, _: told.put(signalled))
     return told
+
+
+def interrupt_once() -> None:
+    """Have the first of the signals `TOLD` raise KeyboardInterrupt, and no later one break off the clean-up."""
+    for number in TOLD:
+        signal.signal(number, _interrupt)
+
+
+def shut_out() -> None:
+    """Let none of the signals `TOLD` do anything any more."""
+    for number in TOLD:  # not SIG_IGN, which child processes would inherit
+        signal.signal(number, lambda *_: None)
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    shut_out()
+    raise KeyboardInterrupt

@@ -13,7 +13,8 @@ from pipeline import handoff, jobs
 from pipeline.commands import output, progress
 from pipeline.errors import JobError
 
-EXIT = {"invalid_options": 2, "redis_unavailable": 3}  # exit code by the reason for which nothing was sent
+# exit code by the reason for which nothing was sent
+EXIT = {"invalid_options": 2, "invalid_settings": 2, "redis_unavailable": 3}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
             job_id = send_file(arguments.upload, **options, **flags)
         else:
             job_id = decode.send(arguments.source, **options, **flags).message_id
-    except (OSError, JobError, Refused) as error:
+    except (OSError, Refused) as error:
         print(f"not sent: {error}", file=sys.stderr)
         return EXIT.get(getattr(error, "code", "invalid_options"), 1)
     if not arguments.wait:
@@ -60,8 +61,10 @@ def send_file(file: Path, **keywords: Any) -> str:
 
     Raises:
         OSError: the file cannot be read.
-        JobError: it is too large, or the store is full.
-        Refused: nothing was sent.
+        Refused: nothing was sent: it is too large, or the store is full.
     """
-    with file.open("rb") as data, handoff.uploaded(data) as source:
-        return decode.send(source, **keywords).message_id
+    try:
+        with file.open("rb") as data, handoff.uploaded(data) as source:
+            return decode.send(source, **keywords).message_id
+    except JobError as error:
+        raise Refused(error) from None

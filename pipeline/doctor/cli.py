@@ -26,7 +26,7 @@ def main(argv: List[str]) -> int:
     if arguments.document:
         _write(troubleshooting.document())
         return FIT
-    environment.load()  # the children see what the workers would
+    environment.load(strict=False)  # the children see what the workers would
     if os.environ.get("LOG_LEVEL", "").lower() == "debug":
         logging.basicConfig(level=logging.DEBUG, stream=sys.stderr, format="%(relativeCreated)5d ms  %(message)s")
     signal.signal(signal.SIGTERM, _end)

@@ -54,7 +54,7 @@ def diagnose(
         only: ids of the checks to run; the others count as skipped.
     """
     begun = time.monotonic()
-    variables = environment.values()
+    variables = environment.values(strict=False)
     wish = (device or variables.get("WHISPER_DEVICE") or "auto").lower()
     box = Box(
         device=wish if wish in DEVICES else "auto",

@@ -306,6 +306,12 @@ CODES: Dict[str, Kind] = {
     "python_other": _row(
         "python", WARN, "this doctor runs in {here}, and judges the workers' {there}",
         "이 점검은 {here}에서 실행되며 워커가 쓰는 {there}을(를) 검사합니다", "{command}"),
+    "env_file_unreadable": _row(
+        "python", FAIL, "{reason}; no worker of this user starts", "이 사용자의 워커는 시작되지 않습니다: {reason}",
+        "Make {file} a text file in UTF-8 that the workers may read; from CP949: "
+        "iconv -f cp949 -t utf-8 {file} > {file}.new && mv {file}.new {file}",
+        "{file}을(를) 워커가 읽을 수 있는 UTF-8 텍스트 파일로 저장하세요. CP949라면: "
+        "iconv -f cp949 -t utf-8 {file} > {file}.new && mv {file}.new {file}"),
     # 6 Packages
     "packages_fit": _row("packages", PASS, "the {count} packages of {stages} are here and fit together",
         "{stages}의 패키지 {count}개가 설치되어 있고 서로 맞습니다"),

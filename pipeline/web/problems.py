@@ -29,6 +29,7 @@ STATUS = {
     "worker_killed": 500,
     "handoff_expired": 500,
     "unsupported_schema": 500,
+    "invalid_settings": 500,
     "internal": 500,
 }
 # Codes of the door itself, and OpenAI's names of kinds of errors.

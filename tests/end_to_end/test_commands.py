@@ -12,6 +12,7 @@ from config.environment import STATE
 from pipeline.render import render
 
 CLONE = STATE.parent
+SAMPLE = CLONE / "samples" / "voice-message.ogg"
 FREE_PORT_OF_NOBODY = "redis://127.0.0.1:1/0"
 
 
@@ -102,6 +103,36 @@ def test_a_redis_out_of_reach_is_exit_code_3(voicemill, arguments):
 
     assert ran.returncode == 3, ran.stderr
     assert "127.0.0.1:1" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize("command", [["submit", "en.ogg"], ["status"], ["result", "abc"]])
+@pytest.mark.parametrize("url", ["localhost", "redis://h:hunter2/0"])
+def test_what_is_no_address_of_redis_is_exit_code_2(voicemill, command, url):
+    ran = voicemill(*command, REDIS_URL=url)
+
+    assert ran.returncode == 2, ran.stderr
+    assert "REDIS_URL takes redis://" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert "hunter2" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "code", "said"),
+    [
+        ("MAX_QUEUED", "many", 2, "MAX_QUEUED is 'many'"),
+        ("RESULT_TTL", "inf", 2, "RESULT_TTL is 'inf'"),
+        ("HANDOFF_TTL", "0", 2, "HANDOFF_TTL is '0'"),
+        ("MAX_SOURCE_BYTES", "10", 1, "source_too_large"),
+        ("HANDOFF_KEY", "bad", 1, "HANDOFF_KEY"),
+    ],
+)
+def test_what_the_senders_own_settings_forbid_is_told_in_one_line(voicemill, variable, value, code, said):
+    ran = voicemill("submit", "--upload", SAMPLE, **{variable: value})
+
+    assert ran.returncode == code, ran.stderr
+    assert ran.stderr.startswith("not sent: ")
+    assert said in ran.stderr
     assert "Traceback" not in ran.stderr
 
 

@@ -5,6 +5,8 @@ import re
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,9 +22,9 @@ def demo(tmp_path):
     """Start the demo with a temporary folder of its own, so that what it leaves behind can be seen."""
     started = []
 
-    def start(*arguments):
+    def start(*arguments, **variables):
         environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        environment |= {"TMPDIR": str(tmp_path), "WHISPER_DEVICE": "cpu"}
+        environment |= {"TMPDIR": str(tmp_path), "WHISPER_DEVICE": "cpu"} | variables
         process = subprocess.Popen(
             [sys.executable, "-m", "pipeline", "demo", *map(str, arguments)],
             cwd=CLONE,
@@ -74,7 +76,12 @@ def test_a_bad_file_is_one_clear_line_and_exit_code_1(demo, tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["/nowhere.ogg"], "not there"), (["/tmp"], "folder"), (["--language", "xx"], "no language")],
+    [
+        (["/nowhere.ogg"], "not there"),
+        (["/tmp"], "folder"),
+        (["/proc/self/mem"], "cannot be read"),
+        (["--language", "xx"], "no language"),
+    ],
 )
 def test_what_is_no_file_or_no_language_is_told_before_anything_starts(demo, arguments, said):
     process = demo(*arguments)
@@ -83,10 +90,29 @@ def test_what_is_no_file_or_no_language_is_told_before_anything_starts(demo, arg
 
     assert process.returncode == 1
     assert said in err
+    assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_nothing_is_left_behind_when_it_is_interrupted(demo, tmp_path, number):
+def test_a_file_that_the_handoff_store_does_not_take_is_one_clear_line(demo):
+    process = demo(MAX_SOURCE_BYTES="100")
+
+    _, err = process.communicate(timeout=20)
+
+    assert process.returncode == 1
+    assert "more than 100 bytes" in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("number", "patience"),
+    [
+        (signal.SIGINT, 20),
+        (signal.SIGHUP, 20),  # the terminal was closed
+        (signal.SIGINT, 0.2),  # again and again
+        (signal.SIGTERM, 0.2),
+    ],
+)
+def test_nothing_is_left_behind_when_it_is_interrupted(demo, tmp_path, number, patience):
     process = demo()
     for line in process.stderr:
         if "decoding" in line or "decoded" in line:
@@ -94,8 +120,27 @@ def test_nothing_is_left_behind_when_it_is_interrupted(demo, tmp_path, number):
     started = children(process.pid)
     assert len(started) >= 6
 
-    process.send_signal(number)
+    began = time.monotonic()
+    while process.poll() is None and time.monotonic() - began < 20:
+        process.send_signal(number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
 
-    assert process.wait(timeout=20) != 0
-    assert end(started)
+    assert process.returncode not in (0, None)
+    assert end(started, timeout=5)
     assert not list(Path(tmp_path).iterdir())
+
+
+def test_who_interrupts_it_while_it_loads_sees_no_traceback():
+    process = subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-m", "pipeline", "demo"], cwd=CLONE, stderr=subprocess.PIPE, text=True
+    )
+    with process:
+        for line in process.stderr:
+            if "dramatiq" in line:
+                break
+
+        process.send_signal(signal.SIGINT)
+
+        assert "Traceback" not in process.stderr.read()
+    assert process.returncode == 130

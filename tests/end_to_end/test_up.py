@@ -128,3 +128,14 @@ def test_a_killed_up_takes_everything_with_it_and_the_next_one_starts(up):
     code, _, err = first.run("result", "any")
     assert (code, "cannot be used" in err) == (3, True)
     up()
+
+
+def test_what_is_no_address_of_redis_ends_it_at_once():
+    environment = os.environ | {"REDIS_URL": "foo"}
+
+    ran = subprocess.run(
+        [sys.executable, "-m", "pipeline", "up"], cwd=CLONE, env=environment, capture_output=True, text=True, timeout=30
+    )
+
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("REDIS_URL is a value that is not shown: takes redis://")

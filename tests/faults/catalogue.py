@@ -756,6 +756,13 @@ def a_virtual_environment_whose_python_is_gone(folder, _):
     return world
 
 
+@fault("env_file_unreadable", "line 2 is not UTF-8", "iconv -f cp949")
+def a_file_of_settings_with_a_korean_comment_in_the_old_encoding(folder, _):
+    world = World(folder).only("python").patch("config.environment", ROOT=Python(f"patched.Path({str(folder)!r})"))
+    (folder / ".env").write_bytes("WHISPER_DEVICE=cpu\n# 설정\n".encode("cp949"))
+    return world
+
+
 @fault("package_unfit", "protobuf is 6.33.0", "pip install")
 def a_protobuf_that_googles_sdk_does_not_bear(folder, _):
     world = World(folder).only("packages")

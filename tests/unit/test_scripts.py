@@ -78,6 +78,80 @@ def test_without_a_supported_python_it_says_which_one_to_install(bare, tmp_path)
     assert not (tmp_path / "venv").exists()
 
 
+def test_half_an_environment_is_made_again_and_a_whole_one_is_left_alone(bare, tmp_path):
+    venv = tmp_path / "venv"
+    program(bare, "python3", f'[ "$2" = venv ] || exit 0; mkdir -p {venv}/bin; cp {bare}/whole {venv}/bin/python')
+    program(bare, "whole", f'echo "$*" >> {bare}/calls')
+    for name in ("mkdir", "cp"):
+        (bare / name).symlink_to(shutil.which(name))
+    (venv / "bin").mkdir(parents=True)
+    program(venv / "bin", "python", "exit 1")
+
+    made, again = (run("make_venv.sh", venv, path=bare) for _ in range(2))
+
+    assert (made.returncode, "Making" in made.stdout) == (0, True)
+    assert (again.returncode, again.stdout) == (0, "")
+    assert (bare / "calls").read_text() == "-m pip --version\n"
+
+
+def test_an_environment_that_could_not_be_made_leaves_nothing_behind(bare, tmp_path):
+    venv = tmp_path / "venv"
+    program(bare, "python3", f'[ "$2" = venv ] || exit 0; mkdir -p {venv}/bin; exit 1')
+    (bare / "mkdir").symlink_to(shutil.which("mkdir"))
+
+    ran = run("make_venv.sh", venv, path=bare)
+
+    assert ran.returncode == 1
+    assert not venv.exists()
+
+
+def test_an_environment_whose_python_is_gone_is_made_again_with_all_that_was_in_it(tmp_path):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to("/usr/bin/python3.2")
+    (tmp_path / ".stages").touch()
+
+    ran = subprocess.run(
+        ["make", "--dry-run", f"VENV={tmp_path}", "install"], cwd=SCRIPTS.parent, capture_output=True, text=True
+    )
+
+    assert f"make_venv.sh {tmp_path}" in ran.stdout, ran.stderr
+    assert "pip install --quiet --disable-pip-version-check -r requirements.txt" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("apt", "ci", "code", "said"),
+    [
+        ("exit 0", "", 0, False),
+        ('! expr "$*" : .*chromium', "", 0, True),
+        ('! expr "$*" : .*chromium', "true", 2, True),
+    ],
+    ids=["debian", "ubuntu", "ubuntu-in-ci"],
+)
+def test_a_browser_that_apt_does_not_have_keeps_nothing_else_from_being_installed(bare, tmp_path, apt, ci, code, said):
+    venv = tmp_path / "venv"
+    (venv / "bin").mkdir(parents=True)
+    program(venv / "bin", "python", '[ "$1" != tests/browsers.py ]')
+    program(bare, "id", "echo 0")
+    program(bare, "apt-get", f'echo "$*" >> {bare}/calls; {apt}')
+    for name in ("make", "expr", "touch"):
+        (bare / name).symlink_to(shutil.which(name))
+
+    ran = subprocess.run(
+        ["make", f"VENV={venv}", venv / ".dev"],
+        cwd=SCRIPTS.parent,
+        env={"PATH": str(bare), "CI": ci},
+        capture_output=True,
+        text=True,
+    )
+
+    assert ran.returncode == code, ran.stderr
+    assert ("without Chromium or Chrome the tests of the live page are left out" in ran.stdout) == said
+    first, *_ = (bare / "calls").read_text().splitlines()
+    assert "ffmpeg" in first
+    assert "chromium" not in first
+    assert (venv / ".dev").exists() == (code == 0)
+
+
 def test_scripts_run_in_a_plain_shell():
     for script in SCRIPTS.glob("*.sh"):
         shell = script.read_text().splitlines()[0].removeprefix("#!").split()[-1]

@@ -1,4 +1,4 @@
-"""Check 5: the workers' Python is one that Voicemill supports, in a virtual environment, and the doctor's own."""
+"""Check 5: the workers' Python is a supported one, in a virtual environment, the doctor's own; their `.env` is read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import sys
 from typing import List
 
-from config.environment import ROOT
+from config.environment import ROOT, DotenvError, dotenv
 from pipeline.doctor.box import Box
 from pipeline.doctor.findings import Finding, finding
 
@@ -14,15 +14,16 @@ LEAST, MOST = (3, 11), (3, 13)  # pyproject.toml, requires-python
 
 
 def examine(box: Box) -> List[Finding]:
-    """Judge the workers' Python by what it told of itself."""
+    """Judge the workers' Python by what it told of itself, and the file of settings that it begins with."""
+    findings = _dotenv()
     there = box.target
     make = box.install
     if not there.ok:
         outcome = there.outcome
         reason = (outcome.last or outcome.ending) if outcome else "not asked"
-        return [finding("python_broken", there.python, reason=reason, command=f"rm -rf {ROOT}/.venv && {make}")]
+        command = f"rm -rf {ROOT}/.venv && {make}"
+        return [*findings, finding("python_broken", there.python, reason=reason, command=command)]
     version = ".".join(map(str, there.version))
-    findings = []
     evidence = f"{there.python}, import paths {', '.join(there.paths[-2:])}"
     if there.version[:2] < LEAST:
         install = box.apt("python3.11", "python3.11-venv")
@@ -38,3 +39,11 @@ def examine(box: Box) -> List[Finding]:
         if os.path.realpath(there.python) != os.path.realpath(sys.executable or ""):
             findings.append(finding("python_other", "", **values))
     return findings or [finding("python_fit", evidence, version=version)]
+
+
+def _dotenv() -> List[Finding]:
+    try:
+        dotenv()
+    except DotenvError as error:
+        return [finding("env_file_unreadable", "", reason=error, file=ROOT / ".env")]
+    return []

@@ -138,6 +138,16 @@ def test_no_message_is_sent_where_it_could_not_be_checked(monkeypatch):
     assert connection.client().hlen(queues.key("decode", ".msgs")) == 0
 
 
+@pytest.mark.parametrize("variable", ["MAX_QUEUED", "MAX_HANDOFF_BYTES", "RESULT_TTL", "REDIS_URL"])
+def test_sending_is_refused_where_the_senders_environment_makes_no_sense(monkeypatch, variable):
+    monkeypatch.setenv(variable, "abc")
+
+    with pytest.raises(Refused, match=variable) as raised:
+        decode.send("voice.ogg")
+
+    assert raised.value.code == "invalid_settings"
+
+
 def test_sending_is_refused_while_the_handoff_store_is_full(monkeypatch):
     handoff.upload(b"x" * 1000)
     monkeypatch.setenv("MAX_HANDOFF_BYTES", "1000")

@@ -1,6 +1,7 @@
 """The environment that every part of Voicemill sees."""
 
 import ast
+from pathlib import Path
 
 import pytest
 from dotenv import dotenv_values
@@ -50,6 +51,34 @@ def test_the_redis_of_up_is_used_where_nothing_else_is_said(tmp_path, monkeypatc
 
     monkeypatch.setenv("REDIS_URL", "redis://elsewhere:6379/0")
     assert environment.values()["REDIS_URL"] == "redis://elsewhere:6379/0"
+
+
+def test_a_byte_order_mark_hides_no_variable(tmp_path, monkeypatch):
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    (tmp_path / ".env").write_text("WHISPER_DEVICE=cpu\n", encoding="utf-8-sig")
+
+    assert environment.values()["WHISPER_DEVICE"] == "cpu"
+
+
+def old_korean(path):
+    path.write_bytes("WHISPER_DEVICE=cpu\n# 설정\n".encode("cp949"))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [(old_korean, "line 2 is not UTF-8"), (Path.mkdir, "Is a directory"), (lambda it: it.symlink_to(it), "links")],
+    ids=["CP949", "a folder", "a link to itself"],
+)
+def test_an_env_file_that_cannot_be_read_is_named_with_the_reason(tmp_path, monkeypatch, make, said):
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    make(tmp_path / ".env")
+
+    for read in (environment.values, settings.Settings):
+        with pytest.raises(environment.DotenvError, match=rf"{tmp_path}/\.env cannot be read: .*{said}"):
+            read()
+    with pytest.raises(settings.SettingsError, match=said):
+        settings.get()
+    assert "PATH" in environment.values(strict=False)
 
 
 @pytest.mark.parametrize("module", ["__init__.py", "environment.py"])

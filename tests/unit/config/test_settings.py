@@ -26,6 +26,12 @@ def test_every_setting_is_explained_and_says_its_unit():
         ("WHISPER_DEVICE", "gpu", "'auto', 'cuda' or 'cpu'"),
         ("WHISPER_COMPUTE_TYPE", "fp16", "float16"),
         ("MAX_DURATION", "-1", "greater than 0"),
+        ("MAX_DURATION", "inf", "finite"),
+        ("MIN_DURATION", "nan", "finite"),
+        ("DECODE_TIMEOUT", "inf", "finite"),
+        ("DECODE_TIMEOUT", "1e12", "less than or equal to 1000000000"),  # beyond what subprocess can wait
+        ("HANDOFF_TTL", "0.5", "greater than or equal to 1"),  # Redis would have been told 0
+        ("RESULT_TTL", "0.0001", "greater than or equal to 1"),
         ("MAX_SOURCE_BYTES", "many", "integer"),
         ("LOG_LEVEL", "loud", "'info'"),
     ],
@@ -51,6 +57,36 @@ def test_secrets_are_masked(monkeypatch):
     assert "hunter2" not in str(shown)
     assert "hunter2" not in repr(settings.get())
     assert shown["REDIS_URL"] == "rediss://user:********@host:1/0"
+
+
+@pytest.mark.parametrize("url", ["foo", ":hunter2@host:6379", "http://host", "redis://h:hunter2/0", "redis://h:99999"])
+def test_what_is_no_address_of_redis_is_refused_and_not_shown(monkeypatch, url):
+    monkeypatch.setenv("REDIS_URL", url)
+
+    with pytest.raises(settings.SettingsError, match=r"REDIS_URL is .*: takes redis://HOST:PORT/NUMBER") as raised:
+        settings.get()
+
+    assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize("url", ["redis://", "redis://h", "rediss://:p%2Fw@h:1/0?x=1", "unix:///run/redis.sock?db=1"])
+def test_every_form_of_an_address_of_redis_is_taken(monkeypatch, url):
+    monkeypatch.setenv("REDIS_URL", url)
+
+    assert settings.get().redis_url.get_secret_value() == url
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://:hunter2@host:1/0", "redis://:********@host:1/0"),
+        ("redis://:hunter2@host?a=hunter2", "redis://:********@host"),
+        (":hunter2@host:6379", "********@host:6379"),
+        ("host:6379", "host:6379"),
+    ],
+)
+def test_an_address_is_shown_without_its_password_also_where_it_lacks_a_scheme(url, shown):
+    assert settings.mask_url(url) == shown
 
 
 def test_the_key_of_gemini_goes_by_both_its_names(monkeypatch):
