@@ -15,7 +15,6 @@ import dramatiq
 import redis
 import structlog
 from dramatiq.broker import MessageProxy
-from dramatiq.common import current_millis
 from dramatiq.middleware import Middleware
 
 from actors import process
@@ -24,6 +23,7 @@ from pipeline import connection, handoff, jobs, presence, sweeper
 from pipeline.errors import JobError
 
 BEAT = 5.0  # seconds between two signs of life; well inside the broker's heartbeat_timeout
+AGAIN = 1.0  # seconds until the next try where a beat failed: who lives is to be heard soon after Redis is back
 BEGUN_KEY = f"{connection.NAMESPACE}:begun"
 
 _SCRIPT = (Path(__file__).parent / "beat.lua").read_text(encoding="utf-8")
@@ -60,17 +60,21 @@ class Beat(Middleware):
 
     def _run(self, broker: Any, queues: list[str]) -> None:
         while not self._ended.is_set():
+            pause = BEAT
             try:
                 self._beat(broker, queues)
                 sweeper.sweep_when_due()
             except (redis.RedisError, JobError) as error:
                 log.warning("Could not beat or sweep, trying again", reason=str(error))
-            self._ended.wait(BEAT)
+                pause = AGAIN
+            except Exception:  # a worker that no longer beats would lose its messages to others while it lives
+                log.exception("Could not beat or sweep, trying again")
+            self._ended.wait(pause)
 
     def _beat(self, broker: Any, queues: list[str]) -> None:
         said = json.dumps(self._said | {"device": broker.device, "gpus": broker.gpus()})
         limits = (broker.heartbeat_timeout, self.max_kills, broker.dead_message_ttl)
-        killed = broker.run_script(_SCRIPT, broker.broker_id, current_millis(), *limits, said, *queues)
+        killed = broker.run_script(_SCRIPT, broker.broker_id, *limits, said, *queues)
         for queue, data in zip(killed[::2], killed[1::2], strict=True):
             job_id, stage = json.loads(data)["message_id"], queue.decode()
             error = JobError("worker_killed", f"{self.max_kills} workers died while they worked on it")

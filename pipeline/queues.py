@@ -6,7 +6,7 @@ Part of the backend's path: the standard library and redis, nothing else. Keys, 
 - `<ns>:<stage>.msgs`, `<ns>:<stage>.DQ.msgs` hashes of all messages that are not done with, in hand or not
 - `<ns>:<stage>.XQ` sorted set of dead letters' ids by the time of their death (ms); `<ns>:<stage>.XQ.msgs` hash of them
 - `<ns>:webhook` and its like are those of the webhook workers, who are no stage: pipeline/webhook/outbox.py
-- `<ns>:__heartbeats__` sorted set of the brokers' ids by their last sign of life (ms)
+- `<ns>:beats` sorted set of the workers' ids by their last sign of life (ms, by the server's clock: actors/beat.lua)
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pipeline.jobs import STAGES
 
 WEBHOOK = "webhook"  # the queue that is no stage's
 QUEUES = (*STAGES, WEBHOOK)
-HEARTBEATS_KEY = f"{connection.NAMESPACE}:__heartbeats__"
+BEATS_KEY = f"{connection.NAMESPACE}:beats"
 
 # Defaults of the settings of these names; a test holds them to config/settings.py.
 MAX_QUEUED = 100_000  # messages

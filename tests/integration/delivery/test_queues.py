@@ -129,7 +129,7 @@ def announce(stage, silent=0.0, device=""):
     said = {"host": "host", "pid": 1, "stages": [stage], "since": time.time() - 100, "device": device, "gpus": []}
     client = connection.client()
     client.hset(presence.KEY, f"broker-{stage}", json.dumps(said))
-    client.zadd(queues.HEARTBEATS_KEY, {f"broker-{stage}": (time.time() - silent) * 1000})
+    client.zadd(queues.BEATS_KEY, {f"broker-{stage}": (time.time() - silent) * 1000})
 
 
 def test_stages_without_a_live_worker_are_missed(caplog):
