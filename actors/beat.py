@@ -18,6 +18,7 @@ from dramatiq.broker import MessageProxy
 from dramatiq.middleware import Middleware
 
 from actors import process
+from actors.broker import acks_key
 from actors.retries import patiently
 from pipeline import connection, handoff, jobs, presence, sweeper
 from pipeline.errors import JobError
@@ -52,11 +53,15 @@ class Beat(Middleware):
         self._said["stages"] = [queue for queue in queues if not queue.endswith(".DQ")]
         threading.Thread(target=self._run, args=(broker, queues), name="beat", daemon=True).start()
 
-    def after_worker_shutdown(self, broker: Any, _worker: dramatiq.Worker) -> None:
-        """End; the worker no longer counts among the present."""
+    def after_worker_shutdown(self, broker: Any, worker: dramatiq.Worker) -> None:
+        """End; the worker no longer counts among the present, and what it could not end in time goes to the others."""
         self._ended.set()
-        with suppress(redis.RedisError):  # then it is missed in a while
+        try:
+            for queue in worker.consumers:
+                _hand_back(broker, queue)
             connection.client().hdel(presence.KEY, broker.broker_id)
+        except redis.RedisError as error:  # then it is missed in a while
+            log.warning("Could not take leave of Redis: others take over in a while", reason=str(error))
 
     def _run(self, broker: Any, queues: list[str]) -> None:
         while not self._ended.is_set():
@@ -81,6 +86,15 @@ class Beat(Middleware):
             log.error("Job failed", job=job_id, stage=stage, code=error.code, reason=error.message)
             jobs.fail(job_id, stage, error)
             handoff.delete(job_id)
+
+
+def _hand_back(broker: Any, queue: str) -> None:
+    """Put all that a stopping worker has taken from a queue back there; that it was told to stop is no death."""
+    client = connection.client()
+    taken = client.smembers(acks_key(broker, queue))
+    if taken:
+        client.srem(BEGUN_KEY, *taken)
+        broker.do_requeue(queue, *taken)
 
 
 class Suspects(Middleware):

@@ -116,7 +116,7 @@ class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there 
         if queue_name.endswith(".DQ"):
             self.held.clear()  # Dramatiq drops delayed messages from memory when it makes a new consumer
         self.list = f"{broker.namespace}:{queue_name}"
-        self.acks = f"{broker.namespace}:__acks__.{broker.broker_id}.{queue_name}"
+        self.acks = acks_key(broker, queue_name)
         self.room = threading.Event()
         # One connection and no pool: `interrupt` has to know which.
         self.waiter: redis.Redis | None = None
@@ -244,15 +244,19 @@ class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there 
 
 
 class Stopping(Middleware):
-    """Ends the consumers' waits when the worker stops, and bounds how many messages it takes ahead."""
+    """Ends the consumers' waits when the worker stops, and bounds how long it drains and how much it takes ahead."""
 
-    def __init__(self) -> None:
+    def __init__(self, shutdown_timeout: float) -> None:
+        self.shutdown_timeout = shutdown_timeout  # seconds
         self.consumers: list[Any] = []
 
     def before_worker_boot(self, _broker: dramatiq.Broker, worker: Any) -> None:
         """Take as many messages as there are threads: what waits here could be at work elsewhere. Stop quickly."""
         worker.queue_prefetch = worker.worker_threads
         worker.worker_timeout = LOOK
+        # SHUTDOWN_TIMEOUT rules, and no second number on the command line.
+        stop, limit = worker.stop, int(self.shutdown_timeout * 1000)
+        worker.stop = lambda timeout=limit: stop(timeout=limit)  # noqa: ARG005
 
     def after_consumer_thread_boot(self, _broker: dramatiq.Broker, thread: Any) -> None:
         """Remember whom to wake."""
@@ -288,6 +292,11 @@ class Brake:
         return self._reason is None
 
 
+def acks_key(broker: Broker, queue: str) -> str:
+    """Return the key of the ids of the messages that a worker has taken from a queue and not acknowledged."""
+    return f"{broker.namespace}:__acks__.{broker.broker_id}.{queue}"
+
+
 _brokers: dict[str, Broker] = {}
 
 
@@ -319,7 +328,9 @@ def _worker(stage: str) -> Broker:
 
     chosen = process.prepare(stage)
     pulse = Beat(chosen.max_worker_kills)
-    broker = Broker(middleware=[Stopping(), CurrentMessage(), Tracking(), Suspects(), Retries(), pulse])
+    broker = Broker(
+        middleware=[Stopping(chosen.shutdown_timeout), CurrentMessage(), Tracking(), Suspects(), Retries(), pulse]
+    )
     broker.may_take = Brake()
     if chosen.metrics_port is not None:
         from actors import metrics  # noqa: PLC0415

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import dramatiq
 import structlog
+from dramatiq.common import join_all
 from dramatiq.middleware import Middleware
 
 from actors import broker, process, tracking
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 BROKER = broker.for_process("transcribe")
 MAX_REDECODES = 2  # of one message whose audio expires before its turn
+LAST_WORDS = 1.0  # seconds that the engine, and then the messages' threads get to end after the drain
 WATCH = 1.0  # seconds between looks at whether the engine is still alive
 
 _engine: Engine | None = None
@@ -43,13 +45,17 @@ class _Lives(Middleware):
         Finalize(None, self._engine.stop, args=(0.0,), exitpriority=0)
         threading.Thread(target=self._watch, name="engine-watch", daemon=True).start()
 
-    def after_worker_shutdown(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
+    def after_worker_shutdown(self, _broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         """End the engine's processes, without which the worker would never exit.
+
+        What still runs has had its time. It fails as `worker_stopped`, and the messages' threads get a moment to send
+        it to the others.
 
         Raises:
             SystemExit: 1, where the engine had no slot left, so that a supervisor can act.
         """
-        self._engine.stop(settings.get().shutdown_timeout)
+        self._engine.stop(LAST_WORDS)
+        join_all(worker.workers, int(LAST_WORDS * 1000))
         if self._unfit:
             raise SystemExit(process.UNFIT)
 

@@ -4,8 +4,10 @@ import os
 import signal
 import time
 
+from dramatiq import Message
 from processes import becomes, children, end
 
+from actors.beat import BEGUN_KEY
 from actors.broker import enqueue_stage, for_process
 from pipeline import connection, jobs, presence, queues
 from pipeline.options import Options
@@ -63,6 +65,24 @@ def test_a_message_that_kills_its_workers_again_and_again_fails_and_its_neighbou
     assert client.lrange("begun", 0, -1).count(b"poison") == 3
     for name in ("one", "two", "three"):
         assert jobs.wait(name, timeout=20).status == "done"
+
+
+def test_what_does_not_end_within_the_shutdown_timeout_goes_back_at_once_and_that_is_no_death(workers):
+    broker, client = for_process("decode"), connection.client()
+    master = workers.start(ACTOR, "transcribe", SHUTDOWN_TIMEOUT="0.5")
+    jobs.create("slow", "voice.ogg", Options())
+    options = {"redis_message_id": "r~2"}  # one that was at work in two workers that died
+    message = Message("transcribe", "transcribe", ("slow",), {}, options, message_id="slow")
+    broker.do_enqueue("transcribe", "r~2", message.encode())
+    assert client.blmove("begun", "begun", 10, "LEFT", "LEFT")
+
+    master.terminate()
+    master.wait(10)
+
+    assert client.lrange(queues.key("transcribe"), 0, -1) == [b"r~2"]
+    assert not client.exists(BEGUN_KEY)
+    workers.start(ACTOR, "transcribe")
+    assert jobs.wait("slow", timeout=10).status == "done"
 
 
 def test_a_worker_whose_master_is_killed_drains_and_ends_however_much_it_has_to_say(workers):
