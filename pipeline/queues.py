@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -23,6 +24,7 @@ from pipeline.jobs import STAGES
 
 WEBHOOK = "webhook"  # the queue that is no stage's
 QUEUES = (*STAGES, WEBHOOK)
+UNREADABLE = "?"
 BEATS_KEY = f"{connection.NAMESPACE}:beats"
 
 # Defaults of the settings of these names; a test holds them to config/settings.py.
@@ -47,7 +49,7 @@ class DeadLetter:
     """A message whose work failed for good."""
 
     id: str  # Redis's, not the job's
-    job_id: str
+    job_id: str  # UNREADABLE, where its body is no message
     stage: str  # or "webhook"
     at: float  # Unix seconds
     code: str  # one of pipeline/errors.py
@@ -118,13 +120,32 @@ def demand_room(*stages: str) -> None:
         raise JobError("system_full", reason)
 
 
-def job_ids() -> set[str]:
+def oldest(stage: str) -> float | None:
+    """Return how long the message that a stage takes next has waited (seconds); None: there is none, or it is none."""
+    client = connection.client()
+    first = cast("Any", client.lindex(key(stage), 0))
+    message = None if first is None else cast("bytes | None", client.hget(key(stage, ".msgs"), first))
+    try:
+        return None if message is None else max(0.0, time.time() - json.loads(message)["message_timestamp"] / 1000)
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def job_of(message: bytes) -> str | None:
+    """Return the job that a message in a queue belongs to; None: it is no message of Dramatiq's."""
+    try:
+        return str(json.loads(message)["message_id"])
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def job_ids() -> set[str | None]:
     """Return the jobs that have a message anywhere: waiting, in hand, or delayed."""
     found = set()
     for stage in STAGES:
         for suffix in (".DQ.msgs", ".msgs"):
             for _, message in connection.client().hscan_iter(key(stage, suffix), count=500):
-                found.add(json.loads(message)["message_id"])
+                found.add(job_of(message))
     return found
 
 
@@ -150,7 +171,7 @@ def dead_letter(stage: str, job_id: str) -> DeadLetter | None:
     """Return the dead letter of a job in a queue; None: there is none."""
     client = connection.client()
     for letter, message in client.hscan_iter(key(stage, ".XQ.msgs"), count=PIECE):
-        if json.loads(message)["message_id"] == job_id:
+        if job_of(message) == job_id:
             at = client.zscore(key(stage, ".XQ"), letter)
             return None if at is None else next(_read([(stage, letter, at)]), None)
     return None
@@ -162,12 +183,13 @@ def _read(found: list[tuple[str, bytes, float]]) -> Iterator[DeadLetter]:
         for stage, letter, _ in found:
             pipe.hget(key(stage, ".XQ.msgs"), cast("Any", letter))
         messages = pipe.execute()
-        there = [(row, json.loads(data)["message_id"]) for row, data in zip(found, messages, strict=True) if data]
+        there = [(row, job_of(data) or UNREADABLE) for row, data in zip(found, messages, strict=True) if data]
         for (stage, _, _), job_id in there:
             pipe.hget(jobs.record_key(job_id), "webhook.stopped" if stage == WEBHOOK else "error")
         errors = pipe.execute()
     for ((stage, letter, at), job_id), error in zip(there, errors, strict=True):
-        told = json.loads(error) if error else {"code": "unknown", "message": "the job's record has expired"}
+        why = "it is no message: drop it" if job_id == UNREADABLE else "the job's record has expired"
+        told = json.loads(error) if error else {"code": "unknown", "message": why}
         yield DeadLetter(letter.decode(), job_id, stage, at / 1000, told["code"], told["message"])
 
 
