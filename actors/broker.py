@@ -24,8 +24,9 @@ from dramatiq.common import compute_backoff, current_millis
 from dramatiq.errors import ConnectionClosed, DecodeError
 from dramatiq.middleware import Middleware
 
-from actors.admission import SCHEMA, Admission
+from actors.admission import SCHEMA, Admission, Refused
 from pipeline import connection, jobs, queues
+from pipeline.errors import JobError
 from pipeline.queues import DeadLetter
 
 if TYPE_CHECKING:
@@ -400,7 +401,15 @@ def enqueue_again(letter: DeadLetter) -> str | None:
     """Send a dead letter's job to where its work can go on, and return that queue.
 
     None: its record is gone, or it has ended otherwise meanwhile.
+
+    Raises:
+        Refused: the system is full; the letter stays where it is.
     """
+    try:
+        if queues.goes_on_in(letter) == "decode":
+            queues.demand_room("decode")  # before the job is revived: it is not to be left without a message
+    except JobError as error:
+        raise Refused(error) from None
     queue = queues.revive(letter)
     if queue is None:
         return None

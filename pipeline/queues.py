@@ -16,6 +16,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from pipeline import connection, handoff, jobs
@@ -32,6 +33,9 @@ MAX_QUEUED = 100_000  # messages
 MAX_HANDOFF_BYTES = 8 * 1024**3
 
 PIECE = 500  # dead letters that are read at a time
+
+_RESCUE = (Path(__file__).parent / "rescue.lua").read_text(encoding="utf-8")
+_scripts: dict[int, Any] = {}  # by client: a script remembers the client that it was registered with
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,21 @@ def demand_room(*stages: str) -> None:
         raise JobError("system_full", reason)
 
 
+def demand_space(size: int) -> None:
+    """Refuse audio of `size` bytes that would find no place in an empty store either; to be asked where it found none.
+
+    Raises:
+        JobError: `handoff_too_large`.
+    """
+    if os.environ.get("HANDOFF_URL") and size >= int(os.environ.get("HANDOFF_URL_FROM") or handoff.HANDOFF_URL_FROM):
+        return  # it does not lie in Redis
+    ceiling = int(os.environ.get("MAX_HANDOFF_BYTES") or MAX_HANDOFF_BYTES)
+    memory = connection.client().info("memory").get("maxmemory")
+    most = min(ceiling, memory // 2) if memory else ceiling
+    if size > most:
+        raise JobError("handoff_too_large", f"its audio has {size} bytes, and the whole handoff store may hold {most}")
+
+
 def oldest(stage: str) -> float | None:
     """Return how long the message that a stage takes next has waited (seconds); None: there is none, or it is none."""
     client = connection.client()
@@ -147,6 +166,19 @@ def job_ids() -> set[str | None]:
             for _, message in connection.client().hscan_iter(key(stage, suffix), count=500):
                 found.add(job_of(message))
     return found
+
+
+def rescue() -> int:
+    """Queue the messages again that are in no list and in no worker's hands, and return how many there were.
+
+    That is what an eviction of a list, or of what a worker has in hand, leaves behind.
+    """
+    client = connection.client()
+    if id(client) not in _scripts:
+        _scripts.clear()
+        _scripts[id(client)] = client.register_script(_RESCUE)
+    names = [f"{queue}{suffix}" for queue in QUEUES for suffix in ("", ".DQ")]
+    return int(_scripts[id(client)](keys=[connection.NAMESPACE], args=names))
 
 
 def dead_letters(stage: str | None = None) -> Iterator[DeadLetter]:
@@ -193,6 +225,19 @@ def _read(found: list[tuple[str, bytes, float]]) -> Iterator[DeadLetter]:
         yield DeadLetter(letter.decode(), job_id, stage, at / 1000, told["code"], told["message"])
 
 
+def killed() -> dict[str, str]:
+    """Return the stages of the jobs whose dead letters took their workers with them, by the jobs' ids.
+
+    beat.lua, which puts those among the dead, has counted behind the letter's id.
+    """
+    found = {}
+    for stage in STAGES:
+        for letter, message in connection.client().hscan_iter(key(stage, ".XQ.msgs"), count=500):
+            if b"~" in letter and (job_id := job_of(message)):
+                found[job_id] = stage
+    return found
+
+
 def drop(letter: DeadLetter) -> None:
     """Remove a dead letter; its job stays as it is."""
     with connection.client().pipeline(transaction=True) as pipe:
@@ -201,25 +246,29 @@ def drop(letter: DeadLetter) -> None:
         pipe.execute()
 
 
-def revive(letter: DeadLetter) -> str | None:
-    """Put a dead letter's job back to where its work can go on, and return the stage to send it to.
+def goes_on_in(letter: DeadLetter) -> str | None:
+    """Return the queue in which the work of a dead letter's job can go on; None: the job is gone, or ended otherwise.
 
     That is the stage that failed, while what it needs is still there, and decode otherwise; "webhook" for a delivery.
-    None: the job is gone, or has ended otherwise meanwhile.
     """
     if letter.stage == WEBHOOK:
-        from pipeline.webhook import outbox  # noqa: PLC0415 - senders pay for none of it
-
-        return WEBHOOK if outbox.revive(letter.job_id) else None
+        return WEBHOOK
     try:
         job = jobs.get(letter.job_id)
     except jobs.UnknownJob:
         return None
     if job.status != "failed":
         return None
-    stage = "decode"
     if job.transcript is not None:
-        stage = "enrich"
-    elif letter.stage == "transcribe" and handoff.exists(letter.job_id):
-        stage = "transcribe"
-    return stage if jobs.restart(letter.job_id, stage) else None
+        return "enrich"
+    return "transcribe" if letter.stage == "transcribe" and handoff.exists(letter.job_id) else "decode"
+
+
+def revive(letter: DeadLetter) -> str | None:
+    """Put a dead letter's job back to where its work can go on, and return the queue to send it to, or None."""
+    queue = goes_on_in(letter)
+    if queue == WEBHOOK:
+        from pipeline.webhook import outbox  # noqa: PLC0415 - senders pay for none of it
+
+        return WEBHOOK if outbox.revive(letter.job_id) else None
+    return queue if queue is not None and jobs.restart(letter.job_id, queue) else None
