@@ -22,7 +22,7 @@ def decode(source: str = "", **options: Any) -> None:
     """Decode one message. Call `decode.send(source, language=…, …)`; the options are those of pipeline/options.py."""
     from actors import tracking  # noqa: PLC0415 - a backend that only sends pays for none of these
     from config import settings  # noqa: PLC0415
-    from pipeline import duplicates, handoff, jobs  # noqa: PLC0415
+    from pipeline import duplicates, handoff, jobs, queues  # noqa: PLC0415
     from pipeline.decode import decode as work  # noqa: PLC0415
     from pipeline.decode.workspace import workspace  # noqa: PLC0415
 
@@ -34,6 +34,8 @@ def decode(source: str = "", **options: Any) -> None:
         return
     decoded = job.stages["decode"].finished_at is not None and (job.transcript is not None or handoff.exists(job_id))
     if not decoded:
+        if job.status == "decoded":  # by a worker that died before it could say so, and the audio is gone
+            jobs.restart(job_id, "decode", expired=True)
         if not jobs.begin(job_id, "decode", tracking.WORKER):
             return
         look = partial(duplicates.look, job) if job.options["dedupe"] else None
@@ -41,7 +43,12 @@ def decode(source: str = "", **options: Any) -> None:
             with workspace() as folder:
                 source = jobs.raw_source(job_id)
                 made = work(source, folder, settings.get(), stream=job.options["stream"], on_fetched=look)
-                handoff.put(job_id, made.path)
+                try:
+                    handoff.put(job_id, made.path)
+                except JobError as error:
+                    if error.code == "handoff_full":
+                        queues.demand_space(made.path.stat().st_size)
+                    raise
         except duplicates.Found as found:
             _take_over(job, found.job)
             return
@@ -56,8 +63,8 @@ def _take_over(job: Job, twin: Job) -> None:
     from pipeline import jobs  # noqa: PLC0415
 
     last = not job.options["enrich"]
-    jobs.finish(job.id, "decode", {"audio": (twin.audio or {}) | {"duplicate_of": twin.id}})
-    if jobs.finish(job.id, "transcribe", {"transcript": twin.transcript}, last=last) and not last:
+    audio = (twin.audio or {}) | {"duplicate_of": twin.id}
+    if jobs.take_over(job.id, audio, twin.transcript or {}, last=last) and not last:
         broker.enqueue_stage(BROKER, "enrich", job.id)
 
 

@@ -1,16 +1,21 @@
 """A worker that dies takes no message with it; a message that kills its workers ends as a dead letter."""
 
 import os
+import shutil
 import signal
 import time
 
 from dramatiq import Message
 from processes import becomes, children, end
 
+from actors import decode
 from actors.beat import BEGUN_KEY
 from actors.broker import enqueue_stage, for_process
-from pipeline import connection, jobs, presence, queues
+from config.environment import STATE
+from pipeline import connection, handoff, jobs, presence, queues
 from pipeline.options import Options
+
+CLONE = STATE.parent
 
 ACTOR = """
 @dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, throws=JobError)
@@ -108,3 +113,16 @@ def test_a_worker_whose_master_is_killed_drains_and_ends_however_much_it_has_to_
 
     assert jobs.wait("j", timeout=20).status == "done"
     assert end(started, timeout=20)
+
+
+def test_a_decoded_job_whose_worker_died_before_it_said_so_and_whose_audio_is_gone_is_decoded_again(workers, tmp_path):
+    shutil.copy(CLONE / "samples" / "voice-message.ogg", tmp_path)
+    job_id = decode.send("voice-message.ogg").message_id
+    jobs.begin(job_id, "decode", "host:1")
+    jobs.finish(job_id, "decode", {"audio": {}})
+
+    workers.start("import actors.decode", MEDIA_ROOT=str(tmp_path))
+
+    assert becomes(lambda: connection.client().llen(queues.key("transcribe")) == 1)
+    assert handoff.exists(job_id)
+    assert jobs.get(job_id).status == "decoded"
