@@ -207,8 +207,9 @@ def test_audio_that_finds_no_place_in_an_empty_store_either_is_refused_for_good(
     queues.demand_space(1000)
 
 
-def test_a_dead_letter_that_the_full_system_has_no_room_for_stays_and_its_job_too(monkeypatch):
+def test_a_dead_letter_that_the_full_system_has_no_room_for_stays_and_its_job_too(monkeypatch, capsys):
     from actors.broker import enqueue_again
+    from pipeline.commands import dead
 
     jobs.create("j", "voice.ogg", Options())
     die("j", "decode")
@@ -218,6 +219,8 @@ def test_a_dead_letter_that_the_full_system_has_no_room_for_stays_and_its_job_to
     with pytest.raises(Refused, match="MAX_QUEUED is 1"):
         enqueue_again(letter("j"))
 
+    assert dead._retry([letter("j")]) == 1
+    assert "j: not retried: system_full" in capsys.readouterr().out
     assert jobs.get("j").status == "failed"
     monkeypatch.setenv("MAX_QUEUED", "2")
     assert enqueue_again(letter("j")) == "decode"
