@@ -65,6 +65,8 @@ class _Lives(Middleware):
     def _watch(self) -> None:
         while self._engine.alive:
             time.sleep(WATCH)
+        if process.draining.is_set():  # it has no slot left because it was stopped
+            return
         self._unfit = True
         log.critical("No slot of the engine is left: the worker ends")
         os.kill(os.getpid(), signal.SIGTERM)
