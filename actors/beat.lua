@@ -31,12 +31,14 @@ local heartbeats = namespace .. ":__heartbeats__"
 local begun = namespace .. ":begun"
 local killed = {}
 
--- Where nobody has beaten for so long, it was Redis that was away, and none of them is dead for it: all that live get
--- the other half of the time to say so.
+-- Where nobody has beaten for so long, it was Redis that was away, and none of them is dead for it: that time counts
+-- for all as a quarter of what one may be silent, so that all that live get to say so. It does count, since a single
+-- survivor that is slow would never find the dead otherwise.
 local newest = redis.call("ZREVRANGE", beats, 0, 0, "WITHSCORES")[2]
-if newest and now - newest > timeout / 2 then
-    for _, worker in ipairs(redis.call("ZRANGEBYSCORE", beats, 0, now - timeout / 2)) do
-        redis.call("ZADD", beats, now - timeout / 2, worker)
+local gap = newest and now - newest or 0
+if gap > timeout / 2 then
+    for _, worker in ipairs(redis.call("ZRANGE", beats, 0, -1)) do
+        redis.call("ZINCRBY", beats, gap - timeout / 4, worker)
     end
 end
 

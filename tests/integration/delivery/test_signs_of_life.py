@@ -82,8 +82,18 @@ def test_nobody_is_blamed_for_a_redis_that_was_away_and_who_died_meanwhile_is_fo
 
     second.beat()
     assert first.has_it
-    pass_by(7, first)
+    pass_by(10, first)
     second.beat()
+
+    assert not first.has_it
+
+
+def test_a_single_survivor_that_beats_slowly_finds_the_dead_all_the_same(two):
+    first, second = two
+
+    for _ in range(5):
+        pass_by(7, first, second)
+        second.beat()
 
     assert not first.has_it
 
