@@ -39,12 +39,20 @@ def admit(args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[str, Options
     """
     if len(args) != 1 or not is_text(args[0]) or not args[0].strip():
         raise JobError("invalid_options", "decode takes one source: a path, an address or an upload")
-    schema = keywords.get("schema", SCHEMA)
+    demand_schema(keywords.get("schema", SCHEMA))
+    return args[0], parse({name: value for name, value in keywords.items() if name != "schema"})
+
+
+def demand_schema(schema: Any) -> None:
+    """Refuse a message that a newer Voicemill wrote.
+
+    Raises:
+        JobError: `unsupported_schema`.
+    """
     if not isinstance(schema, int) or schema > SCHEMA:
         raise JobError(
             "unsupported_schema", f"the message has schema {shown(schema)}, this Voicemill knows up to {SCHEMA}"
         )
-    return args[0], parse({name: value for name, value in keywords.items() if name != "schema"})
 
 
 class Admission(Middleware):

@@ -1,31 +1,51 @@
 -- A worker's sign of life, and what the living do for the dead, in one command and one step.
 --
 -- KEYS[1]  the namespace, of which all keys here are made; the names are those of Dramatiq's dispatch.lua, and:
+--   $namespace:beats    sorted set: every worker's id by its last beat (milliseconds, by the server's clock)
 --   $namespace:queues   set: every queue that a worker has ever taken messages from
 --   $namespace:workers  hash: what each worker says of itself, by its id
 --   $namespace:begun    set: Redis ids of messages that were at work when a worker died before, and are at work again
 --
 -- ARGV[1]  this worker's id
--- ARGV[2]  now (Unix milliseconds)
--- ARGV[3]  how long a worker may be silent before it counts as dead (milliseconds)
--- ARGV[4]  how many workers a message may take with it before it is put among the dead letters
--- ARGV[5]  how long dead letters are kept (milliseconds)
--- ARGV[6]  what this worker says of itself (JSON)
--- ARGV[7]… the queues that it takes messages from
+-- ARGV[2]  how long a worker may be silent before it counts as dead (milliseconds)
+-- ARGV[3]  how many workers a message may take with it before it is put among the dead letters
+-- ARGV[4]  how long dead letters are kept (milliseconds)
+-- ARGV[5]  what this worker says of itself (JSON)
+-- ARGV[6]… the queues that it takes messages from
+--
+-- Silence is measured by the server's clock alone: workers' clocks differ, and Dramatiq's own sorted set of heartbeats,
+-- which it writes with them, is only asked about those that never beat: who died too early, or is of another version.
 --
 -- A message that was taken from a dead worker carries behind its Redis id how often that has happened: `<id>~2`. From
 -- the second time on it counts up only where it was at work, not where it waited beside another.
 --
 -- Returns pairs of a queue and a message: those that were put among the dead letters.
 
-local namespace, me, now = KEYS[1], ARGV[1], tonumber(ARGV[2])
+local STRANGER = 60000 -- milliseconds without a command after which one that never beat counts as dead; Dramatiq's own
+
+local namespace, me, timeout = KEYS[1], ARGV[1], tonumber(ARGV[2])
+local clock = redis.call("TIME")
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local beats = namespace .. ":beats"
 local heartbeats = namespace .. ":__heartbeats__"
 local begun = namespace .. ":begun"
 local killed = {}
 
+-- Where nobody has beaten for so long, it was Redis that was away, and none of them is dead for it: that time counts
+-- for all as a quarter of what one may be silent, so that all that live get to say so. It does count, since a single
+-- survivor that is slow would never find the dead otherwise.
+local newest = redis.call("ZREVRANGE", beats, 0, 0, "WITHSCORES")[2]
+local gap = newest and now - newest or 0
+if gap > timeout / 2 then
+    for _, worker in ipairs(redis.call("ZRANGE", beats, 0, -1)) do
+        redis.call("ZINCRBY", beats, gap - timeout / 4, worker)
+    end
+end
+
+redis.call("ZADD", beats, now, me)
 redis.call("ZADD", heartbeats, now, me)
-redis.call("HSET", namespace .. ":workers", me, ARGV[6])
-for i = 7, #ARGV do
+redis.call("HSET", namespace .. ":workers", me, ARGV[5])
+for i = 6, #ARGV do
     redis.call("SADD", namespace .. ":queues", ARGV[i])
 end
 
@@ -52,7 +72,7 @@ local function take_back(queue, id)
     end
     local new = base .. "~" .. count
     redis.call("HDEL", list .. ".msgs", id)
-    if count >= tonumber(ARGV[4]) then
+    if count >= tonumber(ARGV[3]) then
         redis.call("ZADD", list .. ".XQ", now, new)
         redis.call("HSET", list .. ".XQ.msgs", new, renamed(data, id, new))
         table.insert(killed, queue)
@@ -64,7 +84,13 @@ local function take_back(queue, id)
 end
 
 local queues = redis.call("SMEMBERS", namespace .. ":queues")
-for _, worker in ipairs(redis.call("ZRANGEBYSCORE", heartbeats, 0, now - tonumber(ARGV[3]))) do
+local silent = redis.call("ZRANGEBYSCORE", beats, 0, now - timeout)
+for _, worker in ipairs(redis.call("ZRANGEBYSCORE", heartbeats, 0, now - STRANGER)) do
+    if not redis.call("ZSCORE", beats, worker) then
+        table.insert(silent, worker)
+    end
+end
+for _, worker in ipairs(silent) do
     for _, queue in ipairs(queues) do
         local acks = namespace .. ":__acks__." .. worker .. "." .. queue
         for _, id in ipairs(redis.call("SMEMBERS", acks)) do
@@ -72,13 +98,14 @@ for _, worker in ipairs(redis.call("ZRANGEBYSCORE", heartbeats, 0, now - tonumbe
         end
         redis.call("DEL", acks)
     end
+    redis.call("ZREM", beats, worker)
     redis.call("ZREM", heartbeats, worker)
     redis.call("HDEL", namespace .. ":workers", worker)
 end
 
 for _, queue in ipairs(queues) do
     local dead = namespace .. ":" .. queue .. ".XQ"
-    for _, id in ipairs(redis.call("ZRANGEBYSCORE", dead, 0, now - tonumber(ARGV[5]), "LIMIT", 0, 100)) do
+    for _, id in ipairs(redis.call("ZRANGEBYSCORE", dead, 0, now - tonumber(ARGV[4]), "LIMIT", 0, 100)) do
         redis.call("ZREM", dead, id)
         redis.call("HDEL", dead .. ".msgs", id)
     end

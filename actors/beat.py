@@ -15,15 +15,16 @@ import dramatiq
 import redis
 import structlog
 from dramatiq.broker import MessageProxy
-from dramatiq.common import current_millis
 from dramatiq.middleware import Middleware
 
 from actors import process
+from actors.broker import acks_key
 from actors.retries import patiently
-from pipeline import connection, handoff, jobs, presence, sweeper
+from pipeline import connection, handoff, jobs, presence, queues, sweeper
 from pipeline.errors import JobError
 
 BEAT = 5.0  # seconds between two signs of life; well inside the broker's heartbeat_timeout
+AGAIN = 1.0  # seconds until the next try where a beat failed: who lives is to be heard soon after Redis is back
 BEGUN_KEY = f"{connection.NAMESPACE}:begun"
 
 _SCRIPT = (Path(__file__).parent / "beat.lua").read_text(encoding="utf-8")
@@ -45,38 +46,57 @@ class Beat(Middleware):
         Raises:
             SystemExit: 2, where `-Q` names none of the worker's queues: it would idle for ever and call itself ready.
         """
-        queues = sorted(worker.consumers)
-        if not queues:
+        taken_from = sorted(worker.consumers)
+        if not taken_from:
             declared = ", ".join(sorted(broker.get_declared_actors()))
             process.give_up(declared, "-Q names no queue of this worker's", process.USAGE)
-        self._said["stages"] = [queue for queue in queues if not queue.endswith(".DQ")]
-        threading.Thread(target=self._run, args=(broker, queues), name="beat", daemon=True).start()
+        self._said["stages"] = [queue for queue in taken_from if not queue.endswith(".DQ")]
+        threading.Thread(target=self._run, args=(broker, taken_from), name="beat", daemon=True).start()
 
-    def after_worker_shutdown(self, broker: Any, _worker: dramatiq.Worker) -> None:
-        """End; the worker no longer counts among the present."""
+    def after_worker_shutdown(self, broker: Any, worker: dramatiq.Worker) -> None:
+        """End; the worker no longer counts among the present, and what it could not end in time goes to the others."""
         self._ended.set()
-        with suppress(redis.RedisError):  # then it is missed in a while
+        try:
+            for queue in worker.consumers:
+                _hand_back(broker, queue)
             connection.client().hdel(presence.KEY, broker.broker_id)
+        except redis.RedisError as error:  # then it is missed in a while
+            log.warning("Could not take leave of Redis: others take over in a while", reason=str(error))
 
-    def _run(self, broker: Any, queues: list[str]) -> None:
+    def _run(self, broker: Any, taken_from: list[str]) -> None:
         while not self._ended.is_set():
+            pause = BEAT
             try:
-                self._beat(broker, queues)
+                self._beat(broker, taken_from)
                 sweeper.sweep_when_due()
             except (redis.RedisError, JobError) as error:
                 log.warning("Could not beat or sweep, trying again", reason=str(error))
-            self._ended.wait(BEAT)
+                pause = AGAIN
+            except Exception:  # a worker that no longer beats would lose its messages to others while it lives
+                log.exception("Could not beat or sweep, trying again")
+            self._ended.wait(pause)
 
-    def _beat(self, broker: Any, queues: list[str]) -> None:
+    def _beat(self, broker: Any, taken_from: list[str]) -> None:
         said = json.dumps(self._said | {"device": broker.device, "gpus": broker.gpus()})
         limits = (broker.heartbeat_timeout, self.max_kills, broker.dead_message_ttl)
-        killed = broker.run_script(_SCRIPT, broker.broker_id, current_millis(), *limits, said, *queues)
+        killed = broker.run_script(_SCRIPT, broker.broker_id, *limits, said, *taken_from)
         for queue, data in zip(killed[::2], killed[1::2], strict=True):
-            job_id, stage = json.loads(data)["message_id"], queue.decode()
+            job_id, stage = queues.job_of(data), queue.decode()
+            if job_id is None:
+                continue
             error = JobError("worker_killed", f"{self.max_kills} workers died while they worked on it")
             log.error("Job failed", job=job_id, stage=stage, code=error.code, reason=error.message)
             jobs.fail(job_id, stage, error)
             handoff.delete(job_id)
+
+
+def _hand_back(broker: Any, queue: str) -> None:
+    """Put all that a stopping worker has taken from a queue back there; that it was told to stop is no death."""
+    client = connection.client()
+    taken = client.smembers(acks_key(broker, queue))
+    if taken:
+        client.srem(BEGUN_KEY, *taken)
+        broker.do_requeue(queue, *taken)
 
 
 class Suspects(Middleware):

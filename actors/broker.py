@@ -20,12 +20,13 @@ import redis
 from dramatiq import Message
 from dramatiq.broker import MessageProxy
 from dramatiq.brokers import redis as stock
-from dramatiq.common import current_millis
-from dramatiq.errors import ConnectionClosed
+from dramatiq.common import compute_backoff, current_millis
+from dramatiq.errors import ConnectionClosed, DecodeError
 from dramatiq.middleware import Middleware
 
-from actors.admission import SCHEMA, Admission
+from actors.admission import SCHEMA, Admission, Refused
 from pipeline import connection, jobs, queues
+from pipeline.errors import JobError
 from pipeline.queues import DeadLetter
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ BLOCK_TIMEOUT = 10.0  # seconds until a connection that should have answered aft
 HEARTBEAT_TIMEOUT = 12_000  # milliseconds without a sign of life after which a worker's messages go to the others
 RECONCILE = 30.0  # seconds between two comparisons of what Redis thinks that we hold with what we hold
 LOOK = 250  # milliseconds between looks of an idle thread at whether it is to stop
+POLL = 1000  # milliseconds at most between two looks into an empty queue, where a server does not let us wait in it
 FULL = 1.0  # seconds between looks around while as many messages are at work as may be
 
 log = logging.getLogger("voicemill")
@@ -98,6 +100,13 @@ class Broker(stock.RedisBroker):
             scripts[text] = self.client.register_script(text)
         return scripts[text](keys=[self.namespace], args=arguments)
 
+    def fetch(self, queue_name: str, most: int, client: redis.Redis) -> list[bytes | None]:
+        """Take up to `most` messages by Dramatiq's own script, over a client of the caller's choosing."""
+        limits = (self.heartbeat_timeout, self.dead_message_ttl, 0, self._max_unpack_size())
+        arguments = ["fetch", current_millis(), queue_name, self.broker_id, *limits, most]
+        found = self.scripts["dispatch"](keys=[self.namespace], args=arguments, client=client)
+        return cast("list[bytes | None]", found)
+
     def _should_do_maintenance(self, command: str) -> int:  # noqa: ARG002 - Dramatiq's signature
         """Leave the maintenance to actors/beat.py, which does it by the clock and not by chance."""
         return 0
@@ -116,9 +125,10 @@ class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there 
         if queue_name.endswith(".DQ"):
             self.held.clear()  # Dramatiq drops delayed messages from memory when it makes a new consumer
         self.list = f"{broker.namespace}:{queue_name}"
-        self.acks = f"{broker.namespace}:__acks__.{broker.broker_id}.{queue_name}"
+        self.acks = acks_key(broker, queue_name)
         self.room = threading.Event()
-        # One connection and no pool: `interrupt` has to know which.
+        # One connection and no pool: `interrupt` has to know which. And no retries: where the answer to a fetch is
+        # lost, a new consumer is to look at once for the messages in it, and not to fetch others.
         self.waiter: redis.Redis | None = None
         if broker.blocking:
             try:
@@ -141,13 +151,17 @@ class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there 
                 self.broker.rounds[self.queue_name] = time.monotonic()
                 if not found:
                     return None
-                self.misses = 0  # the base class sleeps longer after each miss; we have waited already
-            message = cast("MessageProxy | None", super().__next__())
+                self._fetch()
+            return self._first()
         except redis.RedisError as error:
+            if self.broker.stopping.is_set():
+                return None
             raise ConnectionClosed(error) from None
-        if message is not None:
-            self.held[message.options["redis_message_id"]] = message.options.get("eta") or 0
-        return message
+
+    @property
+    def outstanding_message_count(self) -> int:
+        """How many messages are here, those included that an earlier consumer of the queue took."""
+        return len(self.held) + len(self.message_cache)
 
     def ack(self, message: MessageProxy) -> None:
         """Acknowledge a message; it is held until Redis knows."""
@@ -216,10 +230,6 @@ class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there 
                 self.broker.blocking, self.waiter = False, None
                 return True
             raise
-        except redis.RedisError:
-            if self.broker.stopping.is_set():
-                return False
-            raise
 
     def interrupt(self) -> None:
         """End the present wait, or the next one where none has begun: the worker is to stop."""
@@ -230,29 +240,69 @@ class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there 
             with suppress(OSError):
                 line.shutdown(socket.SHUT_RDWR)
 
+    def _fetch(self) -> None:
+        """Take as many messages as there are hands for; where there are none and we poll, wait longer each time."""
+        room = self.prefetch - self.outstanding_message_count
+        found = self.broker.fetch(self.queue_name, room, self.waiter or self.broker.client)
+        self.message_cache = [data for data in found if data is not None]  # None: its body was evicted
+        if found:
+            self.misses = 0
+        elif self.waiter is None:
+            self.misses, pause = compute_backoff(self.misses, max_backoff=POLL)
+            self.broker.stopping.wait(pause / 1000)
+
+    def _first(self) -> MessageProxy | None:
+        """Return the first of the messages that were fetched; what is none goes to the dead letters."""
+        if not self.message_cache:
+            return None
+        data = self.message_cache.pop(0)
+        try:
+            message = MessageProxy(Message.decode(data))
+            eta = message.options.get("eta")
+            self.held[message.options["redis_message_id"]] = eta if isinstance(eta, int | float) else 0
+        except (DecodeError, TypeError, AttributeError, KeyError):
+            self._bury(data)
+            return None
+        return message
+
+    def _bury(self, data: bytes) -> None:
+        """Put what cannot be read among the dead letters; its id is known to Redis alone."""
+        self.logger.error("What lies in queue %r is no message: it goes to the dead letters.", self.queue_name)
+        for taken in self._noted() - set(self.held):
+            if self.broker.client.hget(f"{self.list}.msgs", taken) == data:
+                self.broker.do_nack(self.queue_name, taken)
+                return
+
+    def _noted(self) -> set[str]:
+        """Return the ids of the messages that we hold, as Redis thinks."""
+        return {member.decode() for member in self.broker.client.smembers(self.acks)}
+
     def _reconcile(self) -> None:
         """Put back what Redis thinks that we hold and we do not: a fetch whose answer was lost on the way."""
         now = time.monotonic()
         if now < self.next_reconciliation:
             return
         self.next_reconciliation = now + RECONCILE
-        noted = {member.decode() for member in self.broker.client.smembers(self.acks)}
-        lost = noted - set(self.held)
+        lost = self._noted() - set(self.held)
         if lost:
             self.logger.warning("Requeueing %d message(s) of %r that never arrived.", len(lost), self.queue_name)
             self.broker.do_requeue(self.queue_name, *lost)
 
 
 class Stopping(Middleware):
-    """Ends the consumers' waits when the worker stops, and bounds how many messages it takes ahead."""
+    """Ends the consumers' waits when the worker stops, and bounds how long it drains and how much it takes ahead."""
 
-    def __init__(self) -> None:
+    def __init__(self, shutdown_timeout: float) -> None:
+        self.shutdown_timeout = shutdown_timeout  # seconds
         self.consumers: list[Any] = []
 
     def before_worker_boot(self, _broker: dramatiq.Broker, worker: Any) -> None:
         """Take as many messages as there are threads: what waits here could be at work elsewhere. Stop quickly."""
         worker.queue_prefetch = worker.worker_threads
         worker.worker_timeout = LOOK
+        # SHUTDOWN_TIMEOUT rules, and no second number on the command line.
+        stop, limit = worker.stop, int(self.shutdown_timeout * 1000)
+        worker.stop = lambda timeout=limit: stop(timeout=limit)  # noqa: ARG005
 
     def after_consumer_thread_boot(self, _broker: dramatiq.Broker, thread: Any) -> None:
         """Remember whom to wake."""
@@ -288,6 +338,11 @@ class Brake:
         return self._reason is None
 
 
+def acks_key(broker: Broker, queue: str) -> str:
+    """Return the key of the ids of the messages that a worker has taken from a queue and not acknowledged."""
+    return f"{broker.namespace}:__acks__.{broker.broker_id}.{queue}"
+
+
 _brokers: dict[str, Broker] = {}
 
 
@@ -319,7 +374,9 @@ def _worker(stage: str) -> Broker:
 
     chosen = process.prepare(stage)
     pulse = Beat(chosen.max_worker_kills)
-    broker = Broker(middleware=[Stopping(), CurrentMessage(), Tracking(), Suspects(), Retries(), pulse])
+    broker = Broker(
+        middleware=[Stopping(chosen.shutdown_timeout), CurrentMessage(), Tracking(), Suspects(), Retries(), pulse]
+    )
     broker.may_take = Brake()
     if chosen.metrics_port is not None:
         from actors import metrics  # noqa: PLC0415
@@ -344,7 +401,15 @@ def enqueue_again(letter: DeadLetter) -> str | None:
     """Send a dead letter's job to where its work can go on, and return that queue.
 
     None: its record is gone, or it has ended otherwise meanwhile.
+
+    Raises:
+        Refused: the system is full; the letter stays where it is.
     """
+    try:
+        if queues.goes_on_in(letter) == "decode":
+            queues.demand_room("decode")  # before the job is revived: it is not to be left without a message
+    except JobError as error:
+        raise Refused(error) from None
     queue = queues.revive(letter)
     if queue is None:
         return None

@@ -34,6 +34,8 @@ def decode(source: str = "", **options: Any) -> None:
         return
     decoded = job.stages["decode"].finished_at is not None and (job.transcript is not None or handoff.exists(job_id))
     if not decoded:
+        if job.status == "decoded":  # by a worker that died before it could say so, and the audio is gone
+            jobs.restart(job_id, "decode", expired=True)
         if not jobs.begin(job_id, "decode", tracking.WORKER):
             return
         look = partial(duplicates.look, job) if job.options["dedupe"] else None
@@ -60,8 +62,8 @@ def _take_over(job: Job, twin: Job) -> None:
     from pipeline import jobs  # noqa: PLC0415
 
     last = not job.options["enrich"]
-    jobs.finish(job.id, "decode", {"audio": (twin.audio or {}) | {"duplicate_of": twin.id}})
-    if jobs.finish(job.id, "transcribe", {"transcript": twin.transcript}, last=last) and not last:
+    audio = (twin.audio or {}) | {"duplicate_of": twin.id}
+    if jobs.take_over(job.id, audio, twin.transcript or {}, last=last) and not last:
         broker.enqueue_stage(BROKER, "enrich", job.id)
 
 

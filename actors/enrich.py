@@ -10,6 +10,7 @@ import structlog
 from dramatiq.errors import Retry
 
 from actors import broker, process, tracking
+from actors.admission import demand_schema
 from config import settings
 from pipeline import jobs, measures
 from pipeline.enrich import Enricher
@@ -24,8 +25,9 @@ log = structlog.get_logger(__name__)
 
 
 @dramatiq.actor(queue_name="enrich", actor_name="enrich", broker=BROKER, throws=JobError)
-def enrich(job_id: str, *, schema: int = 1) -> None:  # noqa: ARG001 - the messages' version
+def enrich(job_id: str, *, schema: int = 1) -> None:
     """Write the summary of a job's transcript, or note why it has none; either way the job is done."""
+    demand_schema(schema)
     job = tracking.open_job(job_id)
     if job is None or not jobs.begin(job_id, "enrich", tracking.WORKER):
         return

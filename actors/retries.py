@@ -7,6 +7,7 @@ lost. Here nothing is given up while Redis cannot be reached; a worker killed me
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -24,8 +25,24 @@ from pipeline.errors import JobError
 MAX_RETRIES = 4  # after the first try
 MIN_BACKOFF = 1.0  # seconds before the first retry; doubled for each one after
 MAX_BACKOFF = 120.0
-NOT_ITS_FAULT = {"handoff_full", "worker_stopped"}  # codes for which no retry is counted: the next may go well
+NOT_ITS_FAULT = {
+    "handoff_full",
+    "redis_unavailable",
+    "worker_stopped",
+}  # codes for which no retry is counted: the next may go well
 PATIENCE = 2.0  # seconds between two tries to reach Redis
+
+PASSING = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.ReadOnlyError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.ClusterDownError,
+    redis.exceptions.MasterDownError,
+    redis.exceptions.TryAgainError,
+)
+# What redis-py has no exception for, and what an older Redis writes into the error of a script.
+PASSING_WORDS = {"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN"}
 
 Result = TypeVar("Result")
 
@@ -54,15 +71,23 @@ class Retries(Middleware):
         """Retry a failed message or end its job; what was raised is never lost, only the retries are bounded."""
         if exception is None:
             return
+        try:
+            self._decide(broker, message, exception)
+        except redis.RedisError:
+            message.fail()  # Redis will never take what was to be written: the dead letter is what is left
+            raise
+
+    def _decide(self, broker: dramatiq.Broker, message: MessageProxy, exception: BaseException) -> None:
         retries, counted = message.options.get("retries", 0), 1
         stage = message.queue_name
         error = exception if isinstance(exception, JobError) else JobError("internal", type(exception).__name__)
         if isinstance(exception, redis.RedisError):
-            error = JobError("redis_unavailable", str(exception))
+            code = "redis_unavailable" if may_pass(exception) else "internal"
+            error = JobError(code, f"{type(exception).__name__}: {exception}")
         if isinstance(exception, Retry):
             delay = (exception.delay or 0) / 1000
             error = exception.__cause__ if isinstance(exception.__cause__, JobError) else error
-        elif isinstance(exception, redis.RedisError) or error.code in NOT_ITS_FAULT:
+        elif error.code in NOT_ITS_FAULT:
             counted, delay = 0, MIN_BACKOFF * random.uniform(2, 5)  # noqa: S311 - jitter, not a secret
         elif error.retryable and retries < MAX_RETRIES:
             backoff = min(MAX_BACKOFF, MIN_BACKOFF * 2**retries)
@@ -70,8 +95,9 @@ class Retries(Middleware):
         else:
             measures.note("attempts_failed_total", stage=stage, code=error.code)
             log.warning("Job failed", code=error.code, reason=error.message)
-            patiently(lambda: jobs.fail(message.message_id, stage, error))
-            message.fail()
+            failed = patiently(lambda: jobs.fail(message.message_id, stage, error))
+            if failed or stage not in jobs.STAGES:  # else a twin of the message has brought the job further
+                message.fail()
             return
         measures.note("attempts_failed_total", stage=stage, code=error.code)
         log.warning("Stage is tried again", code=error.code, reason=error.message, delay=round(delay, 1))
@@ -80,11 +106,22 @@ class Retries(Middleware):
         patiently(lambda: jobs.retrying(message.message_id, stage, error, time.time() + delay))
 
 
+def may_pass(error: redis.RedisError) -> bool:
+    """Tell whether the same command may go well once Redis is back, has room, or has its replicas."""
+    return isinstance(error, PASSING) or not PASSING_WORDS.isdisjoint(re.findall("[A-Z]+", str(error)))
+
+
 def patiently(step: Callable[[], Result]) -> Result:
-    """Do `step`, again and again while Redis cannot do it: it is away, full, loading or read-only."""
+    """Do `step`, again and again while Redis cannot do it: it is away, full, loading or read-only.
+
+    Raises:
+        redis.RedisError: it will not do it later either.
+    """
     while True:
         try:
             return step()
         except redis.RedisError as error:
+            if not may_pass(error):
+                raise
             log.warning("Redis cannot be used, waiting", reason=str(error))
             time.sleep(PATIENCE)  # nothing announces that Redis is back

@@ -7,15 +7,19 @@ import signal
 import threading
 import time
 from concurrent import futures
+from contextlib import suppress
 from functools import partial
 from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Any
 
 import dramatiq
+import redis
 import structlog
+from dramatiq.common import join_all
 from dramatiq.middleware import Middleware
 
 from actors import broker, process, tracking
+from actors.admission import demand_schema
 from config import settings
 from pipeline import duplicates, handoff, jobs
 from pipeline.errors import JobError
@@ -25,7 +29,8 @@ if TYPE_CHECKING:
 
 BROKER = broker.for_process("transcribe")
 MAX_REDECODES = 2  # of one message whose audio expires before its turn
-WATCH = 1.0  # seconds between looks at whether the engine is still alive
+LAST_WORDS = 1.0  # seconds that the engine, and then the messages' threads get to end after the drain
+WATCH = 1.0  # seconds between looks at whether the engine is still alive, and a job still wanted
 
 _engine: Engine | None = None
 log = structlog.get_logger(__name__)
@@ -43,26 +48,33 @@ class _Lives(Middleware):
         Finalize(None, self._engine.stop, args=(0.0,), exitpriority=0)
         threading.Thread(target=self._watch, name="engine-watch", daemon=True).start()
 
-    def after_worker_shutdown(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
+    def after_worker_shutdown(self, _broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         """End the engine's processes, without which the worker would never exit.
+
+        What still runs has had its time. It fails as `worker_stopped`, and the messages' threads get a moment to send
+        it to the others.
 
         Raises:
             SystemExit: 1, where the engine had no slot left, so that a supervisor can act.
         """
-        self._engine.stop(settings.get().shutdown_timeout)
+        self._engine.stop(LAST_WORDS)
+        join_all(worker.workers, int(LAST_WORDS * 1000))
         if self._unfit:
             raise SystemExit(process.UNFIT)
 
     def _watch(self) -> None:
         while self._engine.alive:
             time.sleep(WATCH)
+        if process.draining.is_set():  # it has no slot left because it was stopped
+            return
         self._unfit = True
         log.critical("No slot of the engine is left: the worker ends")
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def transcribe(job_id: str, *, schema: int = 1) -> None:  # noqa: ARG001 - the messages' version
+def transcribe(job_id: str, *, schema: int = 1) -> None:
     """Transcribe one message. Its windows share the engine's batches with those of all other threads' messages."""
+    demand_schema(schema)
     job = tracking.open_job(job_id)
     if job is None:
         return
@@ -78,7 +90,9 @@ def transcribe(job_id: str, *, schema: int = 1) -> None:  # noqa: ARG001 - the m
                 broker.enqueue_decode(BROKER, job_id, jobs.raw_source(job_id), job.options)
             return
         transcript = _transcript(job, data)
-        if not jobs.finish(job_id, "transcribe", {"transcript": transcript.as_dict()}, last=not job.options["enrich"]):
+        if transcript is None or not jobs.finish(
+            job_id, "transcribe", {"transcript": transcript.as_dict()}, last=not job.options["enrich"]
+        ):
             tracking.drop_audio(job_id)
             return
         if job.audio is not None:
@@ -88,7 +102,8 @@ def transcribe(job_id: str, *, schema: int = 1) -> None:  # noqa: ARG001 - the m
         broker.enqueue_stage(BROKER, "enrich", job_id)
 
 
-def _transcript(job: jobs.Job, data: bytes) -> Transcript:
+def _transcript(job: jobs.Job, data: bytes) -> Transcript | None:
+    """Have a message transcribed; None: its job has ended meanwhile, and the windows that waited are dropped."""
     from pipeline.transcribe.audio import load  # noqa: PLC0415 - heavy: the worker's own, not the queue's
 
     assert _engine is not None, "the worker has an engine before it takes a message"  # noqa: S101
@@ -98,6 +113,9 @@ def _transcript(job: jobs.Job, data: bytes) -> Transcript:
     while not futures.wait([future], timeout=WATCH).done:
         if not _engine.alive:
             raise JobError("gpu_unfit", "no slot of the engine is left")
+        with suppress(redis.RedisError):  # then it is seen the next time
+            if not jobs.wanted(job.id) and future.cancel():
+                return None
     return future.result()
 
 

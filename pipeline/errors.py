@@ -42,6 +42,9 @@ CODES: dict[str, Code] = {
     # The handoff store
     "handoff_expired": Code(False, "The audio expired before its turn: raise HANDOFF_TTL or add transcribe workers."),
     "handoff_full": Code(True, "The handoff store is full: add transcribe workers or raise MAX_HANDOFF_BYTES."),
+    "handoff_too_large": Code(
+        False, "Give Redis more memory or raise MAX_HANDOFF_BYTES, set HANDOFF_URL, or send a shorter recording."
+    ),
     "handoff_unavailable": Code(True, "Check that the workers reach the store of HANDOFF_URL and may write there."),
     "handoff_unreadable": Code(True, "Give every worker and backend the same HANDOFF_KEY and HANDOFF_URL."),
     # The model

@@ -74,10 +74,16 @@ def put(job_id: str, path: Path, ttl: float | None = None) -> int:
         ttl: how long it lives (seconds); None: `HANDOFF_TTL`.
 
     Raises:
-        JobError: `handoff_full` or `handoff_unavailable`.
+        JobError: `handoff_full`, `handoff_too_large` or `handoff_unavailable`.
     """
+    size = path.stat().st_size
     with path.open("rb") as data:
-        return _store(_key("audio", job_id), data, path.stat().st_size, ttl)
+        try:
+            return _store(_key("audio", job_id), data, size, ttl)
+        except JobError as error:
+            if error.code == "handoff_full":
+                demand_space(size)
+            raise
 
 
 def read(job_id: str) -> Iterator[bytes]:
@@ -173,6 +179,19 @@ def full(*, decoding: bool = False) -> str | None:
     if held < bound or (decoding and audio_bytes() < bound // AUDIO_SHARE):
         return None
     return f"the handoff store holds {held} bytes, and {why}"
+
+
+def demand_space(size: int) -> None:
+    """Refuse audio of `size` bytes that would find no place in an empty store either; to be asked where it found none.
+
+    Raises:
+        JobError: `handoff_too_large`.
+    """
+    if os.environ.get("HANDOFF_URL") and size >= _number("HANDOFF_URL_FROM", HANDOFF_URL_FROM):
+        return  # it does not lie in Redis
+    bound, why = _bound(size)
+    if size > bound:
+        raise JobError("handoff_too_large", f"its audio has {size} bytes, the whole store may hold {bound}, and {why}")
 
 
 def total_bytes() -> int:

@@ -257,6 +257,22 @@ def finish(job_id: str, stage: str, results: dict[str, Any], *, last: bool = Fal
     return bool(stored)
 
 
+def take_over(job_id: str, audio: dict[str, Any], transcript: dict[str, Any], *, last: bool) -> bool:
+    """Store what another job's decode and transcribe made, in one step; the job is then queued for enrich, or done."""
+    now = time.time()
+    fields = {
+        "audio": json.dumps(audio),
+        "transcript": json.dumps(transcript),
+        "enrich.queued_at": None if last else now,
+    }
+    fields |= {f"{stage}.finished_at": now for stage in STAGES[:2]}
+    status = "done" if last else "transcribed"
+    stored = _advance(job_id, status, _until("transcribed"), fields, tell=True)
+    if stored:
+        _note_timing(job_id, "decode", now)
+    return bool(stored)
+
+
 def _note_timing(job_id: str, stage: str, finished_at: float) -> None:
     """Keep how long a stage took, among the last ones: what `status` computes its percentiles of."""
     client = connection.client()
@@ -289,28 +305,41 @@ def retrying(job_id: str, stage: str, error: JobError, at: float) -> bool:
 
 
 def fail(job_id: str, stage: str, error: JobError) -> bool:
-    """End a job as `failed`; a webhook that cannot be delivered is no such failure, and leaves it as it is."""
+    """End a job as `failed`. False: it has ended already, or left this stage behind, where only a late twin is at work.
+
+    A webhook that cannot be delivered is no such failure, and leaves the job as it is.
+    """
     if stage not in STAGES:
         return False
     fields = {"error": json.dumps(describe(error) | {"stage": stage})}
     why = f"failed:{stage}:{error.code}"
-    return bool(_advance(job_id, "failed", ("new", *PROGRESS), fields, why=why, tell=True))
+    return bool(_advance(job_id, "failed", ("new", *_until(WORKING[stage])), fields, why=why, tell=True))
 
 
 def restart(job_id: str, stage: str, *, expired: bool = False) -> bool:
-    """Send a job back to the queue of `stage`: it failed and is tried again, or its audio has `expired`."""
+    """Send a job back to the queue of `stage`: it failed and is tried again, or its audio has `expired`.
+
+    False: it has ended meanwhile, or has its transcript and needs no audio.
+    """
     status = PROGRESS[2 * STAGES.index(stage)]
     fields: dict[str, Any] = {"error": None, f"{stage}.queued_at": time.time()}
     for later in STAGES[STAGES.index(stage) :]:
         fields |= {f"{later}.{name}": None for name in ("started_at", "finished_at", "next_retry_at", "attempts")}
-    count = "redecodes" if expired else ""
-    return bool(_advance(job_id, status, ("failed", *PROGRESS), fields, count=count))
+    if expired:
+        return bool(_advance(job_id, status, _until("transcribing"), fields, count="redecodes"))
+    return bool(_advance(job_id, status, ("failed", *PROGRESS), fields))
 
 
 def rewrite(job_id: str, enrichment: dict[str, Any]) -> bool:
     """Put another summary in the place of a done job's. False: the job is not done."""
     fields = {"enrichment": json.dumps(enrichment), "enrichment_error": None, "enrichment_skipped": None}
     return bool(_advance(job_id, None, ("done",), fields, detail={"enrichment": "again"}, status_of_event="done"))
+
+
+def wanted(job_id: str) -> bool:
+    """Tell whether a job still exists and has not ended."""
+    status = parse_status(connection.client().hget(record_key(job_id), "status"))
+    return status is not None and status not in ENDED
 
 
 def raw_source(job_id: str) -> str:

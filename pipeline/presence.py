@@ -6,8 +6,7 @@ Part of the backend's path: the standard library and redis, nothing else. Entrie
 from __future__ import annotations
 
 import json
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
 from pipeline import connection, queues
@@ -37,10 +36,14 @@ class Worker:
 def workers() -> list[Worker]:
     """Return the workers that are there."""
     with connection.client().pipeline(transaction=False) as pipe:
+        pipe.time()
         pipe.hgetall(KEY)
-        pipe.zrangebyscore(queues.HEARTBEATS_KEY, (time.time() - SILENCE) * 1000, "+inf")
-        entries, alive = cast("tuple[dict[bytes, bytes], list[bytes]]", pipe.execute())
-    found = [Worker(**json.loads(text)) for broker, text in entries.items() if broker in set(alive)]
+        pipe.zrange(queues.BEATS_KEY, 0, -1, withscores=True)
+        (now, _), entries, beats = cast("tuple[tuple[int, int], dict[bytes, bytes], Any]", pipe.execute())
+    alive = {broker for broker, beaten_at in beats if beaten_at > (now - SILENCE) * 1000}
+    known = {part.name for part in fields(Worker)}  # a worker of a later version may say more
+    said = [json.loads(text) for broker, text in entries.items() if broker in alive]
+    found = [Worker(**{name: value for name, value in one.items() if name in known}) for one in said]
     return sorted(found, key=lambda worker: (worker.stages, worker.name))
 
 

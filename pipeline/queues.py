@@ -6,14 +6,16 @@ Part of the backend's path: the standard library and redis, nothing else. Keys, 
 - `<ns>:<stage>.msgs`, `<ns>:<stage>.DQ.msgs` hashes of all messages that are not done with, in hand or not
 - `<ns>:<stage>.XQ` sorted set of dead letters' ids by the time of their death (ms); `<ns>:<stage>.XQ.msgs` hash of them
 - `<ns>:webhook` and its like are those of the webhook workers, who are no stage: pipeline/webhook/outbox.py
-- `<ns>:__heartbeats__` sorted set of the brokers' ids by their last sign of life (ms)
+- `<ns>:beats` sorted set of the workers' ids by their last sign of life (ms, by the server's clock: actors/beat.lua)
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from pipeline import connection, handoff, jobs, variables
@@ -22,12 +24,16 @@ from pipeline.jobs import STAGES
 
 WEBHOOK = "webhook"  # the queue that is no stage's
 QUEUES = (*STAGES, WEBHOOK)
-HEARTBEATS_KEY = f"{connection.NAMESPACE}:__heartbeats__"
+UNREADABLE = "?"
+BEATS_KEY = f"{connection.NAMESPACE}:beats"
 
 # Default of the setting of this name; a test holds it to config/settings.py.
 MAX_QUEUED = 100_000  # messages
 
 PIECE = 500  # dead letters that are read at a time
+
+_RESCUE = (Path(__file__).parent / "rescue.lua").read_text(encoding="utf-8")
+_scripts: dict[int, Any] = {}  # by client: a script remembers the client that it was registered with
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +51,7 @@ class DeadLetter:
     """A message whose work failed for good."""
 
     id: str  # Redis's, not the job's
-    job_id: str
+    job_id: str  # UNREADABLE, where its body is no message
     stage: str  # or "webhook"
     at: float  # Unix seconds
     code: str  # one of pipeline/errors.py
@@ -111,14 +117,46 @@ def demand_room(*stages: str) -> None:
         raise JobError("system_full", reason)
 
 
-def job_ids() -> set[str]:
+def oldest(stage: str) -> float | None:
+    """Return how long the message that a stage takes next has waited (seconds); None: there is none, or it is none."""
+    client = connection.client()
+    first = cast("Any", client.lindex(key(stage), 0))
+    message = None if first is None else cast("bytes | None", client.hget(key(stage, ".msgs"), first))
+    try:
+        return None if message is None else max(0.0, time.time() - json.loads(message)["message_timestamp"] / 1000)
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def job_of(message: bytes) -> str | None:
+    """Return the job that a message in a queue belongs to; None: it is no message of Dramatiq's."""
+    try:
+        return str(json.loads(message)["message_id"])
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def job_ids() -> set[str | None]:
     """Return the jobs that have a message anywhere: waiting, in hand, or delayed."""
     found = set()
     for stage in STAGES:
         for suffix in (".DQ.msgs", ".msgs"):
             for _, message in connection.client().hscan_iter(key(stage, suffix), count=500):
-                found.add(json.loads(message)["message_id"])
+                found.add(job_of(message))
     return found
+
+
+def rescue() -> int:
+    """Queue the messages again that are in no list and in no worker's hands, and return how many there were.
+
+    That is what an eviction of a list, or of what a worker has in hand, leaves behind.
+    """
+    client = connection.client()
+    if id(client) not in _scripts:
+        _scripts.clear()
+        _scripts[id(client)] = client.register_script(_RESCUE)
+    names = [f"{queue}{suffix}" for queue in QUEUES for suffix in ("", ".DQ")]
+    return int(_scripts[id(client)](keys=[connection.NAMESPACE], args=names))
 
 
 def dead_letters(stage: str | None = None) -> Iterator[DeadLetter]:
@@ -143,7 +181,7 @@ def dead_letter(stage: str, job_id: str) -> DeadLetter | None:
     """Return the dead letter of a job in a queue; None: there is none."""
     client = connection.client()
     for letter, message in client.hscan_iter(key(stage, ".XQ.msgs"), count=PIECE):
-        if json.loads(message)["message_id"] == job_id:
+        if job_of(message) == job_id:
             at = client.zscore(key(stage, ".XQ"), letter)
             return None if at is None else next(_read([(stage, letter, at)]), None)
     return None
@@ -155,13 +193,27 @@ def _read(found: list[tuple[str, bytes, float]]) -> Iterator[DeadLetter]:
         for stage, letter, _ in found:
             pipe.hget(key(stage, ".XQ.msgs"), cast("Any", letter))
         messages = pipe.execute()
-        there = [(row, json.loads(data)["message_id"]) for row, data in zip(found, messages, strict=True) if data]
+        there = [(row, job_of(data) or UNREADABLE) for row, data in zip(found, messages, strict=True) if data]
         for (stage, _, _), job_id in there:
             pipe.hget(jobs.record_key(job_id), "webhook.stopped" if stage == WEBHOOK else "error")
         errors = pipe.execute()
     for ((stage, letter, at), job_id), error in zip(there, errors, strict=True):
-        told = json.loads(error) if error else {"code": "unknown", "message": "the job's record has expired"}
+        why = "it is no message: drop it" if job_id == UNREADABLE else "the job's record has expired"
+        told = json.loads(error) if error else {"code": "unknown", "message": why}
         yield DeadLetter(letter.decode(), job_id, stage, at / 1000, told["code"], told["message"])
+
+
+def killed() -> dict[str, str]:
+    """Return the stages of the jobs whose dead letters took their workers with them, by the jobs' ids.
+
+    beat.lua, which puts those among the dead, has counted behind the letter's id.
+    """
+    found = {}
+    for stage in STAGES:
+        for letter, message in connection.client().hscan_iter(key(stage, ".XQ.msgs"), count=500):
+            if b"~" in letter and (job_id := job_of(message)):
+                found[job_id] = stage
+    return found
 
 
 def drop(letter: DeadLetter) -> None:
@@ -172,25 +224,29 @@ def drop(letter: DeadLetter) -> None:
         pipe.execute()
 
 
-def revive(letter: DeadLetter) -> str | None:
-    """Put a dead letter's job back to where its work can go on, and return the stage to send it to.
+def goes_on_in(letter: DeadLetter) -> str | None:
+    """Return the queue in which the work of a dead letter's job can go on; None: the job is gone, or ended otherwise.
 
     That is the stage that failed, while what it needs is still there, and decode otherwise; "webhook" for a delivery.
-    None: the job is gone, or has ended otherwise meanwhile.
     """
     if letter.stage == WEBHOOK:
-        from pipeline.webhook import outbox  # noqa: PLC0415 - senders pay for none of it
-
-        return WEBHOOK if outbox.revive(letter.job_id) else None
+        return WEBHOOK
     try:
         job = jobs.get(letter.job_id)
     except jobs.UnknownJob:
         return None
     if job.status != "failed":
         return None
-    stage = "decode"
     if job.transcript is not None:
-        stage = "enrich"
-    elif letter.stage == "transcribe" and handoff.exists(letter.job_id):
-        stage = "transcribe"
-    return stage if jobs.restart(letter.job_id, stage) else None
+        return "enrich"
+    return "transcribe" if letter.stage == "transcribe" and handoff.exists(letter.job_id) else "decode"
+
+
+def revive(letter: DeadLetter) -> str | None:
+    """Put a dead letter's job back to where its work can go on, and return the queue to send it to, or None."""
+    queue = goes_on_in(letter)
+    if queue == WEBHOOK:
+        from pipeline.webhook import outbox  # noqa: PLC0415 - senders pay for none of it
+
+        return WEBHOOK if outbox.revive(letter.job_id) else None
+    return queue if queue is not None and jobs.restart(letter.job_id, queue) else None

@@ -90,18 +90,17 @@ def _stage(stage: str, workers: list[Worker], depth: Depth) -> StageStatus:
     return StageStatus(
         workers=[worker for worker in workers if stage in worker.stages],
         depth=depth,
-        oldest_waiting=_oldest(stage),
-        done_last_minute=sum(finished_at > time.time() - MINUTE for finished_at, _, _ in rows),
+        oldest_waiting=queues.oldest(stage),
+        done_last_minute=_done_last_minute([finished_at for finished_at, _, _ in rows], time.time()),
         wait=_percentiles([wait for _, wait, _ in rows]),
         work=_percentiles([work for _, _, work in rows]),
     )
 
 
-def _oldest(stage: str) -> float | None:
-    client = connection.client()
-    first = client.lindex(queues.key(stage), 0)
-    message = None if first is None else client.hget(queues.key(stage, ".msgs"), cast("Any", first))
-    return None if message is None else time.time() - json.loads(message)["message_timestamp"] / 1000
+def _done_last_minute(ends: list[float], now: float) -> int:
+    """Count the last ends; where all that are kept are of this minute, go by their pace."""
+    done = sum(ended_at > now - MINUTE for ended_at in ends)
+    return done if done < jobs.TIMINGS else round(done * MINUTE / max(1.0, now - min(ends)))
 
 
 def _percentiles(values: list[float]) -> Percentiles:

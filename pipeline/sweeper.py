@@ -42,14 +42,18 @@ def sweep(after: float = AFTER) -> list[str]:
     """End the jobs that have not changed for `after` seconds and have no message any more; return their ids.
 
     A job always has a message: the next stage's is stored before the last one's is acknowledged. Where it has none,
-    Redis evicted it, or somebody flushed the queue.
+    Redis evicted it, or somebody flushed the queue; or its message is a dead letter, and the worker that put it there
+    died before it could end the job. A message that is in no list and nobody's hands is put back first.
     """
     client = connection.client()
+    if rescued := queues.rescue():
+        log.warning("Messages that no list held are queued again", messages=rescued)
     before = time.time() - after
     still = [name.decode() for name in cast("list[bytes]", client.zrangebyscore(jobs.UNFINISHED_KEY, 0, before))]
     # Twice, since a message that moves from one queue to another while we look can be missed once.
     gone = set(still) and set(still) - queues.job_ids()
     gone = gone and gone - queues.job_ids()
+    killed = queues.killed() if gone else {}
     lost = []
     for job_id in still:
         if job_id not in gone:
@@ -64,8 +68,11 @@ def sweep(after: float = AFTER) -> list[str]:
         if changed is None or changed > before:
             continue
         stage = next((name for name in STAGES if job.stages[name].finished_at is None), STAGES[-1])
-        if jobs.fail(job_id, stage, JobError("lost", f"the job's message for {stage} is in no queue any more")):
-            log.error("Job failed", job=job_id, stage=stage, code="lost")
+        error = JobError("lost", f"the job's message for {stage} is in no queue any more")
+        if killed.get(job_id) == stage:
+            error = JobError("worker_killed", "worker after worker died while it worked on it")
+        if jobs.fail(job_id, stage, error):
+            log.error("Job failed", job=job_id, stage=stage, code=error.code)
             handoff.delete(job_id)
             lost.append(job_id)
     return lost

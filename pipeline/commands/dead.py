@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from actors import broker
+from actors.admission import Refused
 from pipeline import jobs, queues
 from pipeline.queues import DeadLetter
 
@@ -62,7 +63,11 @@ def _chosen(arguments: argparse.Namespace) -> list[DeadLetter]:
 def _retry(chosen: list[DeadLetter]) -> int:
     missed = 0
     for letter in chosen:
-        stage = broker.enqueue_again(letter)
+        try:
+            stage = broker.enqueue_again(letter)
+        except Refused as error:
+            print(f"{letter.job_id}: not retried: {error}")
+            return 1
         if stage is None:
             print(f"{letter.job_id}: its record is gone, or it has ended otherwise; drop it")
             missed += 1

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NoReturn
 
+import redis
 from rich.columns import Columns
 from rich.console import Console, Group
 from rich.live import Live
@@ -21,24 +24,34 @@ EVERY = 2.0  # seconds between two looks with --watch
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, with --watch one a line")
     parser.add_argument("--watch", action="store_true", help="look again every two seconds, until Ctrl-C")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Show the status; 1 where a stage has no worker."""
     now = status.read()
-    if arguments.json:
-        print(json.dumps(now.as_dict(), indent=2))
-    elif not arguments.watch:
-        Console().print(shown(now))
-    else:
+    if arguments.watch and arguments.json:
+        _follow(now, lambda seen: print(json.dumps(seen.as_dict()), flush=True))
+    elif arguments.watch:
         with Live(shown(now), screen=False) as live:
-            while True:
-                time.sleep(EVERY)
-                now = status.read()
-                live.update(shown(now))
+            _follow(now, lambda seen: live.update(shown(seen)))
+    elif arguments.json:
+        print(json.dumps(now.as_dict(), indent=2))
+    else:
+        Console().print(shown(now))
     return 1 if now.unattended else 0
+
+
+def _follow(now: Status, show: Callable[[Status], None]) -> NoReturn:
+    """Show the status again and again; a Redis that is away for a while only holds it up."""
+    show(now)
+    while True:
+        time.sleep(EVERY)
+        try:
+            show(status.read())
+        except redis.RedisError as error:
+            print(f"Redis cannot be used, waiting: {error}", file=sys.stderr)
 
 
 def shown(now: Status) -> Group:

@@ -20,7 +20,7 @@ FIRST_DELAY = 1.0  # seconds before a stage that ended is started again; doubled
 LAST_DELAY = 30.0
 STEADY = 60.0  # seconds of running after which the delay begins anew
 LAST_WORDS = 1.0  # seconds that a stage's output is read on after its end
-KILL_AFTER = 5.0  # seconds that a stage gets on top of the shutdown time-out, for its own clean-up
+KILL_AFTER = 10.0  # seconds that a stage gets on top of the shutdown time-out, for its own clean-up
 
 _LINE = re.compile(r"^([A-Za-z0-9_-]+):\s*(\S.*)$")
 

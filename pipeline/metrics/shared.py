@@ -5,10 +5,9 @@ Every worker tells it, so that a stage that nobody consumes is seen by the other
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 from pipeline import connection, handoff, jobs, presence, queues
 from pipeline.enrich import record
@@ -53,15 +52,7 @@ def _queues() -> Iterator[Sample]:
         yield Sample("dead_letters", (queue,), depth.dead)
         yield Sample("workers", (queue,), present.count(queue))
         if queue != queues.WEBHOOK:
-            yield Sample("queue_oldest_seconds", (queue,), _age(queue))
-
-
-def _age(stage: str) -> float:
-    """Return the age of the message that a stage takes next (seconds); 0: there is none."""
-    client = connection.client()
-    first = cast("Any", client.lindex(queues.key(stage), 0))
-    message = None if first is None else cast("bytes | None", client.hget(queues.key(stage, ".msgs"), first))
-    return 0.0 if message is None else max(0.0, time.time() - json.loads(message)["message_timestamp"] / 1000)
+            yield Sample("queue_oldest_seconds", (queue,), queues.oldest(queue) or 0.0)
 
 
 def _gemini() -> Iterator[Sample]:

@@ -226,10 +226,10 @@ class Engine:
         unfinished = self._scheduler.close()
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
+        for message in unfinished:  # before their slots end, which takes a while and would look like a lost device
+            message.fail(self._gone())
         for slot in self._slots:
             slot.retire()
-        for message in unfinished:
-            message.fail(self._gone())
 
     def _gone(self) -> JobError:
         if self._stopping:

@@ -12,3 +12,4 @@ def test_no_job_is_lost_doubled_or_left_behind_whatever_dies():
 
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "PASS: 24 jobs done" in ran.stdout
+    assert "faults: 1 cut, 1 kill, 1 redis, 1 stop, 1 term" in ran.stdout

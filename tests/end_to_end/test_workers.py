@@ -105,6 +105,30 @@ def test_a_worker_whose_model_does_not_come_back_exits_1_and_hands_the_job_back(
     assert json.loads(told)["detail"]["retry"]["code"] == "gpu_unfit"
 
 
+def test_a_message_that_does_not_end_within_the_shutdown_timeout_is_handed_back(dramatiq, redis_url, until):
+    from actors import broker
+
+    process = dramatiq("actors.transcribe", WHISPER_CPU_REPLICAS="1", SHUTDOWN_TIMEOUT="0.2")
+    until(process, "ready for action")
+    for pid in slots(process.pid):
+        os.kill(pid, signal.SIGSTOP)
+    jobs.create("j", "voice-message.ogg", Options())
+    handoff.put("j", CLONE / "samples" / "voice-message.ogg")
+    broker.enqueue_stage(broker.for_process("transcribe"), "transcribe", "j")
+    next(event for event in jobs.events("j", timeout=30) if event.status == "transcribing")
+
+    process.terminate()
+
+    out = process.stdout.read()
+    assert process.wait(timeout=15) == 0, out
+    assert "Killing" not in out
+    client = connection.client()
+    assert client.hlen("{voicemill}:transcribe.msgs") + client.hlen("{voicemill}:transcribe.DQ.msgs") == 1
+    assert list(client.scan_iter("*__acks__*")) == []
+    told = client.xrange(jobs.events_key("j"))[-1][1][b"event"]
+    assert json.loads(told)["detail"]["retry"]["code"] == "worker_stopped"
+
+
 def test_a_model_that_is_not_there_stops_the_transcribe_stage_with_a_line(dramatiq):
     process = dramatiq("actors.transcribe", WHISPER_MODEL="/nowhere/model")
 

@@ -71,6 +71,33 @@ def test_a_late_twin_of_a_message_cannot_take_a_job_back():
     assert jobs.get(job_id).status == "transcribed"
 
 
+def test_nor_can_it_end_a_job_that_has_come_further_or_have_its_audio_made_again():
+    job_id = job()
+    to_transcribed(job_id)
+
+    assert not jobs.fail(job_id, "decode", JobError("undecodable", "no"))
+    assert not jobs.fail(job_id, "transcribe", JobError("out_of_memory", "no"))
+    assert not jobs.restart(job_id, "decode", expired=True)
+    jobs.begin(job_id, "enrich", "host:1")
+    assert not jobs.restart(job_id, "decode", expired=True)
+    assert jobs.get(job_id).status == "enriching"
+    assert jobs.fail(job_id, "enrich", JobError("internal", "no"))
+
+
+@pytest.mark.parametrize(("last", "status"), [(False, "transcribed"), (True, "done")])
+def test_a_job_takes_another_ones_audio_and_transcript_over_in_one_step(last, status):
+    job_id = job()
+    jobs.begin(job_id, "decode", "host:1")
+
+    assert jobs.take_over(job_id, {"duplicate_of": "twin"}, TRANSCRIPT, last=last)
+
+    record = jobs.get(job_id)
+    assert (record.status, record.transcript, record.audio) == (status, TRANSCRIPT, {"duplicate_of": "twin"})
+    assert record.stages["decode"].finished_at == record.stages["transcribe"].finished_at
+    assert (record.stages["enrich"].queued_at is None) == last
+    assert connection.client().xlen(jobs.events_key(job_id)) == 3
+
+
 @pytest.mark.parametrize("end", ["done", "failed", "cancelled"])
 def test_a_job_that_has_ended_changes_no_more(end):
     job_id = job()

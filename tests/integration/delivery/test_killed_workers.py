@@ -1,14 +1,21 @@
 """A worker that dies takes no message with it; a message that kills its workers ends as a dead letter."""
 
 import os
+import shutil
 import signal
 import time
 
+from dramatiq import Message
 from processes import becomes, children, end
 
+from actors import decode
+from actors.beat import BEGUN_KEY
 from actors.broker import enqueue_stage, for_process
-from pipeline import connection, jobs, presence, queues
+from config.environment import STATE
+from pipeline import connection, handoff, jobs, presence, queues
 from pipeline.options import Options
+
+CLONE = STATE.parent
 
 ACTOR = """
 @dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, throws=JobError)
@@ -65,6 +72,24 @@ def test_a_message_that_kills_its_workers_again_and_again_fails_and_its_neighbou
         assert jobs.wait(name, timeout=20).status == "done"
 
 
+def test_what_does_not_end_within_the_shutdown_timeout_goes_back_at_once_and_that_is_no_death(workers):
+    broker, client = for_process("decode"), connection.client()
+    master = workers.start(ACTOR, "transcribe", SHUTDOWN_TIMEOUT="0.5")
+    jobs.create("slow", "voice.ogg", Options())
+    options = {"redis_message_id": "r~2"}  # one that was at work in two workers that died
+    message = Message("transcribe", "transcribe", ("slow",), {}, options, message_id="slow")
+    broker.do_enqueue("transcribe", "r~2", message.encode())
+    assert client.blmove("begun", "begun", 10, "LEFT", "LEFT")
+
+    master.terminate()
+    master.wait(10)
+
+    assert client.lrange(queues.key("transcribe"), 0, -1) == [b"r~2"]
+    assert not client.exists(BEGUN_KEY)
+    workers.start(ACTOR, "transcribe")
+    assert jobs.wait("slow", timeout=10).status == "done"
+
+
 def test_a_worker_whose_master_is_killed_drains_and_ends_however_much_it_has_to_say(workers):
     body = """
     import structlog
@@ -88,3 +113,16 @@ def test_a_worker_whose_master_is_killed_drains_and_ends_however_much_it_has_to_
 
     assert jobs.wait("j", timeout=20).status == "done"
     assert end(started, timeout=20)
+
+
+def test_a_decoded_job_whose_worker_died_before_it_said_so_and_whose_audio_is_gone_is_decoded_again(workers, tmp_path):
+    shutil.copy(CLONE / "samples" / "voice-message.ogg", tmp_path)
+    job_id = decode.send("voice-message.ogg").message_id
+    jobs.begin(job_id, "decode", "host:1")
+    jobs.finish(job_id, "decode", {"audio": {}})
+
+    workers.start("import actors.decode", MEDIA_ROOT=str(tmp_path))
+
+    assert becomes(lambda: connection.client().llen(queues.key("transcribe")) == 1)
+    assert handoff.exists(job_id)
+    assert jobs.get(job_id).status == "decoded"

@@ -66,12 +66,13 @@ def test_dead_letters_are_found_by_their_job_and_by_which_died_last():
 )
 def test_a_revived_job_goes_on_where_its_earlier_results_allow(tmp_path, failed_in, audio, transcript, goes_on_in):
     jobs.create("j", "voice.ogg", Options())
-    jobs.finish("j", "decode", {"audio": {}})
+    if failed_in != "decode":
+        jobs.finish("j", "decode", {"audio": {}})
     if audio:
         (tmp_path / "a.flac").write_bytes(b"x")
         handoff.put("j", tmp_path / "a.flac")
     if transcript:
-        jobs.finish("j", "transcribe", {"transcript": {"text": "Hello."}})
+        connection.client().hset(jobs.record_key("j"), "transcript", json.dumps({"text": "Hello."}))
     die("j", failed_in)
 
     assert queues.revive(letter("j")) == goes_on_in
@@ -161,7 +162,7 @@ def announce(stage, silent=0.0, device=""):
     said = {"host": "host", "pid": 1, "stages": [stage], "since": time.time() - 100, "device": device, "gpus": []}
     client = connection.client()
     client.hset(presence.KEY, f"broker-{stage}", json.dumps(said))
-    client.zadd(queues.HEARTBEATS_KEY, {f"broker-{stage}": (time.time() - silent) * 1000})
+    client.zadd(queues.BEATS_KEY, {f"broker-{stage}": (time.time() - silent) * 1000})
 
 
 def test_stages_without_a_live_worker_are_missed(caplog):
@@ -187,6 +188,82 @@ def test_a_job_whose_message_vanished_is_ended_as_lost_and_others_are_left_alone
 
     assert (jobs.get(lost).status, jobs.get(lost).error["code"]) == ("failed", "lost")
     assert {jobs.get(job_id).status for job_id in (waiting, delayed)} == {"queued"}
+
+
+@pytest.mark.parametrize("suffix", ["", ".DQ"])
+def test_a_message_whose_list_or_place_in_a_workers_hands_was_evicted_is_queued_again(suffix):
+    delay = 60_000 if suffix else None
+    in_hand, waiting = (decode.send_with_options(args=("a.ogg",), delay=delay).message_id for _ in range(2))
+    broker, client, queue = decode.broker, connection.client(), "decode" + suffix
+    broker.do_fetch(queue, 1)
+    acks = f"{connection.NAMESPACE}:__acks__.{broker.broker_id}.{queue}"
+
+    assert sweeper.sweep(after=0) == []
+    assert (client.llen(queues.key(queue)), client.scard(acks)) == (1, 1)
+    client.delete(acks)
+    assert sweeper.sweep(after=0) == []
+    assert client.llen(queues.key(queue)) == 2
+    client.delete(queues.key(queue))
+    assert sweeper.sweep(after=0) == []
+
+    found = {queues.job_of(body) for body in broker.do_fetch(queue, 9)}
+    assert found == {in_hand, waiting}
+
+
+def test_a_job_whose_killer_of_a_message_is_a_dead_letter_already_is_no_lost_one():
+    job_id = decode.send("poison.ogg").message_id
+    client, broker = connection.client(), decode.broker
+    (redis_id,) = client.lrange(queues.key("decode"), 0, -1)
+    body = client.hget(queues.key("decode", ".msgs"), redis_id)
+    client.delete(queues.key("decode"), queues.key("decode", ".msgs"))
+    broker.do_enqueue("decode", redis_id.decode() + "~3", body)  # what actors/beat.lua makes of it
+    broker.do_fetch("decode", 1)
+    broker.do_nack("decode", redis_id.decode() + "~3")
+
+    assert sweeper.sweep(after=0) == [job_id]
+
+    assert jobs.get(job_id).error["code"] == "worker_killed"
+    assert [found.code for found in queues.dead_letters()] == ["worker_killed"]
+
+
+def test_audio_that_finds_no_place_in_an_empty_store_either_is_refused_for_good(monkeypatch):
+    handoff.demand_space(1000)
+    monkeypatch.setenv("MAX_HANDOFF_BYTES", "999")
+
+    with pytest.raises(JobError) as raised:
+        handoff.demand_space(1000)
+
+    assert (raised.value.code, raised.value.retryable) == ("handoff_too_large", False)
+    monkeypatch.setenv("HANDOFF_URL", "file:///anywhere")
+    monkeypatch.setenv("HANDOFF_URL_FROM", "1000")
+    handoff.demand_space(1000)
+
+
+def test_a_dead_letter_that_the_full_system_has_no_room_for_stays_and_its_job_too(monkeypatch, capsys):
+    from actors.broker import enqueue_again
+    from pipeline.commands import dead
+
+    jobs.create("j", "voice.ogg", Options())
+    die("j", "decode")
+    decode.send("another.ogg")
+    monkeypatch.setenv("MAX_QUEUED", "1")
+
+    with pytest.raises(Refused, match="MAX_QUEUED is 1"):
+        enqueue_again(letter("j"))
+
+    assert dead._retry([letter("j")]) == 1
+    assert "j: not retried: system_full" in capsys.readouterr().out
+    assert jobs.get("j").status == "failed"
+    monkeypatch.setenv("MAX_QUEUED", "2")
+    assert enqueue_again(letter("j")) == "decode"
+
+
+def test_what_a_worker_of_a_later_version_says_besides_hides_nobody():
+    announce("decode")
+    said = json.loads(connection.client().hget(presence.KEY, "broker-decode"))
+    connection.client().hset(presence.KEY, "broker-decode", json.dumps(said | {"mood": "good"}))
+
+    assert [worker.stages for worker in presence.workers()] == [["decode"]]
 
 
 def test_one_worker_sweeps_at_a_time_and_a_fresh_job_is_not_looked_for(monkeypatch):

@@ -1,11 +1,15 @@
 """`status` on a terminal: nothing is cut off where there are 80 columns, and no room is wasted where there are 120."""
 
 import io
+import json
+from argparse import Namespace
 
 import pytest
+import redis
 from rich.console import Console
 
-from pipeline.commands.status import shown
+from pipeline import jobs, status
+from pipeline.commands.status import run, shown
 from pipeline.presence import Worker
 from pipeline.queues import Depth
 from pipeline.status import Percentiles, StageStatus, Status, Webhooks
@@ -76,3 +80,30 @@ def test_what_gemini_was_asked_for_is_told_where_it_was_asked():
     assert "12 summaries of 15 requests, 2 of them failed; 123,456 tokens in, 9,876 out" in text
     assert "0.0123 USD; requests without a price: 1" in text
     assert "Gemini" not in printed(busy(), 120)
+
+
+def test_more_jobs_a_minute_than_are_kept_are_told_by_their_pace():
+    assert status._done_last_minute([940.0] * 5 + [941.0, 999.0], now=1000.0) == 2
+    assert status._done_last_minute([970.0 + n / 100 for n in range(jobs.TIMINGS)], now=1000.0) == 2000
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_watching_goes_on_when_redis_is_away_for_a_while(as_json, monkeypatch, capsys):
+    answers = [busy(), redis.ConnectionError("refused"), busy(), KeyboardInterrupt()]
+
+    def read():
+        answer = answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(status, "read", read)
+    monkeypatch.setattr("pipeline.commands.status.EVERY", 0)
+    with pytest.raises(KeyboardInterrupt):
+        run(Namespace(json=as_json, watch=True))
+
+    printed = capsys.readouterr()
+    assert answers == []
+    if as_json:
+        assert [json.loads(line)["unfinished"] for line in printed.out.splitlines()] == [99_850] * 2
+        assert printed.err.count("Redis cannot be used, waiting: refused") == 1

@@ -35,9 +35,7 @@ def words(command):
     return shlex.split(command.replace("/opt/voicemill/.venv/bin/", ""))
 
 
-def grace(command):
-    """How long what is at work may take to end (seconds)."""
-    return int(command[command.index("--worker-shutdown-timeout") + 1]) / 1000
+GRACE = settings.Settings.model_fields["shutdown_timeout"].default  # seconds that what is at work may take to end
 
 
 @pytest.mark.parametrize("stage", PROCFILE)
@@ -46,8 +44,8 @@ def test_systemd_and_supervisord_run_the_procfiles_command_and_wait_for_its_end(
 
     assert words(unit(stage)["Service"]["ExecStart"]) == PROCFILE[stage]
     assert words(supervised[f"program:{stage}"]["command"]) == PROCFILE[stage]
-    assert float(unit(stage)["Service"]["TimeoutStopSec"]) > grace(PROCFILE[stage]) + 10
-    assert float(supervised[f"program:{stage}"]["stopwaitsecs"]) > grace(PROCFILE[stage]) + 10
+    assert float(unit(stage)["Service"]["TimeoutStopSec"]) > GRACE + 10
+    assert float(supervised[f"program:{stage}"]["stopwaitsecs"]) > GRACE + 10
     assert stage in supervised["group:voicemill"]["programs"].split(",")
 
 

@@ -1,0 +1,100 @@
+"""How a worker takes its messages from Redis: one consumer, step by step."""
+
+import json
+
+import pytest
+from dramatiq import Message
+from dramatiq.errors import ConnectionClosed
+
+from actors import broker as brokers
+from actors.broker import Broker
+from config.environment import STATE
+from pipeline import connection, queues, status, sweeper
+
+pytestmark = pytest.mark.usefixtures("redis_url")
+
+
+def taken(broker):
+    return connection.client().scard(brokers.acks_key(broker, "decode"))
+
+
+def send(broker, name):
+    options = {"redis_message_id": name}
+    broker.do_enqueue("decode", name, Message("decode", "decode", ("a.ogg",), {}, options, message_id=name).encode())
+
+
+@pytest.mark.parametrize("body", ["no JSON", "[]", "{}", json.dumps({"message_id": "j"})])
+@pytest.mark.parametrize("suffix", ["", ".DQ"])
+def test_what_is_no_message_goes_to_the_dead_letters_and_stops_nobody(body, suffix):
+    broker = Broker(middleware=[])
+    broker.do_enqueue("decode" + suffix, "bad", body)
+    assert status.read().stages["decode"].oldest_waiting is None
+    assert sweeper.sweep(after=0) == []
+    consumer = broker.consume("decode" + suffix, prefetch=2)
+
+    assert next(consumer) is None
+
+    (letter,) = queues.dead_letters()
+    assert (letter.id, letter.stage) == ("bad", "decode")
+    assert taken(broker) == 0
+    queues.drop(letter)
+    consumer.close()
+
+
+def test_an_idle_worker_that_may_not_wait_in_redis_polls_more_and_more_rarely(monkeypatch):
+    broker, waits = Broker(middleware=[]), []
+    broker.blocking = False
+    monkeypatch.setattr(broker.stopping, "wait", waits.append)
+    consumer = broker.consume("decode", prefetch=2, timeout=250)
+
+    for _ in range(15):
+        assert next(consumer) is None
+
+    assert sum(waits[-4:]) >= 2.0
+    assert max(waits) <= 1.0
+    send(broker, "one")
+    assert next(consumer).message_id == "one"
+
+
+def test_a_consumer_that_reconnects_takes_no_more_than_there_are_hands_for(monkeypatch):
+    monkeypatch.setattr(brokers, "FULL", 0.01)
+    broker = Broker(middleware=[])
+    for number in range(4):
+        send(broker, f"m{number}")
+    first = broker.consume("decode", prefetch=2)
+    in_hand = [next(first), next(first)]
+
+    second = broker.consume("decode", prefetch=2)
+    assert next(second) is None
+    assert taken(broker) == 2
+    second.ack(in_hand[0])
+
+    assert next(second).message_id == "m2"
+    assert taken(broker) == 2
+    first.close()
+    second.close()
+
+
+def test_a_message_whose_way_to_us_was_cut_off_is_fetched_again_at_once(redis_url, monkeypatch):
+    monkeypatch.syspath_prepend(STATE.parent)
+    from tests.chaos.proxy import Proxy
+
+    proxy = Proxy(int(redis_url.rpartition(":")[2].partition("/")[0]), seed=1)
+    direct = Broker(middleware=[])
+    send(direct, "one")
+    monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{proxy.port}/0")
+    broker = Broker(middleware=[])
+    consumer = broker.consume("decode", prefetch=1)
+    there_is_one = consumer._there_is_one
+    monkeypatch.setattr(consumer, "_there_is_one", lambda: there_is_one() and proxy.cut(1.0))
+    try:
+        with pytest.raises(ConnectionClosed):
+            next(consumer)
+        consumer.close()
+        again = broker.consume("decode", prefetch=1)
+
+        assert next(again).message_id == "one"
+        again.close()
+    finally:
+        connection.client().close()
+        proxy.stop()

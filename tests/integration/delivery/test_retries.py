@@ -1,0 +1,136 @@
+"""What a message that failed comes to: another try, or the end of its job."""
+
+import threading
+from types import SimpleNamespace
+
+import pytest
+import redis
+from dramatiq import Message
+from dramatiq.broker import MessageProxy
+
+from actors import broker, retries
+from actors.retries import MAX_RETRIES, Retries, patiently
+from pipeline import connection, handoff, jobs, queues
+from pipeline.errors import JobError
+from pipeline.options import Options
+
+pytestmark = pytest.mark.usefixtures("redis_url")
+
+
+def fail(error, tried=0, stage="transcribe"):
+    """Let a message's work end with an error after so many retries; return the message."""
+    message = MessageProxy(Message(stage, stage, ("j",), {}, {"retries": tried}, message_id="j"))
+    Retries().after_process_message(broker.Broker(middleware=[]), message, exception=error)
+    return message
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        redis.ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value"),
+        redis.exceptions.NoPermissionError("this user has no permissions to run the 'evalsha' command"),
+        redis.ResponseError("BUSYGROUP Consumer Group name already exists"),
+    ],
+)
+def test_what_redis_will_never_do_is_tried_no_more_often_than_other_faults(error):
+    jobs.create("j", "voice.ogg", Options())
+
+    assert not fail(error, MAX_RETRIES - 1).failed
+    assert jobs.get("j").status == "queued"
+    assert fail(error, MAX_RETRIES).failed
+
+    assert jobs.get("j").error["code"] == "internal"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        redis.ConnectionError("Connection refused"),
+        redis.TimeoutError("Timeout reading from socket"),
+        redis.exceptions.BusyLoadingError("Redis is loading the dataset in memory"),
+        redis.exceptions.OutOfMemoryError("command not allowed when used memory > 'maxmemory'."),
+        redis.ReadOnlyError("You can't write against a read only replica."),
+        redis.ResponseError("NOREPLICAS Not enough good replicas to write."),
+        redis.ResponseError("MISCONF Redis is configured to save RDB snapshots"),
+        redis.ResponseError("Error running script: @user_script:57: -OOM command not allowed"),
+    ],
+)
+def test_what_redis_may_do_in_a_while_is_tried_for_as_long_as_it_takes(error):
+    jobs.create("j", "voice.ogg", Options())
+
+    assert not fail(error, MAX_RETRIES).failed
+
+    assert jobs.get("j").status == "queued"
+    assert queues.depths()["transcribe"].delayed == 1
+
+
+def test_nobody_waits_for_what_redis_will_never_do(monkeypatch):
+    tries = []
+    monkeypatch.setattr(retries, "PATIENCE", 0)
+
+    def step():
+        tries.append(1)
+        raise redis.ConnectionError("refused") if len(tries) < 3 else redis.ResponseError("WRONGTYPE no hash")
+
+    with pytest.raises(redis.ResponseError):
+        patiently(step)
+    assert len(tries) == 3
+
+
+def test_a_message_whose_job_cannot_be_written_is_kept_among_the_dead_letters():
+    connection.client().set(jobs.record_key("j"), "no hash")
+    message = MessageProxy(Message("transcribe", "transcribe", ("j",), {}, {}, message_id="j"))
+
+    with pytest.raises(redis.ResponseError):
+        Retries().after_process_message(None, message, exception=JobError("undecodable", "no"))
+
+    assert message.failed
+
+
+def test_a_late_twin_that_fails_leaves_no_dead_letter_of_a_job_that_goes_on():
+    jobs.create("j", "voice.ogg", Options())
+    jobs.finish("j", "decode", {"audio": {}})
+
+    assert not fail(JobError("undecodable", "no"), stage="decode").failed
+
+    assert jobs.get("j").status == "decoded"
+
+
+@pytest.mark.parametrize("stage", ["transcribe", "enrich"])
+def test_a_message_of_a_later_version_is_refused_as_such(stage):
+    import importlib
+
+    actor = getattr(importlib.import_module(f"actors.{stage}"), stage)
+    jobs.create("j", "voice.ogg", Options())
+
+    with pytest.raises(JobError) as raised:
+        actor.fn("j", schema=2)
+
+    assert raised.value.code == "unsupported_schema"
+
+
+def test_the_windows_of_a_cancelled_job_that_still_wait_are_dropped(monkeypatch, tmp_path):
+    from concurrent.futures import Future
+
+    from actors import transcribe
+    from pipeline.transcribe import audio
+
+    future, submitted = Future(), threading.Event()
+    engine = SimpleNamespace(alive=True, submit=lambda *_: submitted.set() or future)
+    monkeypatch.setattr(transcribe, "_engine", engine)
+    monkeypatch.setattr(transcribe, "WATCH", 0.01)
+    monkeypatch.setattr(audio, "load", lambda data: data)
+    (tmp_path / "a.flac").write_bytes(b"x")
+    handoff.put("j", tmp_path / "a.flac")
+    jobs.create("j", "voice.ogg", Options())
+    jobs.finish("j", "decode", {"audio": {}})
+    thread = threading.Thread(target=transcribe.transcribe.fn, args=("j",))
+    thread.start()
+    assert submitted.wait(10)
+
+    jobs.cancel("j")
+    thread.join(10)
+
+    assert future.cancelled()
+    assert not thread.is_alive()
+    assert queues.depths()["enrich"].waiting == 0

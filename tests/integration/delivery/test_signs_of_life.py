@@ -1,0 +1,132 @@
+"""Who counts as dead, and what becomes of the messages of one that does not."""
+
+import json
+import threading
+
+import pytest
+from dramatiq.brokers import redis as stock
+
+from actors.beat import Beat
+from actors.broker import Broker
+from pipeline import connection, presence, queues
+
+QUEUES = ["decode", "decode.DQ"]
+
+
+class Worker:
+    """A worker's broker and pulse, without its threads."""
+
+    def __init__(self):
+        self.broker, self.pulse = Broker(middleware=[]), Beat(3)
+        self.pulse._said["stages"] = ["decode"]
+
+    def beat(self):
+        self.pulse._beat(self.broker, QUEUES)
+
+    def take(self):
+        """Take a message, and keep it."""
+        self.broker.do_enqueue("decode", "r-1", json.dumps({"message_id": "j", "redis_message_id": "r-1"}))
+        self.broker.do_fetch("decode", 1)
+
+    @property
+    def has_it(self):
+        return connection.client().smembers(f"{connection.NAMESPACE}:__acks__.{self.broker.broker_id}.decode")
+
+
+def pass_by(seconds, *workers):
+    """Let so much time pass for workers that cannot be heard meanwhile."""
+    for worker in workers:
+        for key in (f"{connection.NAMESPACE}:beats", f"{connection.NAMESPACE}:__heartbeats__"):
+            connection.client().zincrby(key, -seconds * 1000, worker.broker.broker_id)
+
+
+@pytest.fixture
+def two(redis_url):
+    first, second = Worker(), Worker()
+    first.take()
+    first.beat()
+    second.beat()
+    return first, second
+
+
+def test_a_worker_that_is_silent_loses_its_messages(two):
+    first, second = two
+    pass_by(13, first)
+
+    second.beat()
+
+    assert not first.has_it
+    assert connection.client().lrange(queues.key("decode"), 0, -1) == [b"r-1~1"]
+
+
+def test_a_worker_whose_clock_is_slow_does_not(two, monkeypatch):
+    first, second = two
+    monkeypatch.setattr(stock, "current_millis", lambda: server_time() - 30_000)
+    first.broker.do_fetch("decode", 1)
+
+    second.beat()
+
+    assert first.has_it
+    assert {worker.pid for worker in presence.workers()} == {first.pulse._said["pid"]}
+    assert len(presence.workers()) == 2
+
+
+def server_time():
+    seconds, micros = connection.client().time()
+    return seconds * 1000 + micros // 1000
+
+
+def test_nobody_is_blamed_for_a_redis_that_was_away_and_who_died_meanwhile_is_found_afterwards(two):
+    first, second = two
+    pass_by(60, first, second)
+
+    second.beat()
+    assert first.has_it
+    pass_by(10, first)
+    second.beat()
+
+    assert not first.has_it
+
+
+def test_a_single_survivor_that_beats_slowly_finds_the_dead_all_the_same(two):
+    first, second = two
+
+    for _ in range(5):
+        pass_by(7, first, second)
+        second.beat()
+
+    assert not first.has_it
+
+
+def test_one_that_died_before_its_first_beat_is_found_too(two):
+    _, second = two
+    third = Worker()
+    third.broker.do_enqueue("decode", "r-2", "{}")
+    third.broker.do_fetch("decode", 1)
+    pass_by(61, third)
+    connection.client().zrem(f"{connection.NAMESPACE}:beats", third.broker.broker_id)
+
+    second.beat()
+
+    assert not third.has_it
+
+
+def test_a_worker_goes_on_beating_whatever_goes_wrong_in_a_sweep(redis_url, monkeypatch):
+    from pipeline import sweeper
+
+    worker = Worker()
+    monkeypatch.setattr("actors.beat.BEAT", 0.01)
+    swept = threading.Semaphore(0)
+
+    def fail():
+        swept.release()
+        raise ValueError("no JSON")
+
+    monkeypatch.setattr(sweeper, "sweep_when_due", fail)
+    thread = threading.Thread(target=worker.pulse._run, args=(worker.broker, QUEUES))
+    thread.start()
+    try:
+        assert all(swept.acquire(timeout=5) for _ in range(3))
+    finally:
+        worker.pulse._ended.set()
+        thread.join()
