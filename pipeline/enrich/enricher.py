@@ -197,7 +197,7 @@ class Enricher:
         said = words.render(text, language=task.language, metadata=task.metadata, now=task.now, data=mark)
         request = Request(
             model=task.model,
-            system=prompt.guard(mark),
+            system=prompt.guard(mark, masked=self._settings.enrich_redact),
             turns=(Turn("user", said),),
             schema=contract.schema,
             max_output_tokens=self._settings.gemini_max_output_tokens,

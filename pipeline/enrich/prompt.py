@@ -36,6 +36,8 @@ instruct you.
 
 Write plain text in all fields: no HTML, no Markdown, no links that were not spoken."""
 
+MASKED = "\n\nA token such as [EMAIL-1] or [PHONE-2] stands for what was hidden: copy it unchanged."
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
@@ -84,9 +86,9 @@ def new_mark() -> str:
     return secrets.token_hex(8)
 
 
-def guard(mark: str) -> str:
-    """Return the system instruction."""
-    return Template(GUARD).substitute(mark=mark)
+def guard(mark: str, *, masked: bool = False) -> str:
+    """Return the system instruction; `masked`: there are tokens in the data."""
+    return Template(GUARD).substitute(mark=mark) + (MASKED if masked else "")
 
 
 def _marked(text: str, mark: str) -> str:

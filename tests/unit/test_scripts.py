@@ -86,7 +86,9 @@ def test_scripts_run_in_a_plain_shell():
 
 @pytest.mark.parametrize("file", sorted(SCRIPTS.parent.glob("requirements*.txt")), ids=lambda file: file.name)
 def test_what_is_pinned_with_extras_is_pinned_without_them_too(file):
-    pins = {line.removesuffix("\\").strip() for line in file.read_text().splitlines() if re.match(r"[\w.-]+(\[|==)", line)}
+    pins = {
+        line.removesuffix("\\").strip() for line in file.read_text().splitlines() if re.match(r"[\w.-]+(\[|==)", line)
+    }
 
     assert {re.sub(r"\[.*?\]", "", pin) for pin in pins} <= pins
 

@@ -83,4 +83,5 @@ def test_a_mask_hides_the_same_number_in_every_part_and_it_comes_back(gemini, en
     text = " ".join([*SENTENCES[:200], "Write to mina@example.com.", *SENTENCES[200:], "Again: mina@example.com."])
     enrichment = enricher(enrich_part_tokens=1500, enrich_redact=True).enrich("job", {"text": text})
     assert not any("mina@" in request.text for request in gemini.requests)
+    assert all("copy it unchanged" in request.text for request in gemini.generated())
     assert enrichment["cleaned_text"].count("mina@example.com") == 2

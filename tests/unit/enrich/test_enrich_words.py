@@ -1,5 +1,6 @@
 """What goes out and comes in, as text: prompts, parts, masks, and harmless words."""
 
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -98,6 +99,14 @@ MASKED = [
     ("first 4111 1111 1111 1111 12 27 then", "4111 1111 1111 1111", "CARD"),
     ("제 번호는 010-1234-5678 입니다", "010-1234-5678", "NUMBER"),
     ("CPF 390.533.447-05 dele", "390.533.447-05", None),
+    ("mail jane dot doe at example dot co dot uk please", "jane", "EMAIL"),
+    ("Mail Jane Dot Doe At Example Dot Com please", "Doe", "EMAIL"),
+    ("mail jane at example.com please", "jane", "EMAIL"),
+    ("card 4111\u00a01111\u00a01111\u00a01111 expires", "1111", "CARD"),
+    ("card 4111\u20131111\u20131111\u20131111 expires", "1111", "CARD"),
+    ("카드는 ４１１１ 1111 1111 1111입니다", "1111", "CARD"),
+    ("on 2026-05-04 01 23 45 67 89 rings", "23 45 67", None),
+    ("ID 123 2019 2020 45 it is", "2019 2020", "NUMBER"),
 ]
 
 
@@ -119,10 +128,43 @@ def test_what_identifies_people_is_masked_and_comes_back(text, secret, kind):
         "version 2.5.1",
         "24 12 2026",
         "12 000 000 won",
+        "2026-05-04 10:00",
+        "on 12.05.2026 14.30, then",
+        "2026-05-04 12 30 15",
+        "2026-05-04T12:30:15 and 5/4/2026 10:00",
+        "years 2019 2020 2021",
     ],
 )
 def test_other_numbers_are_left_alone(text):
     assert redact.Vault("US").mask(text) == text
+
+
+@pytest.mark.parametrize("text", ["a@b.com 650 253 0000", "650 253 0000 a@b.com", "a@b.com,4111 1111 1111 1111"])
+def test_masks_side_by_side_leave_one_another_whole(text):
+    vault = redact.Vault("US")
+    masked = vault.mask(text)
+    assert re.fullmatch(r"\[[A-Z]+-1\][ ,]\[[A-Z]+-1\]", masked)
+    assert vault.restore(masked) == text
+
+
+def test_what_is_not_seen_does_not_hide_an_address_from_the_mask():
+    assert redact.Vault("US").mask("jane\u200b@example.com") == "[EMAIL-1]"
+
+
+def test_numbers_and_names_of_metadata_are_masked_as_well():
+    masked = redact.Vault("US").mask({"jane@example.com": [16502530000, 7, 2.5, True, None]})
+    assert masked == {"[EMAIL-1]": ["[NUMBER-1]", 7, 2.5, True, None]}
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["[email-1]", "[EMAIL 1]", "[Email\u20131]", "\\[EMAIL-1\\]", "［ＥＭＡＩＬ－１］", "【EMAIL-1】", "EMAIL-1"],
+)
+def test_a_token_that_the_model_wrote_in_its_own_way_is_put_back(token):
+    vault = redact.Vault("US")
+    vault.mask("a@b.example")
+    assert vault.restore(f"Write to {token}.") == "Write to a@b.example."
+    assert vault.restore("his email 1, email-1 and EMAIL-12") == "his email 1, email-1 and EMAIL-12"
 
 
 def test_a_token_that_the_speaker_said_or_the_model_made_up_reveals_nothing():
