@@ -160,8 +160,8 @@ class Enricher:
         name = record.digest("tokens", task.model, task.text)
         tokens = record.stored(task.job_id, name)
         if tokens is None:
-            size = parts.estimate(task.text)
-            tokens = self._send(task, size, lambda: self._gemini.count(task.model, task.text), lambda _: (0, 0, ""))
+            # Counting takes nothing from Google's limit of tokens, and so nothing from ours.
+            tokens = self._send(task, 0, lambda: self._gemini.count(task.model, task.text), lambda _: (0, 0, ""))
             record.store(task.job_id, name, tokens, self._ttl)
         return min(MAX_PARTS, -(-int(tokens) // self._part_tokens))
 
@@ -248,22 +248,24 @@ class Enricher:
         Raises:
             JobError: the request may not go yet, or went wrong.
         """
-        passage = self._gate.enter(task.job_id, tokens)
+        passage = self._gate.enter(task.job_id, tokens, task.model)
         began = time.monotonic()
         try:
             answer = call()
         except Refusal as refusal:
             seconds = time.monotonic() - began
             error = failures.of_refusal(refusal)
-            outage = failures.is_outage(error)
+            outage, everybodys = failures.is_outage(error), error.code == "enrich_quota_exhausted"
             if outage:
                 self._gate.failed(passage, unreachable=refusal.kind == "unreachable")
+                everybodys = passage.probe
+            elif error.code == "enrich_rate_limited":
+                everybodys = self._gate.refused(passage, task.job_id, error.retry_after)
             else:
                 self._gate.succeeded(passage)
-            held_against = 0 if passage.probe and outage else 1
-            bad = record.Spent(1, held_against, outages=int(outage), seconds=seconds)
+            bad = record.Spent(1, 0 if everybodys else 1, outages=int(outage), seconds=seconds)
             spent = record.add(task.job_id, self._ttl, bad)
-            raise self._after(task, error, spent) from None
+            raise self._after(task, error, spent, everybodys=everybodys) from None
         tokens_in, tokens_out, model = used(answer)
         self._gate.succeeded(passage, tokens_in)
         cost = prices.cost((model, task.model), tokens_in, tokens_out)
@@ -271,17 +273,20 @@ class Enricher:
         record.add(task.job_id, self._ttl, record.Spent(1, 0, 0, tokens_in, tokens_out, seconds, cost))
         return answer
 
-    def _after(self, task: Task, error: JobError, spent: record.Spent) -> JobError:
-        """Return the error with the time after which to try again, where that is worth it."""
+    def _after(self, task: Task, error: JobError, spent: record.Spent, *, everybodys: bool) -> JobError:
+        """Return the error with the time after which to try again, where that is worth it.
+
+        What is `everybodys` trouble is not held against the job.
+        """
         log.warning("Gemini failed", code=error.code, tries=spent.tries)
         if error.code == "enrich_quota_exhausted":
-            error.retry_after = self._gate.pause(error.retry_after or failures.until_midnight())
+            error.retry_after = self._gate.pause(error.retry_after or failures.until_midnight(), task.model)
             return error
         if error.code == "enrich_unknown_model":
             return self._final(task, self._with_known_models(error))
         if not error.retryable:
             return self._final(task, error)
-        if spent.failures >= self._settings.enrich_tries:
+        if not everybodys and spent.failures >= self._settings.enrich_tries:
             gave_up = f"{spent.failures} requests failed; last: {error.code}: {error.message}"
             return self._final(task, JobError("enrich_gave_up", gave_up))
         # What all jobs suffer from is the gate's to wait out: a job's own back-off grows with its own bad luck alone.

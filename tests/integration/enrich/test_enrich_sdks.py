@@ -179,7 +179,7 @@ def test_the_days_quota_stops_all_jobs_until_it_is_looked_at_again(sdk, gemini, 
         assert caught.value.retry_after > 0
     assert len(gemini.requests) == 1
 
-    connection.client().delete("{voicemill}:enrich:pause")  # the pause is over
+    connection.client().delete("{voicemill}:enrich:pause:gemini-flash-lite-latest")  # the pause is over
     assert subject.enrich("job", TRANSCRIPT)["tries"] == 2
 
 
