@@ -58,9 +58,11 @@ drill-decode: $(VENV)/.dev $(VENV)/.speech ## decode's drills in full: formats, 
 	$(PY) bench/decode_corpus.py
 	$(PY) bench/decode_fuzz.py 1000
 
-drill-enrich: $(VENV)/.dev ## enrich's drills in full: a storm of failures, an outage, memory
+drill-enrich: $(VENV)/.dev ## enrich's drills in full: a storm of failures, outages, memory
 	$(PY) bench/enrich.py storm
 	$(PY) bench/enrich.py outage
+	$(PY) bench/enrich.py overload
+	$(PY) bench/enrich.py hang
 	$(PY) bench/enrich.py memory
 
 drill-doctor: $(VENV)/.dev ## have the doctor judge five versions of ctranslate2; set up a bare clone, for real
