@@ -45,6 +45,7 @@ class Task:
     now: datetime
     prompt: Prompt
     model: str
+    contract: Contract  # of the summary; its check sees what was masked
 
 
 class Enricher:
@@ -93,6 +94,7 @@ class Enricher:
         """
         vault = redact.Vault(self._settings.enrich_redact_region)
         hide = vault.mask if self._settings.enrich_redact else lambda value: value
+        check = self._contract.check
         task = Task(
             job_id=job_id,
             text=hide(str(transcript.get("text", "")).strip()),
@@ -101,6 +103,7 @@ class Enricher:
             now=datetime.now(UTC),
             prompt=self._prompt if prompt_file is None else prompt.load(prompt_file),
             model=(model or self.model).removeprefix("models/"),
+            contract=replace(self._contract, check=lambda value: check(vault.restore(value))),
         )
         try:
             document, reply = self._document(task)
@@ -113,9 +116,7 @@ class Enricher:
             reason = f"enrichment cannot reach Redis: {type(error).__name__}"
             raise JobError("redis_unavailable", reason, retry_after=MIN_BACKOFF) from None
         except Exception as error:  # noqa: BLE001 - a fault of ours or an SDK's must not cost the job its transcript
-            where = _place(error)  # and no more of it: an SDK's messages quote what was sent
-            log.error("Enrichment has a fault", kind=type(error).__name__, at=where)  # noqa: TRY400 - the same
-            raise JobError("enrich_internal", f"{type(error).__name__} at {where}", retry_after=MAX_BACKOFF) from None
+            raise self._fault(task, error) from None
         limit = 2 * len(task.text) + ROOM
         enrichment: dict[str, Any] = vault.restore(neutralise(document, limit))
         usage = {"input_tokens": spent.input_tokens, "output_tokens": spent.output_tokens}
@@ -136,16 +137,16 @@ class Enricher:
         """Return the summary of the whole, made of notes where the text is too long for one request."""
         count = self._parts_needed(task)
         if count == 1:
-            return self._ask(task, task.prompt, task.text, self._contract)
+            return self._ask(task, task.prompt, task.text, task.contract)
         notes = self._notes(task, count)
         while len(notes) > 1 and parts.estimate("".join(note["notes"] for note in notes)) > 4 * self._part_tokens:
             notes = self._condensed(task, notes)
         reading = "\n\n".join(
             f"Part {number} of {len(notes)}, notes: {note['notes']}" for number, note in enumerate(notes, 1)
         )
-        contract = self._contract.without_cleaned() if self._contract.cleaned else self._contract
+        contract = task.contract.without_cleaned() if task.contract.cleaned else task.contract
         document, reply = self._ask(task, task.prompt, reading, contract)
-        if self._contract.cleaned:
+        if task.contract.cleaned:
             document[CLEANED] = "\n\n".join(note[CLEANED] for note in notes)
         return document, reply
 
@@ -295,6 +296,16 @@ class Enricher:
         jitter = random.uniform(1.0, 1.1)  # noqa: S311 - it spreads load, no more
         error.retry_after = jitter * (error.retry_after or backoff)
         return error
+
+    def _fault(self, task: Task, error: Exception) -> JobError:
+        """Return the error that an unforeseen one is, which counts among the job's tries like any other."""
+        where = _place(error)  # and no more of it: an SDK's messages quote what was sent
+        log.error("Enrichment has a fault", kind=type(error).__name__, at=where)
+        fault = JobError("enrich_internal", f"{type(error).__name__} at {where}", retry_after=MAX_BACKOFF)
+        if record.add(task.job_id, self._ttl, record.Spent(failures=1)).failures < self._settings.enrich_tries:
+            return fault
+        fault.retry_after = None
+        return self._final(task, fault)
 
     def _final(self, task: Task, error: JobError) -> JobError:
         """Close the account of a job that is given up; its finished parts stay for the `enrich` command."""

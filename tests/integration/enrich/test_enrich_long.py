@@ -85,3 +85,11 @@ def test_a_mask_hides_the_same_number_in_every_part_and_it_comes_back(gemini, en
     assert not any("mina@" in request.text for request in gemini.requests)
     assert all("copy it unchanged" in request.text for request in gemini.generated())
     assert enrichment["cleaned_text"].count("mina@example.com") == 2
+
+
+def test_what_is_masked_is_put_back_before_the_answer_is_held_to_its_schema(gemini, enricher, tmp_path):
+    file = tmp_path / "schema.json"
+    file.write_text('{"type": "object", "properties": {"to": {"type": "string", "format": "email"}}}', encoding="utf-8")
+    gemini.plan(google.answer({"to": "[EMAIL-1]"}))
+    subject = enricher(enrich_redact=True, enrich_schema=str(file))
+    assert subject.enrich("job", {"text": "Write to mina@example.com."})["to"] == "mina@example.com"

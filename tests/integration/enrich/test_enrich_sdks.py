@@ -253,7 +253,7 @@ def test_another_prompt_and_model_serve_one_call_alone(gemini, enricher, tmp_pat
 
 
 def test_a_fault_of_an_sdk_costs_neither_the_transcript_nor_its_secrecy(enricher, monkeypatch, capsys):
-    subject = enricher()
+    subject = enricher(enrich_tries=2)
 
     def stumble(request):
         raise RuntimeError(request.text)
@@ -263,7 +263,12 @@ def test_a_fault_of_an_sdk_costs_neither_the_transcript_nor_its_secrecy(enricher
         subject.enrich("job", {"text": "the secret review"})
     assert caught.value.code == "enrich_internal"
     assert "RuntimeError at test_enrich_sdks.py" in caught.value.message
+    assert caught.value.retry_after
     assert "secret" not in str(caught.value) + capsys.readouterr().out
+
+    with pytest.raises(JobError) as caught:
+        subject.enrich("job", {"text": "the secret review"})
+    assert (caught.value.code, caught.value.retry_after) == ("enrich_internal", None), "it is not paid for without end"
 
 
 def test_nothing_of_the_text_and_no_key_is_logged(gemini, enricher, capsys, caplog):
