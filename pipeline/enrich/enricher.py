@@ -85,11 +85,11 @@ class Enricher:
             model: another model than `GEMINI_MODEL`.
 
         Returns:
-            The fields of the schema, and `model`, `usage` {input_tokens, output_tokens}, `latency` (seconds spent
-            waiting for Gemini), `tries` (requests), `cost_usd` (estimate; None: no price is known).
+            The fields of the schema, and `model` and what `record.close` says.
 
         Raises:
-            JobError: `enrich_…` or `redis_unavailable`, with `retry_after` where another try is worth it.
+            JobError: `enrich_…` or `redis_unavailable`, with `retry_after` where another try is worth it; where not,
+                the job's account is the caller's to close.
             SettingsError: there is no such prompt file, or it is wrong.
         """
         vault = redact.Vault(self._settings.enrich_redact_region)
@@ -107,8 +107,7 @@ class Enricher:
         )
         try:
             document, reply = self._document(task)
-            spent = record.account(job_id)
-            record.forget(job_id, parts=True)
+            spent = record.close(job_id, parts=True)
             record.count_job()
         except JobError:
             raise
@@ -119,17 +118,9 @@ class Enricher:
             raise self._fault(task, error) from None
         limit = 2 * len(task.text) + ROOM
         enrichment: dict[str, Any] = vault.restore(neutralise(document, limit))
-        usage = {"input_tokens": spent.input_tokens, "output_tokens": spent.output_tokens}
-        cost = None if spent.cost_usd is None else round(spent.cost_usd, 6)
-        enrichment |= {
-            "model": reply.model or task.model,
-            "usage": usage,
-            "latency": round(spent.seconds, 3),
-            "tries": spent.tries,
-            "cost_usd": cost,
-        }
+        enrichment |= {"model": reply.model or task.model, **spent}
         log.info(
-            "Summary written", model=enrichment["model"], tries=spent.tries, latency=enrichment["latency"], **usage
+            "Summary written", **{name: enrichment[name] for name in ("model", "tries", "latency")}, **spent["usage"]
         )
         return enrichment
 
@@ -213,7 +204,7 @@ class Enricher:
                 spoiled = {"answer": reply.text, "problems": str(unfit)}
             except JobError as error:
                 if error.code != "enrich_empty":
-                    raise self._final(task, error) from None
+                    raise error from None
                 spoiled = {"answer": "", "problems": error.message}
             log.warning("Answer does not fit the schema; asking once more", problems=spoiled["problems"])
             record.store(task.job_id, name, spoiled, self._ttl)
@@ -224,9 +215,9 @@ class Enricher:
         try:
             return contract.parse(_whole(reply)), reply
         except UnfitAnswer as unfit:
-            raise self._final(task, JobError("enrich_invalid_answer", str(unfit))) from None
+            raise JobError("enrich_invalid_answer", str(unfit)) from None
         except JobError as error:
-            raise self._final(task, error) from None
+            raise error from None
 
     def _generate(self, task: Task, request: Request) -> Reply:
         reply: Reply = self._send(
@@ -249,6 +240,8 @@ class Enricher:
         Raises:
             JobError: the request may not go yet, or went wrong.
         """
+        if record.unwanted(task.job_id):
+            raise JobError("enrich_no_transcript", "the job was deleted or cancelled meanwhile")
         passage = self._gate.enter(task.job_id, tokens, task.model)
         began = time.monotonic()
         try:
@@ -284,12 +277,12 @@ class Enricher:
             error.retry_after = self._gate.pause(error.retry_after or failures.until_midnight(), task.model)
             return error
         if error.code == "enrich_unknown_model":
-            return self._final(task, self._with_known_models(error))
+            return self._with_known_models(error)
         if not error.retryable:
-            return self._final(task, error)
+            return error
         if not everybodys and spent.failures >= self._settings.enrich_tries:
             gave_up = f"{spent.failures} requests failed; last: {error.code}: {error.message}"
-            return self._final(task, JobError("enrich_gave_up", gave_up))
+            return JobError("enrich_gave_up", gave_up)
         # What all jobs suffer from is the gate's to wait out: a job's own back-off grows with its own bad luck alone.
         times = spent.outages if failures.is_outage(error) else spent.failures
         backoff = min(MAX_BACKOFF, MIN_BACKOFF * 2.0 ** (max(1, times) - 1))
@@ -305,12 +298,7 @@ class Enricher:
         if record.add(task.job_id, self._ttl, record.Spent(failures=1)).failures < self._settings.enrich_tries:
             return fault
         fault.retry_after = None
-        return self._final(task, fault)
-
-    def _final(self, task: Task, error: JobError) -> JobError:
-        """Close the account of a job that is given up; its finished parts stay for the `enrich` command."""
-        record.forget(task.job_id, parts=False)
-        return error
+        return fault
 
     def _with_known_models(self, error: JobError) -> JobError:
         try:
