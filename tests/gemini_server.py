@@ -100,6 +100,11 @@ def failure(status: int, name: str, message: str, *details: dict[str, Any]) -> A
     return Answer(status, {"error": {"code": status, "message": message, "status": name, "details": list(details)}})
 
 
+def retry_info(delay: float) -> dict[str, Any]:
+    """The detail of an error that says when to come back (seconds)."""
+    return {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{delay:g}s"}
+
+
 def rate_limited(delay: float | None = 2.5) -> Answer:
     """429 for the minute's quota, with RetryInfo where `delay` is given (seconds)."""
     violation = {
@@ -111,7 +116,7 @@ def rate_limited(delay: float | None = 2.5) -> Answer:
         {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [violation]}
     ]
     if delay is not None:
-        details.append({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{delay:g}s"})
+        details.append(retry_info(delay))
     return failure(429, "RESOURCE_EXHAUSTED", "You exceeded your current quota.", *details)
 
 

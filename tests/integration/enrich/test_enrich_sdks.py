@@ -64,6 +64,7 @@ FAILURES = [  # what Gemini answers, the code that the job gets, its delay (seco
     (google.rate_limited(None), "enrich_rate_limited", (1, 1.1), 1),
     (google.day_quota(), "enrich_quota_exhausted", (1, 600), 1),
     (google.overloaded(), "enrich_unavailable", (1, 1.1), 1),
+    (google.failure(503, "UNAVAILABLE", "Overloaded.", google.retry_info(7)), "enrich_unavailable", (7, 7.7), 1),
     (google.failure(500, "INTERNAL", "An internal error has occurred."), "enrich_unavailable", (1, 1.1), 1),
     (google.Answer(502, "<html>Bad gateway</html>"), "enrich_unavailable", (1, 1.1), 1),
     (google.Answer(200, "<html>Sign in to this network</html>"), "enrich_unavailable", (1, 1.1), 1),

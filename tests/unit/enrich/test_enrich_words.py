@@ -7,6 +7,7 @@ import pytest
 
 from config.settings import SettingsError
 from pipeline.enrich import failures, neutral, parts, prices, prompt, redact
+from pipeline.enrich.gemini import Refusal
 
 NOW = datetime(2026, 5, 4, 12, 30, tzinfo=UTC)
 
@@ -79,6 +80,15 @@ def test_parts_end_where_sentences_do():
         ("AT&T costs $5; it's 12:30", "AT&T costs $5; it's 12:30"),
         ("a\u200bb\u202ec\x00", "abc"),
         ("mina@example.com on 1.5.2026", "mina@example.com on 1.5.2026"),
+        ("go to evil.com.", "go to evil[.]com."),
+        ("evil.com/ and t.me and sub.EVIL.Com", "evil[.]com/ and t[.]me and sub[.]EVIL[.]Com"),
+        ("http://1.2.3.4:80/x or 1.2.3.4:80/x", "hxxp://1[.]2[.]3[.]4:80/x or 1[.]2[.]3[.]4:80/x"),
+        ("slack://open?team=1", "s-lack://open?team=1"),
+        ("<@U123> <#C1|x> <!here> @everyone", "‹@U123> ‹#C1|x> ‹!here> ＠everyone"),
+        ("**b** and ~~c~~, 2 ** 3 ** 4", "b and c, 2 ** 3 ** 4"),
+        ("a.com@my-example.com, m@mail.my-own.de", "a.com@my-example.com, m@mail.my-own.de"),
+        ("We met at noon.Then we ate.In all, 3.5 of 1.2.3.4", "We met at noon.Then we ate.In all, 3.5 of 1.2.3.4"),
+        ("e.g. at 5 p.m. in Node.js, i.e. the U.S.A.", "e.g. at 5 p.m. in Node.js, i.e. the U.S.A."),
         ("two\nlines\tand 한국어 🎉", "two\nlines\tand 한국어 🎉"),
     ],
 )
@@ -179,6 +189,22 @@ def test_the_longest_name_in_the_price_table_counts():
     assert prices.cost(("gemini-2.5-flash-001",), 1_000_000, 0) == pytest.approx(0.30)
     assert prices.cost(("", "gemini-flash-latest"), 0, 1_000_000) == pytest.approx(2.50)
     assert prices.cost(("gemma-3",), 1, 1) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ("Please retry in 2.5s.", 2.5),
+        ("Please retry in 850.1ms.", 0.8501),
+        ("Please retry in 1h2m3.5s.", 3723.5),
+        ("Please retry in 4m.", 240),
+        ("x" * 300 + " Please retry in 7s.", 7),
+        ("Please retry in a while.", None),
+    ],
+)
+def test_a_delay_that_gemini_names_in_words_alone_is_kept_to(said, seconds):
+    error = failures.of_refusal(Refusal("answered", said, 429))
+    assert error.retry_after == (None if seconds is None else pytest.approx(seconds))
 
 
 def test_the_days_quota_is_renewed_at_midnight_in_the_pacific():
