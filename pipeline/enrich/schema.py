@@ -252,8 +252,8 @@ def _enumeration(schema: dict[str, Any], fail: Callable[[str], SettingsError]) -
     if values is None:
         return {}
     words = [value for value in values if value is not None]
-    if not words or not all(isinstance(word, str) for word in words):
-        raise fail("only texts can be enumerated")
+    if not words or not all(isinstance(word, str) and word for word in words):
+        raise fail("only texts that are not empty can be enumerated")
     return {"type": "string", "enum": words} | ({"nullable": True} if len(words) < len(values) else {})
 
 

@@ -114,6 +114,7 @@ def test_a_schema_that_cannot_be_had_is_refused_at_the_start(name, complaint):
         ('{"type": "object"}', "needs properties"),
         ('{"type": "object", "properties": {"a": {"type": ["string", "integer"]}}}', "choice between types"),
         ('{"type": "object", "properties": {"a": {"enum": [1, 2]}}}', "only texts"),
+        ('{"type": "object", "properties": {"a": {"enum": ["x", ""]}}}', "not empty"),
         ('{"type": "object", "properties": {"a": {"type": "array"}}}', r"a\[\]"),
         ('{"type": "object", "properties": {"usage": {"type": "string"}}}', "usage is a name of the job record"),
         ('{"type": "object", "properties": {"a": {"$ref": "#"}}}', r"\$ref|refers|\$defs"),
