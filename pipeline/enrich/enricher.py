@@ -45,6 +45,7 @@ class Task:
     now: datetime
     prompt: Prompt
     model: str
+    part_prompt: Prompt
     contract: Contract  # of the summary; its check sees what was masked
 
 
@@ -95,13 +96,15 @@ class Enricher:
         vault = redact.Vault(self._settings.enrich_redact_region)
         hide = vault.mask if self._settings.enrich_redact else lambda value: value
         check = self._contract.check
+        words = self._prompt if prompt_file is None else prompt.load(prompt_file)
         task = Task(
             job_id=job_id,
             text=hide(str(transcript.get("text", "")).strip()),
             language=self._settings.enrich_language or transcript.get("language"),
             metadata=hide(metadata),
             now=datetime.now(UTC),
-            prompt=self._prompt if prompt_file is None else prompt.load(prompt_file),
+            prompt=words,
+            part_prompt=prompt.of_parts(self._part_prompt, words, self._contract.schema),
             model=(model or self.model).removeprefix("models/"),
             contract=replace(self._contract, check=lambda value: check(vault.restore(value))),
         )
@@ -175,11 +178,11 @@ class Enricher:
 
     def _note(self, task: Task, text: str, contract: Contract) -> dict[str, Any]:
         name = record.digest(
-            task.model, self._part_prompt.template.template, contract.schema, task.language, task.metadata, text
+            task.model, task.part_prompt.template.template, contract.schema, task.language, task.metadata, text
         )
         note: dict[str, Any] | None = record.stored(task.job_id, name)
         if note is None:
-            note, _reply = self._ask(task, self._part_prompt, text, contract)
+            note, _reply = self._ask(task, task.part_prompt, text, contract)
             record.store(task.job_id, name, note, self._ttl)
         return note
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from string import Template
@@ -21,6 +22,7 @@ from pipeline.enrich.neutral import visible
 
 VARIABLES = ("transcript", "language", "metadata", "now")
 FOLDER = Path(__file__).resolve().parents[2] / "config" / "prompts"
+OWN = "summary.txt"  # Voicemill's own prompt
 OWN_LANGUAGE = "the language of the message itself"
 MAX_METADATA = 4000  # characters of the sender's metadata that are sent along
 MAX_PROMPT = 65_536  # bytes of a prompt file
@@ -63,7 +65,7 @@ def load(path: str | Path | None) -> Prompt:
     Raises:
         SettingsError: it cannot be read, names an unknown variable, or leaves out the transcript.
     """
-    file = FOLDER / "summary.txt" if path is None else ROOT / path
+    file = FOLDER / OWN if path is None else ROOT / path
     try:
         template = Template(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -79,6 +81,27 @@ def load(path: str | Path | None) -> Prompt:
     if len(template.template.encode()) > MAX_PROMPT:
         raise SettingsError(f"ENRICH_PROMPT is {str(file)!r}: longer than {MAX_PROMPT} bytes")
     return Prompt(template, str(file))
+
+
+def of_parts(notes: Prompt, reader: Prompt, schema: dict[str, Any]) -> Prompt:
+    """Return the prompt for the notes of a part, which tells what is wanted of those who read them.
+
+    Args:
+        notes: the prompt for notes as such.
+        reader: the prompt of whoever reads them; what an operator's own says is repeated.
+        schema: of the reader's answer, in Gemini's words.
+    """
+    wanted = "From all notes these fields will be filled in:\n" + "\n".join(_fields(schema))
+    if reader.name != str(FOLDER / OWN):
+        told = {"transcript": "(the notes)", "metadata": "(as above)", "now": "(as above)", "language": "(as above)"}
+        wanted += f"\n\nHow they are filled in, to know what the notes must hold:\n{reader.template.substitute(told)}"
+    return replace(notes, template=Template(f"{notes.template.template}\n\n{wanted.replace('$', '$$')}"))
+
+
+def _fields(schema: dict[str, Any], within: str = "") -> Iterator[str]:
+    for name, inner in schema.get("properties", {}).items():
+        yield f"- {within}{name}: {inner['description']}" if "description" in inner else f"- {within}{name}"
+        yield from _fields(inner.get("items", inner), f"{within}{name}.")
 
 
 def new_mark() -> str:
