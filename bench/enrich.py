@@ -111,8 +111,8 @@ def outage(sdk: str, short: bool, _seed: int) -> tuple[list[str], str]:
 
 
 def overload(sdk: str, short: bool, _seed: int) -> tuple[list[str], str]:
-    """Gemini answers 503; one alone is no outage, and so a second call follows at once."""
-    return down(sdk, short, google.overloaded(), faith=1)
+    """Gemini answers 503; one or two alone are no outage, and so two more calls follow soon."""
+    return down(sdk, short, google.overloaded(), faith=2)
 
 
 def hang(sdk: str, short: bool, _seed: int) -> tuple[list[str], str]:

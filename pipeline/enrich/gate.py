@@ -3,7 +3,7 @@
 Who may not go is told when to come back, and waits in the queue, not in a thread. Of all models together there are the
 operator's limits (`GEMINI_REQUESTS_PER_MINUTE`, `GEMINI_TOKENS_PER_MINUTE`), taken in turn, one place a job, so that
 neither a long recording's many parts nor a large request's size decides. Of each model: the breaker, which after a
-failure lets nobody follow before it is known how those on their way fare, and after a second in a row one request every
+failure lets nobody follow before it is known how those on their way fare, and after some in a row one request every
 ten seconds; the hold, where Gemini's own limit is reached; and the pause while the day's quota is used up. After a hold
 or pause requests go one by one at first, one more at a time with each that is answered.
 """
@@ -21,7 +21,7 @@ from pipeline import connection
 from pipeline.errors import JobError
 
 WINDOW = 61.0  # seconds: a minute, and a second by which requests may be late on their way to Gemini
-FAILURES = 2  # in a row, all others on their way having failed, too: that is no chance
+FAILURES = 3  # in a row, all others on their way having failed, too: at one in seven chance does it in 300 requests
 REFUSED = (
     3  # jobs in a row beyond Gemini's own limit; at one in three, as on a bad day, chance alone does it in 50 requests
 )

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from pipeline import connection
-from pipeline.enrich.gate import FAILURES, Gate
+from pipeline.enrich.gate import FAILURES, REFUSED, Gate
 from pipeline.errors import JobError
 
 
@@ -196,8 +196,10 @@ def test_a_request_that_hangs_holds_up_the_others_no_longer_than_a_probe(gate):
 
 def test_a_limit_that_several_jobs_run_into_one_after_another_holds_all_back_and_is_nobodys_fault(gate):
     subject = gate()
-    passages = [subject.enter(job, 1) for job in "abc"]
-    assert [subject.refused(passage, job, 0.3) for passage, job in zip(passages, "abc", strict=True)] == [0, 0, 1]
+    jobs = [f"job-{number}" for number in range(REFUSED)]
+    passages = [subject.enter(job, 1) for job in jobs]
+    shared = [subject.refused(passage, job, 0.3) for passage, job in zip(passages, jobs, strict=True)]
+    assert shared == [False] * (REFUSED - 1) + [True]
     assert delay(subject, "d") == pytest.approx(0.34, abs=0.05)
     time.sleep(0.31)
 
@@ -211,7 +213,7 @@ def test_a_limit_that_several_jobs_run_into_one_after_another_holds_all_back_and
 
 def test_a_limit_that_one_job_alone_runs_into_holds_nobody_else_back(gate):
     subject = gate()
-    assert not any(subject.refused(subject.enter("a", 1), "a", 5) for _ in range(5))
+    assert not any(subject.refused(subject.enter("a", 1), "a", 5) for _ in range(2 * REFUSED))
     assert delay(subject, "b") == 0
 
 
