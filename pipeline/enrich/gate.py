@@ -22,9 +22,7 @@ from pipeline.errors import JobError
 
 WINDOW = 61.0  # seconds: a minute, and a second by which requests may be late on their way to Gemini
 FAILURES = 3  # in a row, all others on their way having failed, too: at one in seven chance does it in 300 requests
-REFUSED = (
-    3  # jobs in a row beyond Gemini's own limit; at one in three, as on a bad day, chance alone does it in 50 requests
-)
+REFUSED = 4  # jobs in a row beyond Gemini's own limit; at three in ten, a bad day, chance does it in 170 requests
 RECOVERED = 16  # requests on their way at once from which on none is held back any more
 PROBE = 10.0  # seconds between two requests while the breaker is open
 MEMORY = 600.0  # seconds without a failure after which an open breaker is forgotten
