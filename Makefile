@@ -63,9 +63,11 @@ drill-decode: $(VENV)/.dev $(VENV)/.speech $(VENV)/.s3 ## decode's drills in ful
 	$(PY) bench/decode_s3.py
 	$(PY) bench/decode_loudness.py
 
-drill-enrich: $(VENV)/.dev ## enrich's drills in full: a storm of failures, an outage, memory
+drill-enrich: $(VENV)/.dev ## enrich's drills in full: a storm of failures, outages, memory
 	$(PY) bench/enrich.py storm
 	$(PY) bench/enrich.py outage
+	$(PY) bench/enrich.py overload
+	$(PY) bench/enrich.py hang
 	$(PY) bench/enrich.py memory
 
 drill-doctor: $(VENV)/.dev ## have the doctor judge five versions of ctranslate2; set up a bare clone, for real

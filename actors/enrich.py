@@ -13,7 +13,7 @@ from actors import broker, process, tracking
 from actors.admission import demand_schema
 from config import settings
 from pipeline import jobs, measures
-from pipeline.enrich import Enricher
+from pipeline.enrich import Enricher, record
 from pipeline.errors import JobError
 
 BROKER = broker.for_process("enrich")
@@ -42,7 +42,8 @@ def enrich(job_id: str, *, schema: int = 1) -> None:
         except JobError as error:
             final = _final(job, error)
             measures.note("attempts_failed_total", stage="enrich", code=final.code)
-            results = {"enrichment_error": jobs.describe(final)}
+            spent = {"model": enricher.model, **record.close(job_id, parts=False)}
+            results = {"enrichment_error": jobs.describe(final) | spent}
     jobs.finish(job_id, "enrich", results)
 
 

@@ -1,7 +1,9 @@
 """Drills of enrichment: real workers and a real Redis against a local Gemini that misbehaves. Each ends with a verdict.
 
     python bench/enrich.py storm    200 jobs; 30 % of the answers 429, 10 % 503, 5 % time-outs, 5 % invalid JSON
-    python bench/enrich.py outage   Gemini is down for two minutes while messages arrive
+    python bench/enrich.py outage   Gemini is down for two minutes while messages arrive: nothing listens
+    python bench/enrich.py overload the same, but it answers 503
+    python bench/enrich.py hang     the same, but it takes requests and never answers
     python bench/enrich.py memory   50 jobs in flight in one process
 
 `--sdk google-genai` takes the other SDK; `--short` is the form that fits into a minute.
@@ -27,13 +29,14 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import gemini_server as google  # noqa: E402
 
+THREADS = 16  # of the worker
 WINDOW = 60.0  # seconds: what "a minute" means to the server
 TEXT = "Please move our meeting with the design team to Thursday, and ask Mina to book the room. "
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("drill", choices=["storm", "outage", "memory"])
+    parser.add_argument("drill", choices=list(DRILLS))
     parser.add_argument("--sdk", default="google-generativeai", choices=["google-generativeai", "google-genai"])
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--seed", type=int, default=random.randrange(1000), help="of the storm's dice")
@@ -42,9 +45,7 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory(prefix="voicemill-bench-") as folder, valkey(Path(folder), durable=False) as url:
         os.environ["REDIS_URL"] = url
-        failed, verdict = {"storm": storm, "outage": outage, "memory": memory}[arguments.drill](
-            arguments.sdk, arguments.short, arguments.seed
-        )
+        failed, verdict = DRILLS[arguments.drill](arguments.sdk, arguments.short, arguments.seed)
     print(f"{'FAILED' if failed else 'PASSED'} {arguments.drill} ({arguments.sdk}): {verdict}")
     for promise in failed:
         print(f"  not kept: {promise}")
@@ -105,33 +106,57 @@ def storm(sdk: str, short: bool, seed: int) -> tuple[list[str], str]:
 
 
 def outage(sdk: str, short: bool, _seed: int) -> tuple[list[str], str]:
-    """Gemini goes away while messages arrive; transcripts do not wait, hardly any call is made, every summary comes."""
+    """Nothing listens at Gemini's address."""
+    return down(sdk, short)
+
+
+def overload(sdk: str, short: bool, _seed: int) -> tuple[list[str], str]:
+    """Gemini answers 503; one or two alone are no outage, and so two more calls follow soon."""
+    return down(sdk, short, google.overloaded(), faith=2)
+
+
+def hang(sdk: str, short: bool, _seed: int) -> tuple[list[str], str]:
+    """Gemini takes requests and never answers; until the first time-out each thread sends one in good faith."""
+    return down(sdk, short, google.Answer(delay=600), faith=THREADS)
+
+
+def down(sdk: str, short: bool, sign: google.Answer | None = None, faith: int = 0) -> tuple[list[str], str]:
+    """Gemini goes away while messages arrive; transcripts do not wait, hardly any call is made, every summary comes.
+
+    `sign` is what it answers meanwhile (None: it does not listen), `faith` the calls allowed beyond one every 10 s.
+    """
     from pipeline import jobs
     from pipeline.enrich import record
 
-    down = 25.0 if short else 120.0
+    lasts = 25.0 if short else 120.0
+    timeout = "5" if short else "20"
     server = google.GeminiServer()
     port = server.port
-    with server, worker(server.url, sdk, threads=16):
+    with server, worker(server.url, sdk, threads=THREADS, GEMINI_TIMEOUT=timeout):
         wait_for(send(10), 60)
-        before = record.totals()["requests"]
-        server.__exit__()
+        before, seen = record.totals()["requests"], len(server.requests)
+        if sign is None:
+            server.__exit__()
+        else:
+            server.decide = lambda _body: sign
         began = time.monotonic()
         sent, slowest = [], 0.0
-        while time.monotonic() - began < down:
+        while time.monotonic() - began < lasts:
             at = time.monotonic()
             sent += send(1)
             jobs.wait(sent[-1], timeout=5, until="transcribed")
             slowest = max(slowest, time.monotonic() - at)
             time.sleep(0.5)
         transcripts = sum(jobs.get(job).transcript is not None for job in sent)
-        calls = record.totals()["requests"] - before
+        calls = len(server.requests) - seen if sign else record.totals()["requests"] - before
+        if sign:
+            server.__exit__()
         with google.GeminiServer(port):
             back = time.monotonic()
             ended = wait_for(sent, 180)
             recovery = time.monotonic() - back
     summaries = sum(job.enrichment is not None for job in ended)
-    allowed = int(down // 10) + 1
+    allowed = int(lasts // 10) + 1 + faith
     failed = [
         promise
         for promise, kept in {
@@ -142,7 +167,7 @@ def outage(sdk: str, short: bool, _seed: int) -> tuple[list[str], str]:
         if not kept
     ]
     return failed, (
-        f"down {down:.0f} s, {len(sent)} messages, {transcripts} transcripts (slowest {slowest * 1000:.0f} ms), "
+        f"down {lasts:.0f} s, {len(sent)} messages, {transcripts} transcripts (slowest {slowest * 1000:.0f} ms), "
         f"{calls} calls; "
         f"{summaries} summaries, all within {recovery:.0f} s of its return"
     )
@@ -182,6 +207,9 @@ def memory(sdk: str, short: bool, _seed: int) -> tuple[list[str], str]:
         if not kept
     ]
     return failed, f"{rounds} x 50 jobs of {len(TEXT) * 200 // 1000} kB, {most} in flight at once, peak {peak:.0f} MB"
+
+
+DRILLS = {"storm": storm, "outage": outage, "overload": overload, "hang": hang, "memory": memory}
 
 
 # What the drills share

@@ -170,7 +170,9 @@ class Settings(BaseSettings):
         "US", pattern="^[A-Z]{2}$", description="Country whose phone numbers are known without their country code"
     )
     enrich_deadline: Seconds = Field(
-        3600, description="After this long a job ends without its summary rather than wait for Gemini (seconds)"
+        93600,
+        description="After this long a job ends without its summary rather than wait for Gemini (seconds); "
+        "the default outlasts a day's quota",
     )
 
     # Webhooks

@@ -77,7 +77,7 @@ CODES: dict[str, Code] = {
         False, "Gemini failed as often as ENRICH_TRIES allows: ask again with the `enrich` command."
     ),
     "enrich_deadline": Code(False, "Enrichment took longer than ENRICH_DEADLINE; ask again with the `enrich` command."),
-    "enrich_no_transcript": Code(False, "Only a job that is done has a transcript to read: wait for it."),
+    "enrich_no_transcript": Code(False, "Name a job that is done and holds speech."),
     "enrich_internal": Code(True, "A fault of Voicemill: report it with the worker's log."),
     # Webhooks: these end up in the record's `webhook`, never in `error`
     "webhook_forbidden": Code(

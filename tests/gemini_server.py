@@ -37,6 +37,14 @@ SCHEMA_FIELDS = (
 )
 
 
+CONTENT_FIELDS = ("role", "parts")
+PART_FIELDS = (
+    "text inlineData fileData functionCall functionResponse executableCode codeExecutionResult thought "
+    "thoughtSignature videoMetadata".split()
+)
+MIME_TYPES = ("text/plain", "application/json", "text/x.enum")
+
+
 @dataclass(frozen=True)
 class Answer:
     """What the server does with one request: it answers `status` and `body` after `delay` seconds, or hangs up."""
@@ -100,6 +108,11 @@ def failure(status: int, name: str, message: str, *details: dict[str, Any]) -> A
     return Answer(status, {"error": {"code": status, "message": message, "status": name, "details": list(details)}})
 
 
+def retry_info(delay: float) -> dict[str, Any]:
+    """The detail of an error that says when to come back (seconds)."""
+    return {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{delay:g}s"}
+
+
 def rate_limited(delay: float | None = 2.5) -> Answer:
     """429 for the minute's quota, with RetryInfo where `delay` is given (seconds)."""
     violation = {
@@ -111,7 +124,7 @@ def rate_limited(delay: float | None = 2.5) -> Answer:
         {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [violation]}
     ]
     if delay is not None:
-        details.append({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{delay:g}s"})
+        details.append(retry_info(delay))
     return failure(429, "RESOURCE_EXHAUSTED", "You exceeded your current quota.", *details)
 
 
@@ -350,10 +363,15 @@ def fault_of(body: dict[str, Any], call: str) -> str:
     if not contents:
         return "* GenerateContentRequest.contents: contents is not specified"
     for index, content in enumerate(contents):
+        fault = fault_of_content(content, f"contents[{index}]")
+        if fault:
+            return fault
         if content.get("role", "user") not in ("user", "model"):
             return "Please use a valid role: user, model."
-        if not content.get("parts") or not all(part.get("text") for part in content["parts"]):
-            return f"* GenerateContentRequest.contents[{index}].parts: contents.parts must not be empty."
+    if "systemInstruction" in body:
+        fault = fault_of_content(body["systemInstruction"], "system_instruction")
+        if fault:
+            return fault
     if contents[-1].get("role", "user") != "user":
         return "Please ensure that multiturn requests end with a user role."
     config = body.get("generationConfig", {})
@@ -364,10 +382,26 @@ def fault_of(body: dict[str, Any], call: str) -> str:
         return "* GenerateContentRequest.generation_config.temperature: temperature must be in the range [0.0, 2.0]."
     if not 1 <= int(config.get("maxOutputTokens", 1)) <= 65536:
         return "Unable to submit request because it has a maxOutputTokens value out of the supported range."
+    if config.get("responseMimeType", "text/plain") not in MIME_TYPES:
+        return f"* GenerateContentRequest.generation_config.response_mime_type: allowed mimetypes are {MIME_TYPES}."
     schema = config.get("responseSchema")
+    if schema is not None and "responseJsonSchema" in config:
+        return "Unable to submit request because only one of responseSchema and responseJsonSchema may be set."
     if schema is not None and config.get("responseMimeType") != "application/json":
         return "Unable to submit request because responseSchema needs responseMimeType application/json."
     return fault_of_schema(schema, "response_schema") if schema is not None else ""
+
+
+def fault_of_content(content: dict[str, Any], at: str) -> str:
+    """What Google would refuse in a contribution to the conversation; empty: nothing."""
+    parts = content.get("parts")
+    unknown = [name for name in content if name not in CONTENT_FIELDS]
+    unknown += [name for part in parts or () for name in part if name not in PART_FIELDS]
+    if unknown:
+        return f"Invalid JSON payload received. Unknown name \"{unknown[0]}\" at '{at}': Cannot find field."
+    if not parts or not all(part.get("text") for part in parts):
+        return f"* GenerateContentRequest.{at}.parts: contents.parts must not be empty."
+    return ""
 
 
 def fault_of_schema(schema: dict[str, Any], at: str) -> str:
@@ -378,6 +412,10 @@ def fault_of_schema(schema: dict[str, Any], at: str) -> str:
     kind = type_of(schema)
     if kind is None:
         return f"Invalid value at 'generation_config.{at}.type'"
+    if not isinstance(schema.get("nullable", False), bool):
+        return f"Invalid value at 'generation_config.{at}.nullable' (TYPE_BOOL)"
+    if not all(schema.get("enum", ["word"])):
+        return f"* GenerateContentRequest.generation_config.{at}.enum[0]: cannot be empty"
     if kind == "OBJECT":
         properties = schema.get("properties") or {}
         if not properties:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from config import settings
 from pipeline import jobs
-from pipeline.enrich import Enricher
+from pipeline.enrich import Enricher, record
 from pipeline.errors import CODES, JobError
+
+UNKNOWN_JOB = 4  # exit code
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -21,29 +23,36 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write each summary anew; 1 where one could not be had. The old one stays until the new one is there."""
+    """Write each summary anew; 1 where one could not be had, 4 where a job is unknown. Old ones stay until then."""
     chosen = settings.get()
     if chosen.gemini_api_key is None:
         raise settings.SettingsError("GEMINI_API_KEY is not set: there is nobody to ask")
     enricher = Enricher(chosen)
-    failed = 0
+    code = 0
     for job_id in arguments.id:
         try:
             _enrich(enricher, job_id, arguments, time.monotonic() + chosen.enrich_deadline)
+        except jobs.UnknownJob as error:
+            print(error, file=sys.stderr)
+            code = UNKNOWN_JOB
         except JobError as error:
             print(f"{job_id}: {error}. {CODES[error.code].remedy}", file=sys.stderr)
-            failed += 1
-    return 1 if failed else 0
+            code = code or 1
+    return code
 
 
 def _enrich(enricher: Enricher, job_id: str, arguments: argparse.Namespace, deadline: float) -> None:
     job = jobs.get(job_id)
     if job.status != "done" or job.transcript is None:
         raise JobError("enrich_no_transcript", f"the job is {job.status} and has no transcript to read")
+    if job.transcript.get("no_speech") or not job.transcript.get("text", "").strip():
+        raise JobError("enrich_no_transcript", "the message holds no speech")
+    record.close(job_id, parts=False)  # what an earlier run paid, or had to try, is not held against this one
+    prompt = None if arguments.prompt is None else arguments.prompt.absolute()
     while True:
         try:
             enrichment = enricher.enrich(
-                job_id, job.transcript, metadata=job.metadata, prompt_file=arguments.prompt, model=arguments.model
+                job_id, job.transcript, metadata=job.metadata, prompt_file=prompt, model=arguments.model
             )
         except JobError as error:
             if error.retry_after is None or time.monotonic() + error.retry_after > deadline:
@@ -51,6 +60,7 @@ def _enrich(enricher: Enricher, job_id: str, arguments: argparse.Namespace, dead
             print(f"{job_id}: {error.message}; again in {error.retry_after:.0f} s", file=sys.stderr)
             time.sleep(error.retry_after)
         else:
-            jobs.rewrite(job_id, enrichment)
+            if not jobs.rewrite(job_id, enrichment):
+                raise JobError("enrich_no_transcript", "the job was deleted or began anew meanwhile")
             print(f"{job_id}: {enrichment.get('title') or 'written'}")
             return

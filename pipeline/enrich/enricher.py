@@ -45,6 +45,8 @@ class Task:
     now: datetime
     prompt: Prompt
     model: str
+    part_prompt: Prompt
+    contract: Contract  # of the summary; its check sees what was masked
 
 
 class Enricher:
@@ -84,28 +86,31 @@ class Enricher:
             model: another model than `GEMINI_MODEL`.
 
         Returns:
-            The fields of the schema, and `model`, `usage` {input_tokens, output_tokens}, `latency` (seconds spent
-            waiting for Gemini), `tries` (requests), `cost_usd` (estimate; None: no price is known).
+            The fields of the schema, and `model` and what `record.close` says.
 
         Raises:
-            JobError: `enrich_…` or `redis_unavailable`, with `retry_after` where another try is worth it.
+            JobError: `enrich_…` or `redis_unavailable`, with `retry_after` where another try is worth it; where not,
+                the job's account is the caller's to close.
             SettingsError: there is no such prompt file, or it is wrong.
         """
         vault = redact.Vault(self._settings.enrich_redact_region)
         hide = vault.mask if self._settings.enrich_redact else lambda value: value
+        check = self._contract.check
+        words = self._prompt if prompt_file is None else prompt.load(prompt_file)
         task = Task(
             job_id=job_id,
             text=hide(str(transcript.get("text", "")).strip()),
             language=self._settings.enrich_language or transcript.get("language"),
             metadata=hide(metadata),
             now=datetime.now(UTC),
-            prompt=self._prompt if prompt_file is None else prompt.load(prompt_file),
+            prompt=words,
+            part_prompt=prompt.of_parts(self._part_prompt, words, self._contract.schema),
             model=(model or self.model).removeprefix("models/"),
+            contract=replace(self._contract, check=lambda value: check(vault.restore(value))),
         )
         try:
             document, reply = self._document(task)
-            spent = record.account(job_id)
-            record.forget(job_id, parts=True)
+            spent = record.close(job_id, parts=True)
             record.count_job()
         except JobError:
             raise
@@ -113,22 +118,12 @@ class Enricher:
             reason = f"enrichment cannot reach Redis: {type(error).__name__}"
             raise JobError("redis_unavailable", reason, retry_after=MIN_BACKOFF) from None
         except Exception as error:  # noqa: BLE001 - a fault of ours or an SDK's must not cost the job its transcript
-            where = _place(error)  # and no more of it: an SDK's messages quote what was sent
-            log.error("Enrichment has a fault", kind=type(error).__name__, at=where)  # noqa: TRY400 - the same
-            raise JobError("enrich_internal", f"{type(error).__name__} at {where}", retry_after=MAX_BACKOFF) from None
+            raise self._fault(task, error) from None
         limit = 2 * len(task.text) + ROOM
         enrichment: dict[str, Any] = vault.restore(neutralise(document, limit))
-        usage = {"input_tokens": spent.input_tokens, "output_tokens": spent.output_tokens}
-        cost = None if spent.cost_usd is None else round(spent.cost_usd, 6)
-        enrichment |= {
-            "model": reply.model or task.model,
-            "usage": usage,
-            "latency": round(spent.seconds, 3),
-            "tries": spent.tries,
-            "cost_usd": cost,
-        }
+        enrichment |= {"model": reply.model or task.model, **spent}
         log.info(
-            "Summary written", model=enrichment["model"], tries=spent.tries, latency=enrichment["latency"], **usage
+            "Summary written", **{name: enrichment[name] for name in ("model", "tries", "latency")}, **spent["usage"]
         )
         return enrichment
 
@@ -136,16 +131,16 @@ class Enricher:
         """Return the summary of the whole, made of notes where the text is too long for one request."""
         count = self._parts_needed(task)
         if count == 1:
-            return self._ask(task, task.prompt, task.text, self._contract)
+            return self._ask(task, task.prompt, task.text, task.contract)
         notes = self._notes(task, count)
         while len(notes) > 1 and parts.estimate("".join(note["notes"] for note in notes)) > 4 * self._part_tokens:
             notes = self._condensed(task, notes)
         reading = "\n\n".join(
             f"Part {number} of {len(notes)}, notes: {note['notes']}" for number, note in enumerate(notes, 1)
         )
-        contract = self._contract.without_cleaned() if self._contract.cleaned else self._contract
+        contract = task.contract.without_cleaned() if task.contract.cleaned else task.contract
         document, reply = self._ask(task, task.prompt, reading, contract)
-        if self._contract.cleaned:
+        if task.contract.cleaned:
             document[CLEANED] = "\n\n".join(note[CLEANED] for note in notes)
         return document, reply
 
@@ -160,8 +155,8 @@ class Enricher:
         name = record.digest("tokens", task.model, task.text)
         tokens = record.stored(task.job_id, name)
         if tokens is None:
-            size = parts.estimate(task.text)
-            tokens = self._send(task, size, lambda: self._gemini.count(task.model, task.text), lambda _: (0, 0, ""))
+            # Counting takes nothing from Google's limit of tokens, and so nothing from ours.
+            tokens = self._send(task, 0, lambda: self._gemini.count(task.model, task.text), lambda _: (0, 0, ""))
             record.store(task.job_id, name, tokens, self._ttl)
         return min(MAX_PARTS, -(-int(tokens) // self._part_tokens))
 
@@ -183,11 +178,11 @@ class Enricher:
 
     def _note(self, task: Task, text: str, contract: Contract) -> dict[str, Any]:
         name = record.digest(
-            task.model, self._part_prompt.template.template, contract.schema, task.language, task.metadata, text
+            task.model, task.part_prompt.template.template, contract.schema, task.language, task.metadata, text
         )
         note: dict[str, Any] | None = record.stored(task.job_id, name)
         if note is None:
-            note, _reply = self._ask(task, self._part_prompt, text, contract)
+            note, _reply = self._ask(task, task.part_prompt, text, contract)
             record.store(task.job_id, name, note, self._ttl)
         return note
 
@@ -197,7 +192,7 @@ class Enricher:
         said = words.render(text, language=task.language, metadata=task.metadata, now=task.now, data=mark)
         request = Request(
             model=task.model,
-            system=prompt.guard(mark),
+            system=prompt.guard(mark, masked=self._settings.enrich_redact),
             turns=(Turn("user", said),),
             schema=contract.schema,
             max_output_tokens=self._settings.gemini_max_output_tokens,
@@ -212,7 +207,7 @@ class Enricher:
                 spoiled = {"answer": reply.text, "problems": str(unfit)}
             except JobError as error:
                 if error.code != "enrich_empty":
-                    raise self._final(task, error) from None
+                    raise error from None
                 spoiled = {"answer": "", "problems": error.message}
             log.warning("Answer does not fit the schema; asking once more", problems=spoiled["problems"])
             record.store(task.job_id, name, spoiled, self._ttl)
@@ -223,9 +218,9 @@ class Enricher:
         try:
             return contract.parse(_whole(reply)), reply
         except UnfitAnswer as unfit:
-            raise self._final(task, JobError("enrich_invalid_answer", str(unfit))) from None
+            raise JobError("enrich_invalid_answer", str(unfit)) from None
         except JobError as error:
-            raise self._final(task, error) from None
+            raise error from None
 
     def _generate(self, task: Task, request: Request) -> Reply:
         reply: Reply = self._send(
@@ -248,22 +243,26 @@ class Enricher:
         Raises:
             JobError: the request may not go yet, or went wrong.
         """
-        passage = self._gate.enter(task.job_id, tokens)
+        if record.unwanted(task.job_id):
+            raise JobError("enrich_no_transcript", "the job was deleted or cancelled meanwhile")
+        passage = self._gate.enter(task.job_id, tokens, task.model)
         began = time.monotonic()
         try:
             answer = call()
         except Refusal as refusal:
             seconds = time.monotonic() - began
             error = failures.of_refusal(refusal)
-            outage = failures.is_outage(error)
+            outage, everybodys = failures.is_outage(error), error.code == "enrich_quota_exhausted"
             if outage:
                 self._gate.failed(passage, unreachable=refusal.kind == "unreachable")
+                everybodys = passage.probe
+            elif error.code == "enrich_rate_limited":
+                everybodys = self._gate.refused(passage, task.job_id, error.retry_after)
             else:
                 self._gate.succeeded(passage)
-            held_against = 0 if passage.probe and outage else 1
-            bad = record.Spent(1, held_against, outages=int(outage), seconds=seconds)
+            bad = record.Spent(1, 0 if everybodys else 1, outages=int(outage), seconds=seconds)
             spent = record.add(task.job_id, self._ttl, bad)
-            raise self._after(task, error, spent) from None
+            raise self._after(task, error, spent, everybodys=everybodys) from None
         tokens_in, tokens_out, model = used(answer)
         self._gate.succeeded(passage, tokens_in)
         cost = prices.cost((model, task.model), tokens_in, tokens_out)
@@ -271,19 +270,22 @@ class Enricher:
         record.add(task.job_id, self._ttl, record.Spent(1, 0, 0, tokens_in, tokens_out, seconds, cost))
         return answer
 
-    def _after(self, task: Task, error: JobError, spent: record.Spent) -> JobError:
-        """Return the error with the time after which to try again, where that is worth it."""
+    def _after(self, task: Task, error: JobError, spent: record.Spent, *, everybodys: bool) -> JobError:
+        """Return the error with the time after which to try again, where that is worth it.
+
+        What is `everybodys` trouble is not held against the job.
+        """
         log.warning("Gemini failed", code=error.code, tries=spent.tries)
         if error.code == "enrich_quota_exhausted":
-            error.retry_after = self._gate.pause(error.retry_after or failures.until_midnight())
+            error.retry_after = self._gate.pause(error.retry_after or failures.until_midnight(), task.model)
             return error
         if error.code == "enrich_unknown_model":
-            return self._final(task, self._with_known_models(error))
+            return self._with_known_models(error)
         if not error.retryable:
-            return self._final(task, error)
-        if spent.failures >= self._settings.enrich_tries:
+            return error
+        if not everybodys and spent.failures >= self._settings.enrich_tries:
             gave_up = f"{spent.failures} requests failed; last: {error.code}: {error.message}"
-            return self._final(task, JobError("enrich_gave_up", gave_up))
+            return JobError("enrich_gave_up", gave_up)
         # What all jobs suffer from is the gate's to wait out: a job's own back-off grows with its own bad luck alone.
         times = spent.outages if failures.is_outage(error) else spent.failures
         backoff = min(MAX_BACKOFF, MIN_BACKOFF * 2.0 ** (max(1, times) - 1))
@@ -291,10 +293,15 @@ class Enricher:
         error.retry_after = jitter * (error.retry_after or backoff)
         return error
 
-    def _final(self, task: Task, error: JobError) -> JobError:
-        """Close the account of a job that is given up; its finished parts stay for the `enrich` command."""
-        record.forget(task.job_id, parts=False)
-        return error
+    def _fault(self, task: Task, error: Exception) -> JobError:
+        """Return the error that an unforeseen one is, which counts among the job's tries like any other."""
+        where = _place(error)  # and no more of it: an SDK's messages quote what was sent
+        log.error("Enrichment has a fault", kind=type(error).__name__, at=where)
+        fault = JobError("enrich_internal", f"{type(error).__name__} at {where}", retry_after=MAX_BACKOFF)
+        if record.add(task.job_id, self._ttl, record.Spent(failures=1)).failures < self._settings.enrich_tries:
+            return fault
+        fault.retry_after = None
+        return fault
 
     def _with_known_models(self, error: JobError) -> JobError:
         try:

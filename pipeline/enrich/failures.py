@@ -7,12 +7,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pipeline.enrich.gemini import Refusal, Reply
-from pipeline.errors import JobError
+from pipeline.errors import CODES, JobError
 
 PACIFIC = timedelta(hours=-8)  # Google renews the day's quota at midnight there; in summer an hour before
 MESSAGE = 200  # characters of Google's own words that go into a job record
 
 _KEY = re.compile(r"AIza[\w-]+|(?<=api_key:)[^\s'\"]+")  # Google names a suspended key in full
+
+# As Google writes durations: 2.5s, 850.1ms, 1h2m3.5s
+_DURATION = re.compile(
+    r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m(?!s))?(?:(?P<s>\d+(?:\.\d+)?)s)?(?:(?P<ms>\d+(?:\.\d+)?)ms)?", re.ASCII
+)
+_RETRY_IN = re.compile(r"retry in " + _DURATION.pattern, re.ASCII)
 
 MALFORMED = ("MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "MALFORMED_RESPONSE")  # the model slipped; no filter
 BY_STATUS = {
@@ -34,7 +40,8 @@ def of_refusal(refusal: Refusal) -> JobError:
         return JobError("enrich_unavailable", said)
     if refusal.status == 429:
         return _of_quota(refusal, said)
-    return JobError(_code(refusal, said), said)
+    code = _code(refusal, said)
+    return JobError(code, said, retry_after=_delay(refusal) if CODES[code].retryable else None)
 
 
 def of_reply(reply: Reply) -> JobError | None:
@@ -78,9 +85,17 @@ def _of_quota(refusal: Refusal, said: str) -> JobError:
     violations = [item for detail in _details(refusal, "QuotaFailure") for item in detail.get("violations", ())]
     if any("PerDay" in str(violation.get("quotaId", "")) for violation in violations):
         return JobError("enrich_quota_exhausted", said, retry_after=until_midnight())
+    return JobError("enrich_rate_limited", said, retry_after=_delay(refusal))
+
+
+def _delay(refusal: Refusal) -> float | None:
+    """Return the seconds after which Gemini wants to be asked again, by its details or its words; None: not said."""
     delays = [str(detail.get("retryDelay", "")) for detail in _details(refusal, "RetryInfo")]
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)s", delays[0]) if delays else re.search(r"retry in (\d+(?:\.\d+)?)s", said)
-    return JobError("enrich_rate_limited", said, retry_after=float(match[1]) if match else None)
+    match = _DURATION.fullmatch(delays[0]) if delays else _RETRY_IN.search(refusal.message)
+    if match is None:
+        return None
+    hours, minutes, seconds, milliseconds = (float(match[unit] or 0) for unit in ("h", "m", "s", "ms"))
+    return (hours * 3600 + minutes * 60 + seconds + milliseconds / 1000) or None
 
 
 def _reason(refusal: Refusal) -> str:

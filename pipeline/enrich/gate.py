@@ -1,9 +1,11 @@
 """Lets requests through to Gemini, over all workers at once: within the minute's limits, hardly any while it is down.
 
-Who may not go is told when to come back, and waits in the queue, not in a thread. Three things can be in the way: the
-limits (`GEMINI_REQUESTS_PER_MINUTE`, `GEMINI_TOKENS_PER_MINUTE`), taken in turn, one place a job, so that a long
-recording's many parts do not hold up short messages; the breaker, which after some failures in a row lets one request
-through every ten seconds to see whether Gemini is back; and the pause while the day's quota is used up.
+Who may not go is told when to come back, and waits in the queue, not in a thread. Of all models together there are the
+operator's limits (`GEMINI_REQUESTS_PER_MINUTE`, `GEMINI_TOKENS_PER_MINUTE`), taken in turn, one place a job, so that
+neither a long recording's many parts nor a large request's size decides. Of each model: the breaker, which after a
+failure lets nobody follow before it is known how those on their way fare, and after some in a row one request every
+ten seconds; the hold, where Gemini's own limit is reached; and the pause while the day's quota is used up. After a hold
+or pause requests go one by one at first, one more at a time with each that is answered.
 """
 
 from __future__ import annotations
@@ -19,13 +21,14 @@ from pipeline import connection
 from pipeline.errors import JobError
 
 WINDOW = 61.0  # seconds: a minute, and a second by which requests may be late on their way to Gemini
-FAILURES = (
-    5  # in a row; at one failure in seven, as on a bad day, chance alone opens the breaker once in 20,000 requests
-)
+FAILURES = 3  # in a row, all others on their way having failed, too: at one in seven chance does it in 300 requests
+REFUSED = 4  # jobs in a row beyond Gemini's own limit; at three in ten, a bad day, chance does it in 170 requests
+RECOVERED = 16  # requests on their way at once from which on none is held back any more
 PROBE = 10.0  # seconds between two requests while the breaker is open
 MEMORY = 600.0  # seconds without a failure after which an open breaker is forgotten
 LATE = 2.0  # seconds that a job may come late to its turn before others go first
 KEPT = 900.0  # seconds that the place of a job that does not come is kept
+SOON = 1.0  # seconds, about, until one on its way may have told how Gemini is
 PATIENCE = 60.0  # longest time that a job stays away beyond the next probe (seconds)
 PAUSE = 600.0  # seconds between two looks whether the day's quota has returned, as it does early on a paid plan
 
@@ -38,6 +41,7 @@ class Passage:
     """Leave to send one request. `probe`: Gemini was down, and this request finds out whether it still is."""
 
     request: str
+    model: str
     tokens: int
     at: int  # when, in milliseconds of Redis's clock
     probe: bool
@@ -53,14 +57,15 @@ class Gate:
     probe: float = PROBE  # seconds
     prefix: str = f"{connection.NAMESPACE}:enrich"
 
-    def enter(self, job_id: str, tokens: int) -> Passage:
-        """Return leave to send a request of about so many input tokens.
+    def enter(self, job_id: str, tokens: int, model: str = "") -> Passage:
+        """Return leave to send a model one request of about so many input tokens.
 
         Raises:
             JobError: not now; `retry_after` says when to come back.
         """
         request = secrets.token_hex(8)
-        keys = [self._key(name) for name in ("breaker", "probe", "pause", "log", "waiting")]
+        keys = self._keys(model, "breaker", "probe", "pause", "hold", "flight")
+        keys += self._keys("", "log", "waiting", "sizes", "turn")
         arguments: list[str | int] = [
             job_id,
             request,
@@ -74,40 +79,67 @@ class Gate:
             _ms(KEPT),
         ]
         reply = cast("list[Any]", connection.client().eval(_ENTER, len(keys), *keys, *arguments))
-        verdict, wait, outage = reply[0].decode(), reply[1] / 1000, reply[2] / 1000
-        if verdict == "limited":
-            raise JobError("enrich_rate_limited", "waits for its turn within the limits a minute", retry_after=wait)
-        if verdict == "open":
-            # The longer it lasts, the longer jobs stay away: an hour of it must not keep the queue busy.
-            away = wait + random.uniform(0, min(PATIENCE, outage / 4))  # noqa: S311 - it spreads load, no more
-            raise JobError("enrich_unavailable", "Gemini is out of service; waits for its return", retry_after=away)
-        if verdict == "paused":
-            raise JobError("enrich_quota_exhausted", "the day's quota of Gemini is used up", retry_after=wait)
-        return Passage(request, tokens, int(reply[3]), probe=verdict == "probe")
+        verdict = reply[0].decode()
+        if verdict in ("go", "probe"):
+            return Passage(request, model, tokens, int(reply[3]), probe=verdict == "probe")
+        raise _not_now(verdict, reply[1] / 1000, reply[2])
 
     def succeeded(self, passage: Passage, tokens: int | None = None) -> None:
         """Note that Gemini answered, be it with a refusal; `tokens` is what the input really was."""
         limited = self.requests_per_window or self.tokens_per_window
         true = f"{passage.request}:{tokens}" if tokens and limited else ""
-        self._note("answered", f"{passage.request}:{passage.tokens}", true)
+        self._note(passage, "answered", f"{passage.request}:{passage.tokens}", true, RECOVERED)
+
+    def refused(self, passage: Passage, job_id: str, seconds: float | None) -> bool:
+        """Note that a request went beyond Gemini's own limit; return whether that was for all jobs, and not this one.
+
+        `seconds` is how long Gemini wants to hear nothing (None: it does not say).
+        """
+        hold = min(seconds or self.probe, PAUSE)
+        return bool(self._note(passage, "refused", job_id, max(1, _ms(hold)), REFUSED))
 
     def failed(self, passage: Passage, *, unreachable: bool) -> None:
         """Note a sign of an outage; an address that cannot be reached opens the breaker at once."""
         weight = FAILURES if unreachable else 1
-        self._note("failed", passage.at, weight, FAILURES, _ms(self.probe), _ms(MEMORY))
+        self._note(passage, "failed", passage.at, weight, FAILURES, _ms(self.probe), _ms(MEMORY))
 
-    def pause(self, seconds: float) -> float:
+    def pause(self, seconds: float, model: str = "") -> float:
         """Let nothing through until the day's quota may have returned; return the seconds until the next look."""
         pause = min(seconds, PAUSE)
-        connection.client().set(self._key("pause"), "quota", px=max(1, _ms(pause)))
+        breaker, key = self._keys(model, "breaker", "pause")
+        with connection.client().pipeline(transaction=True) as pipe:
+            pipe.set(key, "quota", px=max(1, _ms(pause)))
+            pipe.hset(breaker, "cap", 1)
+            pipe.pexpire(breaker, _ms(pause + MEMORY))
+            pipe.execute()
         return pause
 
-    def _note(self, *arguments: str | int) -> None:
-        keys = [self._key(name) for name in ("breaker", "probe", "log")]
-        connection.client().eval(_OUTCOME, len(keys), *keys, *arguments)
+    def _note(self, passage: Passage, *arguments: str | int) -> int:
+        keys = [*self._keys(passage.model, "breaker", "probe", "hold", "flight", "refused"), *self._keys("", "log")]
+        return cast("int", connection.client().eval(_OUTCOME, len(keys), *keys, passage.request, *arguments))
 
-    def _key(self, name: str) -> str:
-        return f"{self.prefix}:{name}"
+    def _keys(self, model: str, *names: str) -> list[str]:
+        return [f"{self.prefix}:{name}:{model}" if model else f"{self.prefix}:{name}" for name in names]
+
+
+def _not_now(verdict: str, wait: float, more: int) -> JobError:
+    """Return the error of a job that may not send; the words of gate.lua, `wait` in seconds."""
+    spread = random.uniform
+    if verdict == "busy":
+        code = "enrich_unavailable" if more else "enrich_rate_limited"
+        return JobError(
+            code, "waits for one request to tell whether Gemini answers", retry_after=SOON * spread(0.5, 1.5)
+        )
+    if verdict == "open":
+        # The longer it lasts, the longer jobs stay away: an hour of it must not keep the queue busy.
+        away = wait + spread(0, min(PATIENCE, more / 1000 / 4))
+        return JobError("enrich_unavailable", "Gemini is out of service; waits for its return", retry_after=away)
+    away = wait + spread(0, min(PATIENCE, wait / 4))  # so that not all come back at once
+    if verdict == "held":
+        return JobError("enrich_rate_limited", "Gemini's limit is reached; waits until it takes more", retry_after=away)
+    if verdict == "paused":
+        return JobError("enrich_quota_exhausted", "the day's quota of Gemini is used up", retry_after=away)
+    return JobError("enrich_rate_limited", "waits for its turn within the limits a minute", retry_after=wait)
 
 
 def _ms(seconds: float) -> int:

@@ -13,11 +13,27 @@ from typing import Any
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028\u2029\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]"
 )
-_TAG = re.compile(r"<(?=[a-zA-Z/!?])")  # "3 < 5" stays as it is
+_TAG = re.compile(r"<(?=[a-zA-Z/!?@#:])")  # of HTML, or a chat's mention; "3 < 5" stays as it is
 _ENTITY = re.compile(r"&(?=#?\w+;)")
 _LINK = re.compile(r"(?<=\])(?=[(\[])")  # between the two halves of a Markdown link
-_SCHEME = re.compile(r"(?i)\b(?:https?|ftp|wss?|file|javascript|vbscript|data|blob|mailto|tel|sms|intent)(?=:\S)")
-_HOST = re.compile(r"(?i)(?<![\w@.])(?:www\.[\w-]+(?:\.[\w-]+)*|[\w-]+(?:\.[\w-]+)*\.[a-z]{2,24}(?=[/?:#]\S))")
+_EMPHASIS = re.compile(r"(\*\*|~~|```)(?=\S)(.{1,200}?)(?<=\S)\1", re.DOTALL)
+_MENTION = re.compile(r"(?i)(?<![\w.])@(?=(?:everyone|here|channel|all)\b)")
+_SCHEME = re.compile(
+    r"(?i)\b(?:(?:https?|ftp|wss?|file|javascript|vbscript|data|blob|mailto|tel|sms|intent)(?=:\S)"
+    r"|[a-z][a-z\d+.-]{1,30}(?=://))"
+)
+# What chats take for an address without being told so: "noon.Then" is none, since no ending is written like a name.
+_ENDING = (
+    r"(?:(?i:com|net|org|info|biz|app|dev|xyz|top|site|online|store|shop|club|live|link|click|page|cloud|space|website|icu)"
+    r"|ac|ae|ai|ar|at|au|be|br|by|ca|cc|ch|cl|cn|co|cz|de|dk|es|eu|fi|fm|fr|gg|gl|gr|hk|hu|ie|il|im|in|io|ir|is|it|jp"
+    r"|ke|kr|la|li|lt|lu|lv|ly|me|mx|my|ng|nl|no|nu|nz|ph|pl|pt|pw|ro|rs|ru|sa|se|sg|sh|si|sk|su|th|tk|to|tr|tv|tw|ua"
+    r"|uk|us|vn|ws|za)"
+)
+_HOST = re.compile(
+    r"(?<![\w@.+%-])(?:(?i:www)\.[\w-]+(?:\.[\w-]+)*"
+    rf"|[\w-]+(?:\.[\w-]+)*\.(?:{_ENDING}(?![\w@-]|\.\w)|[a-zA-Z]{{2,24}}(?=/|[?:#]\S))"
+    r"|\d{1,3}(?:\.\d{1,3}){3}(?=[/:]\S))"
+)
 
 
 def visible(text: str) -> str:
@@ -37,8 +53,9 @@ def neutralise(value: Any, limit: int) -> Any:
 
 
 def plain(text: str) -> str:
-    """Return `text` with tags, Markdown links and addresses written so that nothing takes them for what they are."""
-    text = _TAG.sub("‹", visible(text))
+    """Return `text` with tags, Markdown, mentions and addresses written so that nothing takes them for such."""
+    text = _EMPHASIS.sub(r"\2", _TAG.sub("‹", visible(text)))
+    text = _MENTION.sub("＠", text)
     text = _ENTITY.sub("＆", text)
     text = _LINK.sub(" ", text)
     text = _SCHEME.sub(lambda match: _defanged(match[0]), text)

@@ -14,11 +14,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-from pipeline import connection
+from pipeline import connection, jobs
 
 TOTALS_TTL = 400 * 86400  # seconds that a day's sums are kept
 FIELDS = ("tries", "failures", "outages", "input_tokens", "output_tokens", "seconds", "micros", "unpriced")
 PREFIX = f"{connection.NAMESPACE}:enrich"
+UNWANTED = ("cancelled", jobs.DELETED)  # statuses of jobs whose summary nobody waits for
+
+_STORE = """
+local status = redis.call("HGET", KEYS[2], "status")
+if status == ARGV[4] or status == ARGV[5] then
+  return
+end
+redis.call("HSET", KEYS[1], ARGV[1], ARGV[2])
+redis.call("PEXPIRE", KEYS[1], ARGV[3])
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +83,31 @@ def count_job() -> None:
     connection.client().hincrby(f"{PREFIX}:totals:{datetime.now(UTC):%Y-%m-%d}", "jobs", 1)
 
 
-def forget(job_id: str, *, parts: bool) -> None:
-    """Close a job's account; its stored `parts` go with it or are left for another try."""
+def close(job_id: str, *, parts: bool) -> dict[str, Any]:
+    """Close a job's account; its stored `parts` go with it or are left for another try.
+
+    Returns:
+        What it came to, as the job record keeps it: `usage` {input_tokens, output_tokens}, `latency` (seconds spent
+        waiting for Gemini), `tries` (requests), `cost_usd` (estimate; None: no price is known).
+    """
+    spent = account(job_id)
     client = connection.client()
     if parts:
         client.delete(key(job_id))
     else:
         client.hdel(key(job_id), *FIELDS)
+    return {
+        "usage": {"input_tokens": spent.input_tokens, "output_tokens": spent.output_tokens},
+        "latency": round(spent.seconds, 3),
+        "tries": spent.tries,
+        "cost_usd": None if spent.cost_usd is None else round(spent.cost_usd, 6),
+    }
+
+
+def unwanted(job_id: str) -> bool:
+    """Whether the job was deleted or cancelled, and no more is to be paid for it."""
+    status = cast("bytes | None", connection.client().hget(jobs.record_key(job_id), "status"))
+    return status is not None and status.decode() in UNWANTED
 
 
 def digest(*made_of: Any) -> str:
@@ -94,11 +122,10 @@ def stored(job_id: str, name: str) -> Any:
 
 
 def store(job_id: str, name: str, value: Any, ttl: float) -> None:
-    """Keep a finished piece of work for `ttl` seconds."""
-    with connection.client().pipeline(transaction=True) as pipe:
-        pipe.hset(key(job_id), f"part:{name}", json.dumps(value, ensure_ascii=False))
-        pipe.pexpire(key(job_id), int(ttl * 1000))
-        pipe.execute()
+    """Keep a finished piece of work for `ttl` seconds; of a job that was deleted meanwhile no trace is left."""
+    part = json.dumps(value, ensure_ascii=False)
+    keys = (key(job_id), jobs.record_key(job_id))
+    connection.client().eval(_STORE, len(keys), *keys, f"part:{name}", part, int(ttl * 1000), *UNWANTED)
 
 
 def drop(job_id: str, name: str) -> None:

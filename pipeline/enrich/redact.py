@@ -1,25 +1,43 @@
 """Masks what identifies people before a transcript leaves for Gemini, and puts it back into what comes home.
 
-E-mail addresses by their form; phone numbers by Google's libphonenumber; card, bank and identity numbers by the check
-digits that python-stdnum knows; and any other number as long as those, since masking costs nothing. Each becomes a
-token such as `[EMAIL-1]`, the same for the same text throughout.
+E-mail addresses by their form, written or spoken; phone numbers by Google's libphonenumber; card, bank and identity
+numbers by the check digits that python-stdnum knows; and any other number as long as those, dates excepted, since
+masking costs nothing. Each becomes a token such as `[EMAIL-1]`, the same for the same text throughout.
 """
 
 from __future__ import annotations
 
 import importlib
 import re
+import unicodedata
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
+from pipeline.enrich.neutral import visible
+
+Span = tuple[int, int, str]  # start, end and kind
+
 _EMAIL = re.compile(
-    r"[\w.+%-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+|\b[\w.+-]{1,64} at [\w-]{1,63}(?: dot [a-z]{2,10})+\b"
+    r"[\w.+%-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+"
+    r"|(?i:\b[\w.+-]{1,64}(?: (?:dot|underscore|dash|plus) [\w+-]{1,64}){0,8}"
+    r" at [\w-]{1,63}(?:(?: dot |\.)[\w-]{1,63}){0,8}(?: dot |\.)[a-z]{2,24}\b)"
 )
+# No letter of the Latin alphabet may go on with a number; a particle of Korean or Japanese may.
 _NUMBER = re.compile(
-    r"(?<![\w-])[A-Z]{0,6}\d(?:[ .-]?[A-Z\d]){5,32}(?![\w-])|(?<![\w-])[A-Z]{2}\d{2}(?:[ -]?[A-Z\d]){11,30}\b"
+    r"(?<![A-Za-z\d_-])(?:[A-Z]{0,6}\d(?:[ .-]?[A-Z\d]){5,32}|[A-Z]{2}\d{2}(?:[ -]?[A-Z\d]){11,30})(?![A-Za-z\d_-])"
 )
-_TOKEN = re.compile(r"\[(EMAIL|PHONE|CARD|ID|NUMBER)-(\d+)\]")
+_DAY, _MONTH, _YEAR = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:0?[1-9]|1[0-2])", r"(?:19|20)\d\d"
+_DATE = re.compile(
+    rf"(?<![\w.+-])(?:{_YEAR}([-./]){_MONTH}\1{_DAY}|{_DAY}([-./]){_MONTH}\2{_YEAR}|{_MONTH}/{_DAY}/{_YEAR})"
+    r"(?:,?[ T](?:[01]?\d|2[0-3])[ :.][0-5]\d(?:[ :.][0-5]\d)?(?![ .:-]?\d))?(?![\d-]|[.:]\d)"
+)
+_YEARS = re.compile(rf"{_YEAR}(?:[ -]{_YEAR})+")
+# A model may change case, dash and brackets of a token, or leave the brackets out: then it must be exact otherwise.
+_TOKEN = re.compile(
+    r"\\?[\[【](?i:(?P<kind>EMAIL|PHONE|CARD|ID|NUMBER)) ?[- _]? ?(?P<number>\d+)\\?[\]】]"
+    r"|(?<![\w-])(?P<bare>EMAIL|PHONE|CARD|ID|NUMBER)-(?P<count>\d+)(?![\w-])"
+)
 
 IDS = (  # modules of stdnum: numbers that name a person or account; those without check digits have a form of their own
     "iban us.ssn us.itin gb.nhs kr.rrn de.idnr fr.nir es.dni es.nie it.codicefiscale nl.bsn be.nn pt.cc "
@@ -27,7 +45,7 @@ IDS = (  # modules of stdnum: numbers that name a person or account; those witho
     "cl.rut ar.cuit ca.sin au.tfn in_.aadhaar in_.pan cn.ric za.idnr il.idnr th.pin"
 ).split()
 CARD_DIGITS = range(13, 20)
-SHORTEST = 9  # letters and digits of an identity number; dates and prices are shorter
+SHORTEST = 9  # letters and digits of an identity number; prices are shorter
 LONGEST = 42  # characters of the longest number, an IBAN in groups of four
 
 
@@ -43,18 +61,20 @@ class Vault:
     def mask(self, value: Any) -> Any:
         """Return a JSON value with tokens in the place of what identifies people."""
         if isinstance(value, str):
-            return self._mask_text(value)
+            return self._mask_text(visible(value))
         if isinstance(value, list):
             return [self.mask(item) for item in value]
         if isinstance(value, dict):
-            return {name: self.mask(item) for name, item in value.items()}
+            return {self.mask(str(name)): self.mask(item) for name, item in value.items()}
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            masked = self._mask_text(str(value))
+            return value if masked == str(value) else masked
         return value
 
     def restore(self, value: Any) -> Any:
         """Return a JSON value with what was masked in the place of the tokens."""
         if isinstance(value, str):
-            originals = {token: original for original, token in self._tokens.items()}
-            return _TOKEN.sub(lambda match: originals.get(match[0], match[0]), value)
+            return self._restore_text(value)
         if isinstance(value, list):
             return [self.restore(item) for item in value]
         if isinstance(value, dict):
@@ -62,11 +82,25 @@ class Vault:
         return value
 
     def _mask_text(self, text: str) -> str:
-        self._said.update(match[0] for match in _TOKEN.finditer(text))
-        text = _EMAIL.sub(lambda match: self._token("EMAIL", match[0]), text)
-        for start, end, kind in reversed(_numbers(text, self.region)):
-            text = text[:start] + self._token(kind, text[start:end]) + text[end:]
-        return text
+        flat = _flat(text)
+        self._said.update(map(_token_of, _TOKEN.finditer(flat)))
+        # Dates are cut out of what is searched for numbers: a line's end is where no number goes on.
+        dateless = _DATE.sub(lambda match: "\n" * len(match[0]), flat)
+        found = [(*match.span(), "EMAIL") for match in _EMAIL.finditer(flat)]
+        masked, done = [], 0
+        for start, end, kind in _merged([*found, *_numbers(dateless, self.region)]):
+            masked += [text[done:start], self._token(kind, text[start:end])]
+            done = end
+        return "".join([*masked, text[done:]])
+
+    def _restore_text(self, text: str) -> str:
+        originals = {token: original for original, token in self._tokens.items()}
+        restored, done = [], 0
+        for match in _TOKEN.finditer(_flat(text)):
+            original = originals.get(_token_of(match), text[match.start() : match.end()])
+            restored += [text[done : match.start()], original]
+            done = match.end()
+        return "".join([*restored, text[done:]])
 
     def _token(self, kind: str, original: str) -> str:
         while original not in self._tokens:
@@ -77,26 +111,51 @@ class Vault:
         return self._tokens[original]
 
 
-def _numbers(text: str, region: str) -> list[tuple[int, int, str]]:
-    """Return start, end and kind of each number that is to be masked, in their order, none of them overlapping."""
-    import phonenumbers  # noqa: PLC0415 - loaded where ENRICH_REDACT is on
+def _flat(text: str) -> str:
+    """Return `text` with plain spaces, dashes, digits and letters in the place of their variants, one for one."""
+    return text if text.isascii() else "".join(map(_flat_character, text))
 
-    found = []
-    for match in _NUMBER.finditer(text):
-        known = list(_known(match[0], match.start()))
-        long = sum(map(str.isdigit, match[0])) >= SHORTEST
-        found += known or ([(*match.span(), "NUMBER")] if long else [])
-    found += [(match.start, match.end, "PHONE") for match in phonenumbers.PhoneNumberMatcher(text, region)]
-    whole: list[tuple[int, int, str]] = []
+
+@cache
+def _flat_character(character: str) -> str:
+    plain = unicodedata.normalize("NFKC", character)
+    plain = plain if len(plain) == 1 else character
+    digit = unicodedata.decimal(plain, None)
+    if digit is not None:
+        return str(digit)
+    return {"Zs": " ", "Pd": "-"}.get(unicodedata.category(plain), "-" if plain == "\N{MINUS SIGN}" else plain)
+
+
+def _token_of(match: re.Match[str]) -> str:
+    return f"[{(match['kind'] or match['bare']).upper()}-{match['number'] or match['count']}]"
+
+
+def _merged(found: list[Span]) -> list[Span]:
+    """Return spans in their order; two that overlap become one, so that neither's end shows."""
+    whole: list[Span] = []
     for start, end, kind in sorted(found, key=lambda span: (span[0], -span[1])):
-        if whole and start < whole[-1][1]:  # two that overlap become one: neither's end may show
+        if whole and start < whole[-1][1]:
             whole[-1] = (whole[-1][0], max(end, whole[-1][1]), whole[-1][2])
         else:
             whole.append((start, end, kind))
     return whole
 
 
-def _known(run: str, offset: int) -> Iterator[tuple[int, int, str]]:
+def _numbers(text: str, region: str) -> list[Span]:
+    """Return each number that is to be masked."""
+    import phonenumbers  # noqa: PLC0415 - loaded where ENRICH_REDACT is on
+
+    found: list[Span] = []
+    for match in _NUMBER.finditer(text):
+        if _YEARS.fullmatch(match[0]):
+            continue
+        known = list(_known(match[0], match.start()))
+        long = sum(map(str.isdigit, match[0])) >= SHORTEST
+        found += known or ([(*match.span(), "NUMBER")] if long else [])
+    return found + [(match.start, match.end, "PHONE") for match in phonenumbers.PhoneNumberMatcher(text, region)]
+
+
+def _known(run: str, offset: int) -> Iterator[Span]:
     """Yield the stretches of a run of numbers that are known, the longest first: people say them one after another."""
     groups = [group.span() for group in re.finditer(r"\S+", run)]
     first = 0

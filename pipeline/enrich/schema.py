@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from config.environment import ROOT
 from config.settings import SettingsError
+from pipeline.errors import JobError
 
 RESERVED = ("model", "usage", "latency", "tries", "cost_usd")  # what the job record adds to the fields of the schema
 CLEANED = "cleaned_text"  # the field that is as long as the message: of a long one it is made part by part
@@ -108,12 +109,23 @@ class Contract:
 
         Raises:
             UnfitAnswer: it is no JSON, or does not fit.
+            JobError: `enrich_invalid_answer`, the check itself has a fault: to ask again would be paid for in vain.
         """
         try:
             document = json.loads(_without_fence(text))
         except (ValueError, RecursionError):
             raise UnfitAnswer(["the answer is not JSON"]) from None
-        return self.check(document)
+        try:
+            document = self.check(document)
+            json.dumps(document, allow_nan=False)
+        except UnfitAnswer:
+            raise
+        except ValueError:
+            raise UnfitAnswer(["a number is not finite"]) from None
+        except Exception as error:  # noqa: BLE001 - an operator's validator may raise anything, quoting the answer
+            fault = f"the check of ENRICH_SCHEMA has a fault: {type(error).__name__}"
+            raise JobError("enrich_invalid_answer", fault) from None
+        return document
 
     def without_cleaned(self) -> Contract:
         """Return the same contract less the cleaned-up text, which `check` then finds empty."""
@@ -132,11 +144,14 @@ def of_model(model: type[BaseModel]) -> Contract:
 
     def check(value: Any) -> dict[str, Any]:
         try:
-            return model.model_validate(value).model_dump(mode="json")
+            return model.model_validate(value).model_dump(mode="json", by_alias=True)
         except ValidationError as error:
-            raise UnfitAnswer([f"{_place(item['loc'])}: {item['type']}" for item in error.errors()]) from None
+            problems = [f"{_place(item['loc'], known)}: {item['type']}" for item in error.errors()]
+            raise UnfitAnswer(problems) from None
 
-    return _contract(model.model_json_schema(), check, model.__name__)
+    contract = _contract(model.model_json_schema(), check, model.__name__)
+    known = set(_names(contract.schema))
+    return contract
 
 
 def load(name: str | None) -> Contract:
@@ -173,14 +188,14 @@ def _of_file(path: Path) -> Contract:
 
     def check(value: Any) -> dict[str, Any]:
         kept = _prune(value, contract.schema)
-        problems = [
-            f"{_place(error.absolute_path)}: {error.validator}" for error in validator(schema).iter_errors(kept)
-        ]
+        errors = validator(schema, format_checker=validator.FORMAT_CHECKER).iter_errors(kept)
+        problems = [f"{_place(error.absolute_path, known)}: {error.validator}" for error in errors]
         if problems or not isinstance(kept, dict):
             raise UnfitAnswer(problems or ["the answer is not an object"])
         return kept
 
     contract = _contract(schema, check, str(path))
+    known = set(_names(contract.schema))
     return contract
 
 
@@ -205,16 +220,16 @@ def _plain(schema: Any, definitions: dict[str, Any], at: str, depth: int = 0) ->
 
     if not isinstance(schema, dict) or depth > NESTING:
         raise fail("it refers to itself" if depth > NESTING else "a schema must be an object")
+    schema = _one_type(schema, fail)
     name = str(schema.get("$ref", "")).rpartition("/")[2]
     if name and name not in definitions:
         raise fail(f"{schema['$ref']} is not in $defs")
     if name:
         rest = {word: value for word, value in schema.items() if word != "$ref"}
         return _plain(definitions[name] | rest, definitions, at, depth + 1)
-    schema = _one_type(schema, fail)
     found = {word: schema[word] for word in KEPT if word in schema}
-    if found.get("format") not in FORMATS:
-        found.pop("format", None)
+    if "format" in found and found["format"] not in FORMATS:  # told in words, since the answer is held to it
+        found["description"] = f"{found.get('description', '')} Format: {found.pop('format')}".strip()
     found |= _enumeration(schema, fail)
     kind = found.get("type") or ("object" if "properties" in found else None)
     if kind not in ("object", "array", "string", "number", "integer", "boolean"):
@@ -236,23 +251,24 @@ def _enumeration(schema: dict[str, Any], fail: Callable[[str], SettingsError]) -
     values = [schema["const"]] if "const" in schema else schema.get("enum")
     if values is None:
         return {}
-    if not all(isinstance(value, str) for value in values):
-        raise fail("only texts can be enumerated")
-    return {"type": "string", "enum": values}
+    words = [value for value in values if value is not None]
+    if not words or not all(isinstance(word, str) and word for word in words):
+        raise fail("only texts that are not empty can be enumerated")
+    return {"type": "string", "enum": words} | ({"nullable": True} if len(words) < len(values) else {})
 
 
 def _one_type(schema: dict[str, Any], fail: Callable[[str], SettingsError]) -> dict[str, Any]:
-    """Turn `X or null` into a nullable X.
+    """Turn `X or null` into a nullable X, which may still be a reference.
 
     Raises:
         SettingsError: there is more than one type beside null.
     """
-    choices = schema.get("anyOf") or schema.get("oneOf")
+    choices = schema.get("anyOf") or schema.get("oneOf") or schema.get("allOf")
     if choices:
-        others = [choice for choice in choices if choice.get("type") != "null"]
-        if len(others) != 1:
+        others = [choice for choice in choices if not (isinstance(choice, dict) and choice.get("type") == "null")]
+        if len(others) != 1 or not isinstance(others[0], dict):
             raise fail("a choice between types")
-        rest = {word: value for word, value in schema.items() if word not in ("anyOf", "oneOf", "default")}
+        rest = {word: value for word, value in schema.items() if word not in ("anyOf", "oneOf", "allOf", "default")}
         schema = {**others[0], **rest} | ({"nullable": True} if len(others) < len(choices) else {})
     if isinstance(schema.get("type"), list):
         kinds = [kind for kind in schema["type"] if kind != "null"]
@@ -272,8 +288,18 @@ def _prune(value: Any, schema: dict[str, Any]) -> Any:
     return value
 
 
-def _place(path: Any) -> str:
-    return ".".join(str(step) for step in path) or "the answer"
+def _names(schema: dict[str, Any]) -> Iterator[str]:
+    """Yield the names of all properties of a schema in Gemini's words."""
+    for name, inner in schema.get("properties", {}).items():
+        yield name
+        yield from _names(inner)
+    if "items" in schema:
+        yield from _names(schema["items"])
+
+
+def _place(path: Any, known: set[str]) -> str:
+    """Return a place in an answer; names that the schema does not know are the model's own words, and not told."""
+    return ".".join(str(step) if isinstance(step, int) or step in known else "…" for step in path) or "the answer"
 
 
 def _without_fence(text: str) -> str:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from unittest.mock import ANY
 
 import gemini_server
 import pytest
@@ -13,7 +14,8 @@ from processes import becomes
 
 from actors import broker
 from config.environment import STATE
-from pipeline import jobs
+from pipeline import connection, jobs
+from pipeline.enrich import record
 from pipeline.options import Options
 
 CLONE = STATE.parent
@@ -108,6 +110,9 @@ def test_a_summary_that_cannot_be_had_never_takes_the_transcript_with_it(
 
     assert (job.status, job.enrichment_error["code"], job.transcript) == ("done", code, TRANSCRIPT)
     assert job.error is None
+    assert (job.enrichment_error["tries"], job.enrichment_error["model"]) == (1, ANY), "what it cost is told"
+    assert job.enrichment_error["usage"]["output_tokens"] == 0
+    assert not connection.client().exists(record.key("j")), "nothing of it is held against another run"
     assert not any("Traceback" in line or TRANSCRIPT["text"] in line for line in lines)
 
 

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from pipeline import connection
-from pipeline.enrich.gate import FAILURES, Gate
+from pipeline.enrich.gate import FAILURES, REFUSED, Gate
 from pipeline.errors import JobError
 
 
@@ -94,6 +94,40 @@ def test_who_left_the_queue_for_good_holds_up_nobody(gate):
     assert delay(subject, "patient") == 0
 
 
+@pytest.mark.parametrize("size", [60, 150])
+def test_a_large_request_goes_although_small_ones_keep_coming(gate, monkeypatch, size):
+    monkeypatch.setattr("pipeline.enrich.gate.LATE", 0.1)
+    subject = gate(tokens=100, window=0.5)
+    began, smalls, due = time.monotonic(), 0, 0.5
+    while time.monotonic() < began + 3:
+        time.sleep(0.01)
+        now = time.monotonic() - began
+        if now > 0.11 * smalls:  # small ones fill 80 to 100 of the 100 a window, as long as they may
+            smalls += 1
+            delay(subject, f"small-{smalls}", 20)
+        if now > due:
+            wait = delay(subject, "large", size)
+            if not wait:
+                return
+            due = now + wait
+    pytest.fail("it never went")
+
+
+def test_a_large_request_that_never_comes_back_holds_up_the_small_ones_for_a_turn_alone(gate, monkeypatch):
+    monkeypatch.setattr("pipeline.enrich.gate.LATE", 0.1)
+    subject = gate(tokens=100, window=0.5)
+    assert delay(subject, "first", 50) == 0
+    wait = delay(subject, "gone", 90)
+    time.sleep(wait / 2)
+    assert delay(subject, "second", 50) == 0
+    time.sleep(wait / 2)
+    assert delay(subject, "gone", 90) > 0, "it came in its turn: the next room is kept for it"
+    wait = delay(subject, "small", 20)
+    assert 0.1 < wait < 0.5
+    time.sleep(wait)
+    assert delay(subject, "small", 20) == 0
+
+
 def fail(gate, times=1):
     """Send requests that fail."""
     for number in range(times):
@@ -103,8 +137,9 @@ def fail(gate, times=1):
 def test_failures_in_a_row_open_the_breaker_for_all_but_a_probe(gate):
     subject = gate()
     fail(subject, FAILURES - 1)
-    assert not subject.enter("a", 1).probe
-    fail(subject)
+    passage = subject.enter("a", 1)
+    assert not passage.probe
+    subject.failed(passage, unreachable=False)
 
     with pytest.raises(JobError) as caught:
         subject.enter("a", 1)
@@ -139,3 +174,63 @@ def test_time_outs_of_requests_older_than_an_answer_are_no_outage(gate):
     for passage in slow:
         subject.failed(passage, unreachable=False)
     assert not subject.enter("next", 1).probe
+
+
+def test_after_a_failure_nobody_follows_until_one_on_its_way_has_told_how_gemini_is(gate):
+    subject = gate()
+    first, second = subject.enter("a", 1), subject.enter("b", 1)
+    subject.failed(first, unreachable=False)
+    assert 0 < delay(subject, "c") < 2
+    subject.succeeded(second)
+    assert delay(subject, "c") == 0
+
+
+def test_a_request_that_hangs_holds_up_the_others_no_longer_than_a_probe(gate):
+    subject = gate(probe=0.2)
+    subject.enter("hangs", 1)
+    subject.failed(subject.enter("a", 1), unreachable=False)
+    assert delay(subject, "b") > 0
+    time.sleep(0.21)
+    assert delay(subject, "b") == 0
+
+
+def test_a_limit_that_several_jobs_run_into_one_after_another_holds_all_back_and_is_nobodys_fault(gate):
+    subject = gate()
+    jobs = [f"job-{number}" for number in range(REFUSED)]
+    passages = [subject.enter(job, 1) for job in jobs]
+    shared = [subject.refused(passage, job, 0.3) for passage, job in zip(passages, jobs, strict=True)]
+    assert shared == [False] * (REFUSED - 1) + [True]
+    assert delay(subject, "d") == pytest.approx(0.34, abs=0.05)
+    time.sleep(0.31)
+
+    passage = subject.enter("d", 1)
+    assert delay(subject, "e") > 0, "one by one at first"
+    subject.succeeded(passage)
+    subject.enter("e", 1)
+    assert delay(subject, "f") == 0
+    assert delay(subject, "g") > 0, "two by two then"
+
+
+def test_a_limit_that_one_job_alone_runs_into_holds_nobody_else_back(gate):
+    subject = gate()
+    assert not any(subject.refused(subject.enter("a", 1), "a", 5) for _ in range(2 * REFUSED))
+    assert delay(subject, "b") == 0
+
+
+def test_after_the_days_quota_one_request_looks_whether_it_is_back(gate):
+    subject = gate()
+    subject.pause(0.2)
+    assert 0 < delay(subject, "a") < 0.3
+    time.sleep(0.21)
+    assert delay(subject, "a") == 0
+    assert delay(subject, "b") > 0
+
+
+def test_what_holds_one_model_back_does_not_hold_another(gate):
+    subject = gate()
+    subject.pause(60, "flash")
+    subject.failed(subject.enter("a", 1, "pro"), unreachable=True)
+    assert not subject.enter("a", 1, "lite").probe
+    for model in ("flash", "pro"):
+        with pytest.raises(JobError):
+            subject.enter("a", 1, model)

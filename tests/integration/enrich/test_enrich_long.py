@@ -83,4 +83,29 @@ def test_a_mask_hides_the_same_number_in_every_part_and_it_comes_back(gemini, en
     text = " ".join([*SENTENCES[:200], "Write to mina@example.com.", *SENTENCES[200:], "Again: mina@example.com."])
     enrichment = enricher(enrich_part_tokens=1500, enrich_redact=True).enrich("job", {"text": text})
     assert not any("mina@" in request.text for request in gemini.requests)
+    assert all("copy it unchanged" in request.text for request in gemini.generated())
     assert enrichment["cleaned_text"].count("mina@example.com") == 2
+
+
+def test_what_is_masked_is_put_back_before_the_answer_is_held_to_its_schema(gemini, enricher, tmp_path):
+    file = tmp_path / "schema.json"
+    file.write_text('{"type": "object", "properties": {"to": {"type": "string", "format": "email"}}}', encoding="utf-8")
+    gemini.plan(google.answer({"to": "[EMAIL-1]"}))
+    subject = enricher(enrich_redact=True, enrich_schema=str(file))
+    assert subject.enrich("job", {"text": "Write to mina@example.com."})["to"] == "mina@example.com"
+
+
+def test_the_notes_of_a_part_are_made_for_the_operators_own_prompt_and_fields(gemini, enricher, tmp_path):
+    (tmp_path / "schema.json").write_text(
+        '{"type": "object", "properties": {"bills": {"type": "array", "items": {"type": "object", "properties":'
+        ' {"sum": {"type": "number", "description": "in $ before tax"}}}}}}',
+        encoding="utf-8",
+    )
+    (tmp_path / "prompt.txt").write_text("Name every invoice, in $$ and $language: $transcript", encoding="utf-8")
+    subject = enricher(enrich_part_tokens=1500, enrich_schema=str(tmp_path / "schema.json"))
+    subject.enrich("job", TRANSCRIPT, prompt_file=tmp_path / "prompt.txt")
+
+    parts = [request.text for request in gemini.generated() if of_part(request.body)]
+    assert len(parts) > 2
+    assert all("- bills.sum: in $ before tax" in text for text in parts)
+    assert all("Name every invoice, in $ and (as above): (the notes)" in text for text in parts)

@@ -64,6 +64,7 @@ FAILURES = [  # what Gemini answers, the code that the job gets, its delay (seco
     (google.rate_limited(None), "enrich_rate_limited", (1, 1.1), 1),
     (google.day_quota(), "enrich_quota_exhausted", (1, 600), 1),
     (google.overloaded(), "enrich_unavailable", (1, 1.1), 1),
+    (google.failure(503, "UNAVAILABLE", "Overloaded.", google.retry_info(7)), "enrich_unavailable", (7, 7.7), 1),
     (google.failure(500, "INTERNAL", "An internal error has occurred."), "enrich_unavailable", (1, 1.1), 1),
     (google.Answer(502, "<html>Bad gateway</html>"), "enrich_unavailable", (1, 1.1), 1),
     (google.Answer(200, "<html>Sign in to this network</html>"), "enrich_unavailable", (1, 1.1), 1),
@@ -179,7 +180,7 @@ def test_the_days_quota_stops_all_jobs_until_it_is_looked_at_again(sdk, gemini, 
         assert caught.value.retry_after > 0
     assert len(gemini.requests) == 1
 
-    connection.client().delete("{voicemill}:enrich:pause")  # the pause is over
+    connection.client().delete("{voicemill}:enrich:pause:gemini-flash-lite-latest")  # the pause is over
     assert subject.enrich("job", TRANSCRIPT)["tries"] == 2
 
 
@@ -253,7 +254,7 @@ def test_another_prompt_and_model_serve_one_call_alone(gemini, enricher, tmp_pat
 
 
 def test_a_fault_of_an_sdk_costs_neither_the_transcript_nor_its_secrecy(enricher, monkeypatch, capsys):
-    subject = enricher()
+    subject = enricher(enrich_tries=2)
 
     def stumble(request):
         raise RuntimeError(request.text)
@@ -263,7 +264,12 @@ def test_a_fault_of_an_sdk_costs_neither_the_transcript_nor_its_secrecy(enricher
         subject.enrich("job", {"text": "the secret review"})
     assert caught.value.code == "enrich_internal"
     assert "RuntimeError at test_enrich_sdks.py" in caught.value.message
+    assert caught.value.retry_after
     assert "secret" not in str(caught.value) + capsys.readouterr().out
+
+    with pytest.raises(JobError) as caught:
+        subject.enrich("job", {"text": "the secret review"})
+    assert (caught.value.code, caught.value.retry_after) == ("enrich_internal", None), "it is not paid for without end"
 
 
 def test_nothing_of_the_text_and_no_key_is_logged(gemini, enricher, capsys, caplog):

@@ -70,6 +70,26 @@ def test_a_storm_of_failures_under_a_limit_costs_no_job_and_never_breaks_the_lim
     assert all(later - earlier > 1.2 for earlier, later in zip(times, times[20:], strict=False))
 
 
+def test_a_limit_that_gemini_alone_knows_costs_no_job_and_few_requests(gemini, enricher, monkeypatch):
+    monkeypatch.setattr("pipeline.enrich.gate.SOON", 0.1)
+    went, window, lock = [], 0.6, threading.Lock()
+
+    def decide(_body):
+        with lock:
+            now = time.monotonic()
+            went[:] = [at for at in went if now < at + window]
+            if len(went) == 4:
+                return google.rate_limited(round(went[0] + window - now, 3) + 0.001)
+            went.append(now)
+            return google.Answer(delay=0.02)
+
+    gemini.decide = decide
+    results, _took = run(enricher(enrich_tries=4), [f"job-{number}" for number in range(12)], threads=12)
+
+    assert all(isinstance(outcome, int) for outcome in results.values()), results
+    assert len(gemini.requests) < 4 * len(results)
+
+
 def test_while_gemini_is_down_one_call_a_while_is_made_and_then_every_summary_comes(gemini, enricher, monkeypatch):
     monkeypatch.setattr("pipeline.enrich.gate.PATIENCE", 0.3)
     subject = enricher(enrich_tries=2)

@@ -2,13 +2,16 @@
 
 import json
 import sys
+from enum import Enum
+from typing import Literal
 
 import pytest
 from gemini_server import example, fault_of_schema
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from config.settings import SettingsError
 from pipeline.enrich import schema
+from pipeline.errors import JobError
 
 
 def test_voicemills_own_contract_is_one_that_gemini_takes_and_answers():
@@ -47,7 +50,7 @@ def ticket(tmp_path):
 
 def test_an_operators_json_schema_is_translated_and_held(ticket):
     assert fault_of_schema(ticket.schema, "response_schema") == ""
-    assert ticket.schema["properties"]["due"] == {"type": "STRING", "nullable": True}
+    assert ticket.schema["properties"]["due"] == {"type": "STRING", "nullable": True, "description": "Format: date"}
     assert not ticket.cleaned
     assert ticket.parse('{"kind": "bug", "score": 3, "tags": [{"name": "a", "x": 1}], "admin": 1}') == {
         "kind": "bug",
@@ -57,7 +60,17 @@ def test_an_operators_json_schema_is_translated_and_held(ticket):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "null", "{", '{"kind": "bug"}', '{"kind": "odd", "score": 1}', '{"kind": "bug", "score": 9}']
+    "text",
+    [
+        "",
+        "[]",
+        "null",
+        "{",
+        '{"kind": "bug"}',
+        '{"kind": "odd", "score": 1}',
+        '{"kind": "bug", "score": 9}',
+        '{"kind": "bug", "score": 1, "due": "odd"}',
+    ],
 )
 def test_what_does_not_fit_an_operators_schema_is_refused_without_being_quoted(ticket, text):
     with pytest.raises(schema.UnfitAnswer) as caught:
@@ -101,6 +114,7 @@ def test_a_schema_that_cannot_be_had_is_refused_at_the_start(name, complaint):
         ('{"type": "object"}', "needs properties"),
         ('{"type": "object", "properties": {"a": {"type": ["string", "integer"]}}}', "choice between types"),
         ('{"type": "object", "properties": {"a": {"enum": [1, 2]}}}', "only texts"),
+        ('{"type": "object", "properties": {"a": {"enum": ["x", ""]}}}', "not empty"),
         ('{"type": "object", "properties": {"a": {"type": "array"}}}', r"a\[\]"),
         ('{"type": "object", "properties": {"usage": {"type": "string"}}}', "usage is a name of the job record"),
         ('{"type": "object", "properties": {"a": {"$ref": "#"}}}', r"\$ref|refers|\$defs"),
@@ -120,3 +134,82 @@ def test_a_model_that_takes_a_free_mapping_is_refused():
 
     with pytest.raises(SettingsError, match="needs properties"):
         schema.of_model(Loose)
+
+
+class Colour(Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Inner(BaseModel):
+    name: str
+
+
+class Nested(BaseModel):
+    inner: Inner | None = Field(None, description="What is inside")
+    colour: Colour | None = None
+    word: Literal["a"] | None = None
+    inners: list[Inner | None] = []
+
+
+def test_what_may_be_missing_may_be_a_model_or_an_enumeration_too():
+    contract = schema.of_model(Nested)
+    assert fault_of_schema(contract.schema, "response_schema") == ""
+    fields = contract.schema["properties"]
+    assert {name: fields[name].get("nullable") for name in fields} == {
+        "inner": True,
+        "colour": True,
+        "word": True,
+        "inners": None,
+    }
+    assert fields["inner"]["description"] == "What is inside"
+    assert fields["inner"]["properties"] == {"name": {"type": "STRING"}}
+    assert fields["colour"]["enum"] == ["red", "blue"]
+    assert fields["word"]["enum"] == ["a"]
+    assert fields["inners"]["items"]["nullable"] is True
+    assert contract.parse('{"inner": {"name": "x"}, "colour": null, "inners": [null]}')["inners"] == [None]
+
+
+def test_a_schema_of_one_part_is_that_part(tmp_path):
+    file = tmp_path / "schema.json"
+    tag = {"type": "object", "properties": {"a": {"enum": ["x", None]}}}
+    file.write_text(json.dumps({"type": "object", "properties": {"t": {"allOf": [tag]}}}), encoding="utf-8")
+    assert schema.load(str(file)).schema["properties"]["t"]["properties"]["a"] == {
+        "type": "STRING",
+        "enum": ["x"],
+        "nullable": True,
+    }
+
+
+class Score(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    score: float = Field(alias="theScore")
+
+    @field_validator("score")
+    @classmethod
+    def _looked_up(cls, value):
+        return {}["secret"] if value == 13 else value
+
+
+@pytest.mark.parametrize("number", ["NaN", "1e999", "-Infinity", '"nan"'])
+def test_a_number_that_json_does_not_have_is_refused(number):
+    with pytest.raises(schema.UnfitAnswer, match="finite"):
+        schema.of_model(Score).parse(f'{{"theScore": {number}}}')
+
+
+def test_a_field_is_kept_under_the_name_that_gemini_was_given():
+    assert schema.of_model(Score).parse('{"theScore": 2.5}') == {"theScore": 2.5}
+
+
+def test_a_name_that_the_model_made_up_is_not_told():
+    with pytest.raises(schema.UnfitAnswer) as caught:
+        schema.of_model(Score).parse('{"theScore": "x", "the secret review": 1}')
+    assert str(caught.value) == "theScore: float_parsing; …: extra_forbidden"
+
+
+def test_a_fault_of_an_operators_check_is_final_and_quotes_nothing():
+    with pytest.raises(JobError) as caught:
+        schema.of_model(Score).parse('{"theScore": 13}')
+    assert (caught.value.code, caught.value.retry_after) == ("enrich_invalid_answer", None)
+    assert "KeyError" in str(caught.value)
+    assert "secret" not in str(caught.value)

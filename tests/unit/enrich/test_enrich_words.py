@@ -1,11 +1,13 @@
 """What goes out and comes in, as text: prompts, parts, masks, and harmless words."""
 
+import re
 from datetime import UTC, datetime
 
 import pytest
 
 from config.settings import SettingsError
 from pipeline.enrich import failures, neutral, parts, prices, prompt, redact
+from pipeline.enrich.gemini import Refusal
 
 NOW = datetime(2026, 5, 4, 12, 30, tzinfo=UTC)
 
@@ -78,6 +80,15 @@ def test_parts_end_where_sentences_do():
         ("AT&T costs $5; it's 12:30", "AT&T costs $5; it's 12:30"),
         ("a\u200bb\u202ec\x00", "abc"),
         ("mina@example.com on 1.5.2026", "mina@example.com on 1.5.2026"),
+        ("go to evil.com.", "go to evil[.]com."),
+        ("evil.com/ and t.me and sub.EVIL.Com", "evil[.]com/ and t[.]me and sub[.]EVIL[.]Com"),
+        ("http://1.2.3.4:80/x or 1.2.3.4:80/x", "hxxp://1[.]2[.]3[.]4:80/x or 1[.]2[.]3[.]4:80/x"),
+        ("slack://open?team=1", "s-lack://open?team=1"),
+        ("<@U123> <#C1|x> <!here> @everyone", "‹@U123> ‹#C1|x> ‹!here> ＠everyone"),
+        ("**b** and ~~c~~, 2 ** 3 ** 4", "b and c, 2 ** 3 ** 4"),
+        ("a.com@my-example.com, m@mail.my-own.de", "a.com@my-example.com, m@mail.my-own.de"),
+        ("We met at noon.Then we ate.In all, 3.5 of 1.2.3.4", "We met at noon.Then we ate.In all, 3.5 of 1.2.3.4"),
+        ("e.g. at 5 p.m. in Node.js, i.e. the U.S.A.", "e.g. at 5 p.m. in Node.js, i.e. the U.S.A."),
         ("two\nlines\tand 한국어 🎉", "two\nlines\tand 한국어 🎉"),
     ],
 )
@@ -98,6 +109,14 @@ MASKED = [
     ("first 4111 1111 1111 1111 12 27 then", "4111 1111 1111 1111", "CARD"),
     ("제 번호는 010-1234-5678 입니다", "010-1234-5678", "NUMBER"),
     ("CPF 390.533.447-05 dele", "390.533.447-05", None),
+    ("mail jane dot doe at example dot co dot uk please", "jane", "EMAIL"),
+    ("Mail Jane Dot Doe At Example Dot Com please", "Doe", "EMAIL"),
+    ("mail jane at example.com please", "jane", "EMAIL"),
+    ("card 4111\u00a01111\u00a01111\u00a01111 expires", "1111", "CARD"),
+    ("card 4111\u20131111\u20131111\u20131111 expires", "1111", "CARD"),
+    ("카드는 ４１１１ 1111 1111 1111입니다", "1111", "CARD"),
+    ("on 2026-05-04 01 23 45 67 89 rings", "23 45 67", None),
+    ("ID 123 2019 2020 45 it is", "2019 2020", "NUMBER"),
 ]
 
 
@@ -119,10 +138,43 @@ def test_what_identifies_people_is_masked_and_comes_back(text, secret, kind):
         "version 2.5.1",
         "24 12 2026",
         "12 000 000 won",
+        "2026-05-04 10:00",
+        "on 12.05.2026 14.30, then",
+        "2026-05-04 12 30 15",
+        "2026-05-04T12:30:15 and 5/4/2026 10:00",
+        "years 2019 2020 2021",
     ],
 )
 def test_other_numbers_are_left_alone(text):
     assert redact.Vault("US").mask(text) == text
+
+
+@pytest.mark.parametrize("text", ["a@b.com 650 253 0000", "650 253 0000 a@b.com", "a@b.com,4111 1111 1111 1111"])
+def test_masks_side_by_side_leave_one_another_whole(text):
+    vault = redact.Vault("US")
+    masked = vault.mask(text)
+    assert re.fullmatch(r"\[[A-Z]+-1\][ ,]\[[A-Z]+-1\]", masked)
+    assert vault.restore(masked) == text
+
+
+def test_what_is_not_seen_does_not_hide_an_address_from_the_mask():
+    assert redact.Vault("US").mask("jane\u200b@example.com") == "[EMAIL-1]"
+
+
+def test_numbers_and_names_of_metadata_are_masked_as_well():
+    masked = redact.Vault("US").mask({"jane@example.com": [16502530000, 7, 2.5, True, None]})
+    assert masked == {"[EMAIL-1]": ["[NUMBER-1]", 7, 2.5, True, None]}
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["[email-1]", "[EMAIL 1]", "[Email\u20131]", "\\[EMAIL-1\\]", "［ＥＭＡＩＬ－１］", "【EMAIL-1】", "EMAIL-1"],
+)
+def test_a_token_that_the_model_wrote_in_its_own_way_is_put_back(token):
+    vault = redact.Vault("US")
+    vault.mask("a@b.example")
+    assert vault.restore(f"Write to {token}.") == "Write to a@b.example."
+    assert vault.restore("his email 1, email-1 and EMAIL-12") == "his email 1, email-1 and EMAIL-12"
 
 
 def test_a_token_that_the_speaker_said_or_the_model_made_up_reveals_nothing():
@@ -137,6 +189,22 @@ def test_the_longest_name_in_the_price_table_counts():
     assert prices.cost(("gemini-2.5-flash-001",), 1_000_000, 0) == pytest.approx(0.30)
     assert prices.cost(("", "gemini-flash-latest"), 0, 1_000_000) == pytest.approx(2.50)
     assert prices.cost(("gemma-3",), 1, 1) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ("Please retry in 2.5s.", 2.5),
+        ("Please retry in 850.1ms.", 0.8501),
+        ("Please retry in 1h2m3.5s.", 3723.5),
+        ("Please retry in 4m.", 240),
+        ("x" * 300 + " Please retry in 7s.", 7),
+        ("Please retry in a while.", None),
+    ],
+)
+def test_a_delay_that_gemini_names_in_words_alone_is_kept_to(said, seconds):
+    error = failures.of_refusal(Refusal("answered", said, 429))
+    assert error.retry_after == (None if seconds is None else pytest.approx(seconds))
 
 
 def test_the_days_quota_is_renewed_at_midnight_in_the_pacific():

@@ -1,0 +1,83 @@
+"""Another summary of what was transcribed already, and jobs that go away while theirs is written."""
+
+import argparse
+
+import gemini_server as google
+import pytest
+
+from pipeline import connection, jobs
+from pipeline.commands import enrich
+from pipeline.enrich import record
+from pipeline.errors import JobError
+from pipeline.options import Options
+
+TRANSCRIPT = {"text": "Please move the review to Thursday.", "language": "en", "no_speech": False}
+LONG = {"text": " ".join(f"Sentence number {number} is about the plan." for number in range(400)), "language": "en"}
+
+
+@pytest.fixture
+def again(gemini, redis_url, monkeypatch):
+    """Runs the command as an operator does, and returns its exit code."""
+    monkeypatch.setenv("GEMINI_API_KEY", google.KEY)
+    monkeypatch.setenv("GEMINI_ENDPOINT", gemini.url)
+    return lambda *ids, **options: enrich.run(argparse.Namespace(id=ids, **{"prompt": None, "model": None} | options))
+
+
+def done(job_id, transcript=TRANSCRIPT):
+    jobs.create(job_id, "voice.ogg", Options())
+    jobs.finish(job_id, "transcribe", {"transcript": transcript}, last=True)
+    return job_id
+
+
+def test_silent_and_unknown_jobs_are_named_and_hold_up_none_of_the_others(again, gemini, capsys):
+    done("silent", TRANSCRIPT | {"no_speech": True})
+    done("empty", TRANSCRIPT | {"text": " "})
+    done("good")
+
+    assert again("silent", "unknown", "empty", "good") == 4
+    assert jobs.get("good").enrichment["title"]
+    assert jobs.get("silent").enrichment is None
+    assert len(gemini.requests) == 1
+    told = capsys.readouterr().err
+    assert "silent: enrich_no_transcript: the message holds no speech" in told
+    assert "unknown" in told
+    assert again("silent") == 1
+
+
+def test_a_prompt_is_looked_for_where_the_operator_stands(again, gemini, tmp_path, monkeypatch):
+    (tmp_path / "brief.txt").write_text("In one line: $transcript", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert again(done("j"), prompt=tmp_path.joinpath("brief.txt").relative_to(tmp_path)) == 0
+    assert "In one line" in gemini.requests[0].text
+
+
+def test_what_went_wrong_in_an_earlier_run_is_not_held_against_this_one(again, gemini, monkeypatch):
+    monkeypatch.setattr("pipeline.enrich.enricher.MIN_BACKOFF", 0.1)
+    record.add(done("j"), 60, record.Spent(tries=11, failures=11))
+    gemini.plan(google.overloaded())
+    assert again("j") == 0
+    assert jobs.get("j").enrichment["tries"] == 2
+
+
+def test_a_summary_of_a_job_that_was_deleted_meanwhile_is_no_success(again, gemini, capsys):
+    gemini.decide = lambda _body: jobs.delete("j")
+    assert again(done("j")) == 1
+    assert "deleted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("end", [jobs.delete, jobs.cancel])
+def test_once_a_job_is_gone_no_more_is_paid_and_nothing_of_it_is_kept(gemini, enricher, end):
+    jobs.create("j", "voice.ogg", Options())
+    jobs.finish("j", "transcribe", {"transcript": LONG})
+
+    def decide(body):
+        if "notes" in str(body.get("generationConfig")):
+            end("j")
+
+    gemini.decide = decide
+    with pytest.raises(JobError, match="deleted or cancelled") as caught:
+        enricher(enrich_part_tokens=1500).enrich("j", LONG)
+    assert caught.value.retry_after is None
+    assert len(gemini.generated()) == 1
+    kept = connection.client().hgetall(record.key("j"))
+    assert not any(b"notes" in value for value in kept.values())
