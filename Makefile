@@ -12,7 +12,7 @@ LANGUAGE :=
 endif
 MODEL_STAMP := $(if $(filter-out en,$(LANGUAGE)),$(VENV)/.base,$(VENV)/.tiny)
 
-.PHONY: help install demo up test lint format bench chaos drill-decode drill-enrich drill-doctor drill-gpu drill-metrics drill-webhook drill-web drill-deploy docs screenshots lock generated clean
+.PHONY: help install demo up test lint format bench chaos drill-decode drill-engine drill-enrich drill-doctor drill-gpu drill-metrics drill-webhook drill-web drill-deploy docs screenshots lock generated clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 22
@@ -62,6 +62,9 @@ drill-decode: $(VENV)/.dev $(VENV)/.speech $(VENV)/.s3 ## decode's drills in ful
 	$(PY) bench/decode_fuzz.py 1000
 	$(PY) bench/decode_s3.py
 	$(PY) bench/decode_loudness.py
+
+drill-engine: $(VENV)/.dev ## the engine's drills in full: a recording of three hours
+	LONG_HOURS=3 $(PY) -m pytest -o timeout=900 tests/unit/transcribe tests/integration/transcribe
 
 drill-enrich: $(VENV)/.dev ## enrich's drills in full: a storm of failures, outages, memory
 	$(PY) bench/enrich.py storm

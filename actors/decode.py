@@ -21,10 +21,7 @@ BROKER = broker.for_process("decode")
 def decode(source: str = "", **options: Any) -> None:
     """Decode one message. Call `decode.send(source, language=…, …)`; the options are those of pipeline/options.py."""
     from actors import tracking  # noqa: PLC0415 - a backend that only sends pays for none of these
-    from config import settings  # noqa: PLC0415
     from pipeline import duplicates, handoff, jobs  # noqa: PLC0415
-    from pipeline.decode import decode as work  # noqa: PLC0415
-    from pipeline.decode.workspace import workspace  # noqa: PLC0415
 
     message = CurrentMessage.get_current_message()
     assert message is not None, "the worker's broker has the middleware"  # noqa: S101
@@ -38,23 +35,45 @@ def decode(source: str = "", **options: Any) -> None:
             jobs.restart(job_id, "decode", expired=True)
         if not jobs.begin(job_id, "decode", tracking.WORKER):
             return
-        look = partial(duplicates.look, job) if job.options["dedupe"] else None
         try:
-            with workspace() as folder:
-                source = jobs.raw_source(job_id)
-                made = work(source, folder, settings.get(), stream=job.options["stream"], on_fetched=look)
-                handoff.put(job_id, made.path)
+            audio = _audio(job)
+        except duplicates.Found as found:
+            _take_over(job, found.job)
+            return
+        if not jobs.finish(job_id, "decode", {"audio": audio}):
+            tracking.drop_audio(job_id)
+            return
+    broker.enqueue_stage(BROKER, "transcribe", job_id)
+
+
+def _audio(job: Job) -> dict[str, Any]:
+    """Fetch and convert one message, leave its audio in the handoff store, and return what is to be known of it.
+
+    Raises:
+        Found: an earlier job had the same message, and its transcript will do.
+        JobError: there is no audio to be had, or no place for it.
+    """
+    from config import settings  # noqa: PLC0415
+    from pipeline import duplicates, handoff, jobs  # noqa: PLC0415
+    from pipeline.decode import decode as work  # noqa: PLC0415
+    from pipeline.decode.workspace import workspace  # noqa: PLC0415
+
+    look = partial(duplicates.look, job) if job.options["dedupe"] else None
+    source = jobs.raw_source(job.id)
+    with workspace() as folder:
+        try:
+            made = work(source, folder, settings.get(), stream=job.options["stream"], on_fetched=look)
         except JobError as error:
             if error.code == "source_not_found" and source.startswith(handoff.UPLOAD) and job.redecodes:
                 raise JobError("handoff_expired", "the audio expired before its turn, and so did the upload") from None
             raise
-        except duplicates.Found as found:
-            _take_over(job, found.job)
-            return
-        if not jobs.finish(job_id, "decode", {"audio": made.audio | {"warnings": made.warnings}}):
-            tracking.drop_audio(job_id)
-            return
-    broker.enqueue_stage(BROKER, "transcribe", job_id)
+        try:
+            handoff.put(job.id, made.path)
+        except JobError as error:
+            if error.code == "handoff_full":
+                handoff.demand_space(made.path.stat().st_size)
+            raise
+    return made.audio | {"warnings": made.warnings}
 
 
 def _take_over(job: Job, twin: Job) -> None:

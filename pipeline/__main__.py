@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
+import signal
 import sys
 
 DONE, FAILED, USAGE, NO_REDIS, UNKNOWN_JOB, UNFINISHED, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130  # exit codes
@@ -92,6 +94,8 @@ def _load(name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202 - a module
     """Import a command's module, or say what is missing."""
     if sys.version_info < (3, 11):
         raise SystemExit(f"python -m pipeline {name}: needs Python 3.11 or later, this is {sys.version.split()[0]}")
+    # Nothing has begun that wants an orderly end, and an exception amid an import may be printed and forgotten.
+    before = signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
     try:
         return importlib.import_module(f"pipeline.commands.{name}")
     except ModuleNotFoundError as error:
@@ -101,6 +105,8 @@ def _load(name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202 - a module
             f"python -m pipeline {name}: the package {error.name} is not installed here.\n"
             "Run `make install` and use .venv/bin/python."
         ) from None
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _explained(error: Exception):  # type: ignore[no-untyped-def]  # noqa: ANN202 - the grammar of Python 3.8

@@ -74,16 +74,10 @@ def put(job_id: str, path: Path, ttl: float | None = None) -> int:
         ttl: how long it lives (seconds); None: `HANDOFF_TTL`.
 
     Raises:
-        JobError: `handoff_full`, `handoff_too_large` or `handoff_unavailable`.
+        JobError: `handoff_full` or `handoff_unavailable`.
     """
-    size = path.stat().st_size
     with path.open("rb") as data:
-        try:
-            return _store(_key("audio", job_id), data, size, ttl)
-        except JobError as error:
-            if error.code == "handoff_full":
-                demand_space(size)
-            raise
+        return _store(_key("audio", job_id), data, path.stat().st_size, ttl)
 
 
 def read(job_id: str) -> Iterator[bytes]:
