@@ -40,6 +40,14 @@ class Beat(Middleware):
         self._said: dict[str, Any] = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
         self._ended = threading.Event()
 
+    def before_worker_boot(self, broker: Any, _worker: dramatiq.Worker) -> None:
+        """Be known before the first message is taken: one killed with it in hand would count as a stranger."""
+        try:
+            seconds, microseconds = connection.client().time()
+            connection.client().zadd(queues.BEATS_KEY, {broker.broker_id: seconds * 1000 + microseconds // 1000})
+        except redis.RedisError as error:  # it is away again: no message can be taken either
+            log.warning("Could not beat, trying again", reason=str(error))
+
     def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         """Begin.
 

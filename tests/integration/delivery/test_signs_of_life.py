@@ -49,6 +49,18 @@ def two(redis_url):
     return first, second
 
 
+def test_a_worker_that_dies_with_its_first_message_before_it_ever_beat_loses_it_as_soon(redis_url):
+    first, second = Worker(), Worker()
+    first.pulse.before_worker_boot(first.broker, None)
+    first.take()
+    second.beat()
+    pass_by(13, first)
+
+    second.beat()
+
+    assert not first.has_it
+
+
 def test_a_worker_that_is_silent_loses_its_messages(two):
     first, second = two
     pass_by(13, first)
