@@ -90,8 +90,8 @@ def test_a_slot_that_never_started_is_out_and_the_others_work(speak, monkeypatch
 def test_a_stopped_engine_ends_what_hangs_and_starts_nothing(speak, poisonous, monkeypatch):
     monkeypatch.setattr(child, "run", poison.hang)
     engine = Engine("bundled:tiny.en", device="cpu", replicas=1)
-    long = engine.submit(np.zeros(16_000 * 3600, np.float32), Options())
-    cutting = engine.submit(np.zeros(16_000 * 3600, np.float32), Options())  # behind the first, and never begun
+    long = engine.submit(np.zeros(16_000 * 1200, np.float32), Options())
+    cutting = engine.submit(np.zeros(16_000 * 1200, np.float32), Options())  # behind the first, and never begun
     hanging = engine.submit(poisonous, Options())
     pid = engine.slots[0].pid
     engine.stop(0.2)
