@@ -24,6 +24,7 @@ WORDS_PER_SECOND = 6.0  # the fastest speakers stay under 5
 WORDS_AT_LEAST = 4  # said in no time at all: the VAD's edges are not exact
 SPARSE = 2.5  # words a second; of who speaks more slowly it is asked where the last word ends
 UNTOLD = 0.8  # seconds of speech after the last word; whole texts stay under 0.6, those that stop early are over 1
+SENTENCE = 1.5  # seconds of speech after the last word of a full look, which another window may hold
 LONGEST_WORD = 3.0  # seconds of speech; an aligned word that fills more covers something left out
 _WORD = re.compile(r"\w+(?:['\u2019]\w+)*")  # with the apostrophes inside, straight or curly
 _SPELLED = frozenset(
@@ -97,8 +98,13 @@ def _doubt_closely(draft: Draft, speech: float, longest_word: float, *, agreed: 
     return None
 
 
-def omits(draft: Draft, longest_word: float) -> bool:
-    """Tell whether a text that repeats itself leaves out more of the same: Whisper avoids saying a thing too often."""
+def omits(draft: Draft, longest_word: float, untold: float) -> bool:
+    """Tell whether a full look leaves out what smaller windows would have: Whisper avoids saying a thing too often.
+
+    It ends before the speaker does, or its text repeats itself around a hole.
+    """
+    if untold > SENTENCE:
+        return True
     repeating = compression_ratio(draft.text) > COMPRESSION_RATIO or repeats(_words(draft))
     return repeating and longest_word > LONGEST_WORD
 

@@ -273,10 +273,11 @@ class Recognizer:
         return WindowResult(segments, draft.language, draft.language_probability, attempt.look.name)
 
     def _leaves_out(self, window: Window, attempt: Attempt, options: Options) -> bool:
-        """Tell whether a full look is missing something that smaller windows would have: a repetition, or its end."""
+        """Tell whether a full look is missing something that smaller windows would have."""
         if len(self._prompt(options)) + len(attempt.draft.tokens) >= MOST_TOKENS - 1:
             return True
-        return guard.omits(attempt.draft, _longest_word(window, attempt.words))
+        untold = align.untold(window, attempt.words) if attempt.words else 0.0
+        return guard.omits(attempt.draft, _longest_word(window, attempt.words), untold)
 
     def _features(self, audio: np.ndarray) -> np.ndarray:
         """Return the log-Mel spectrogram, float32 of shape (bands, frames)."""

@@ -52,9 +52,14 @@ def test_a_language_spelled_in_bytes_has_the_tokens_that_its_words_take():
 
 
 def test_a_text_that_repeats_itself_over_a_hole_leaves_something_out():
-    assert guard.omits(draft("Press three. Press three."), longest_word=3.5)
-    assert not guard.omits(draft("Press three. Press three."), longest_word=0.5)
-    assert not guard.omits(draft("Press three or four."), longest_word=3.5)
+    assert guard.omits(draft("Press three. Press three."), longest_word=3.5, untold=0.0)
+    assert not guard.omits(draft("Press three. Press three."), longest_word=0.5, untold=0.0)
+    assert not guard.omits(draft("Press three or four."), longest_word=3.5, untold=0.0)
+
+
+def test_a_full_look_that_ends_a_sentence_before_the_speaker_leaves_something_out():
+    assert guard.omits(draft("Press three."), longest_word=0.5, untold=2.5)
+    assert not guard.omits(draft("Press three."), longest_word=0.5, untold=0.9)
 
 
 def test_an_aligned_word_that_fills_seconds_of_speech_hides_what_was_left_out():
