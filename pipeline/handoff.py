@@ -181,8 +181,8 @@ def demand_space(size: int) -> None:
     Raises:
         JobError: `handoff_too_large`.
     """
-    if os.environ.get("HANDOFF_URL") and size >= _number("HANDOFF_URL_FROM", HANDOFF_URL_FROM):
-        return  # it does not lie in Redis
+    if _outside(size):
+        return
     bound, why = _bound(size)
     if size > bound:
         raise JobError("handoff_too_large", f"its audio has {size} bytes, the whole store may hold {bound}, and {why}")
@@ -230,6 +230,11 @@ def sweep() -> int:
         return 0
     renewed = cast("list[bytes]", client.zrange(RENEWED_KEY, 0, -1))
     return objects.sweep(now - _ttl(), {name.decode() for name in renewed})
+
+
+def _outside(size: int) -> bool:
+    """Tell whether an entry of so many bytes lies under `HANDOFF_URL` and not in Redis."""
+    return bool(os.environ.get("HANDOFF_URL")) and size >= _number("HANDOFF_URL_FROM", HANDOFF_URL_FROM)
 
 
 def _bound(held: int) -> tuple[int, str]:
@@ -290,7 +295,7 @@ def _store(key: str, data: BinaryIO, size: int | None, ttl: float | None, limit:
 
     elements = chunks() if cipher is None else seal.seal(cipher, _sealed_as(key, entry_id), chunks())
     name = None
-    if os.environ.get("HANDOFF_URL") and size is not None and size >= _number("HANDOFF_URL_FROM", HANDOFF_URL_FROM):
+    if size is not None and _outside(size):
         name, elements = objects.write(elements), iter(())
     try:
         _publish(key, elements, lambda: _Header(entry_id, read, cipher is not None, name), ttl)
