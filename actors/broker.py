@@ -137,6 +137,7 @@ class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there 
                 raise ConnectionClosed(error) from None
         broker.rounds.setdefault(queue_name, time.monotonic())
         self.next_reconciliation = time.monotonic()
+        self.more = False  # whether the last fetch got all that it asked for: then it is not worth a look beforehand
 
     def __next__(self) -> MessageProxy | None:
         """Return the next message; None where there is none for now, so that delayed ones are looked after.
@@ -218,7 +219,7 @@ class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there 
 
     def _there_is_one(self) -> bool:
         """Wait in Redis for a message."""
-        if self.waiter is None:
+        if self.waiter is None or self.more:
             return True
         due = min((eta for eta in self.held.values() if eta), default=None) if self.queue_name.endswith(".DQ") else None
         block = BLOCK if due is None else min(BLOCK, max(0.01, (due - current_millis()) / 1000))
@@ -244,6 +245,7 @@ class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there 
         """Take as many messages as there are hands for; where there are none and we poll, wait longer each time."""
         room = self.prefetch - self.outstanding_message_count
         found = self.broker.fetch(self.queue_name, room, self.waiter or self.broker.client)
+        self.more = len(found) == room
         self.message_cache = [data for data in found if data is not None]  # None: its body was evicted
         if found:
             self.misses = 0
