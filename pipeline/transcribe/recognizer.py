@@ -37,16 +37,23 @@ MOST_TOKENS = 448  # positions of Whisper's decoder, prompt included
 TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0)  # OpenAI's, after 0
 BEST_OF = 5  # samples at a temperature above 0, OpenAI's
 SURE = 0.5  # probability of a language under which it is detected again, on the full 30 s
+TRIAL_WINDOWS, TRIAL_SECONDS, TRIAL_TOKENS = 8, 5.0, 20  # of a batch as voice messages make it: a median each
 LOUDEST = 0.1  # of the canary's noise; full scale is 1
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What one look made of a window, with its aligned words."""
+    """What one look made of a window, with its aligned words.
+
+    `longest_word` is how much speech its longest word fills, `untold` how much follows its last one (seconds); 0 where
+    nothing was aligned.
+    """
 
     draft: Draft
     look: Look
     words: align.Timings
+    longest_word: float
+    untold: float
 
 
 class Recognizer:
@@ -102,6 +109,21 @@ class Recognizer:
             tokenizer = self._tokenizer(options[0][0])
             self._whisper.find_alignment(tokenizer, [tokenizer.encode(" one two")], encoded, [100])
 
+    def trial(self) -> int:
+        """Do what a batch of short voice messages costs, and return the number of its windows."""
+        noise = np.random.default_rng(0).normal(0, LOUDEST, int(TRIAL_SECONDS * 16_000)).astype(np.float32)
+        encoded = self._encode([self._features(noise)] * TRIAL_WINDOWS, self._looks[0])
+        prompt = self._prompt(align.CANARY_OPTIONS)
+        end = self._tokenizer(align.CANARY_OPTIONS).eot  # never: noise is to take as long as speech does
+        self._model.generate(
+            encoded,
+            [prompt] * TRIAL_WINDOWS,
+            beam_size=1,
+            max_length=_room_for(TRIAL_TOKENS, prompt),
+            suppress_tokens=[-1, end],
+        )
+        return TRIAL_WINDOWS
+
     def _group(self, work: Sequence[tuple[Window, Options]]) -> list[WindowResult]:
         """Look quickly at windows whose prompts have one length, and more and more carefully at the doubtful."""
         features = [self._features(window.audio) for window, _ in work]
@@ -120,8 +142,8 @@ class Recognizer:
             timings = self._timings(encoded, seen, windows, known, drafts)
             for index, window, draft, words, option in zip(left, windows, drafts, timings, known, strict=True):
                 options[index] = (option[0], option[1] if option[1] is not None else options[index][1])
-                attempt = Attempt(draft, look, words)
-                if self._doubt(window, attempt) is None:
+                attempt = _attempt(window, draft, look, words)
+                if _doubt(attempt, window) is None:
                     results[index] = self._result(window, attempt, option[0])
                 else:
                     doubted[index].append(attempt)
@@ -129,22 +151,6 @@ class Recognizer:
             results.get(index) or self._look_again(work[index][0], features[index], options[index], doubted[index])
             for index in range(len(work))
         ]
-
-    @staticmethod
-    def _doubt(
-        window: Window, attempt: Attempt, earlier: Sequence[Attempt] = (), *, contested: bool = False
-    ) -> str | None:
-        draft, words = attempt.draft, attempt.words
-        aligned = bool(words) or (draft.short and not draft.tokens)
-        return guard.doubt(
-            draft,
-            window.duration,
-            window.spoken,
-            longest_word=_longest_word(window, words),
-            untold=align.untold(window, words) if aligned else 0.0,
-            earlier=[one.draft for one in earlier],
-            contested=contested,
-        )
 
     def _look_again(
         self,
@@ -158,7 +164,7 @@ class Recognizer:
         encoded = self._encode([feature], Look("full"))
         looks = [Look("beam", beam_size=options.beam_size or self._beam_size)]
         looks += [Look(f"temperature {value}", temperature=value) for value in TEMPERATURES]
-        agreed = self._agreed(window, doubted)
+        agreed = _agreed(window, doubted)
         tried: list[Attempt] = []
         for look in looks:
             [draft] = self._drafts(encoded, [window.duration], [option], look)
@@ -166,9 +172,9 @@ class Recognizer:
             if silent:
                 draft = replace(draft, tokens=(), text="")
             [words] = self._timings(encoded, [feature], [window], [option], [draft])
-            tried.append(Attempt(draft, look, words))
-            parts = halves(window) if self._leaves_out(window, tried[-1], options) else None
-            believed = parts is None and self._doubt(window, tried[-1], doubted, contested=agreed is not None) is None
+            tried.append(_attempt(window, draft, look, words))
+            parts = halves(window) if self._leaves_out(tried[-1], options) else None
+            believed = parts is None and _doubt(tried[-1], window, doubted, contested=agreed is not None) is None
             if silent or believed:
                 break
             if agreed is not None:
@@ -181,12 +187,6 @@ class Recognizer:
             calm = [one for one in tried if guard.compression_ratio(one.draft.text) <= guard.COMPRESSION_RATIO]
             tried.append(max(calm or tried, key=lambda one: one.draft.avg_logprob))
         return self._result(window, tried[-1], options)
-
-    def _agreed(self, window: Window, doubted: Sequence[Attempt]) -> Attempt | None:
-        """Return the last of several looks if it is doubted for nothing but a repetition that another one has too."""
-        if len(doubted) > 1 and self._doubt(window, doubted[-1], doubted[:-1]) is None:
-            return doubted[-1]
-        return None
 
     def _drafts(
         self,
@@ -209,7 +209,7 @@ class Recognizer:
             num_hypotheses=BEST_OF if look.temperature else 1,
             sampling_topk=0 if look.temperature else 1,
             sampling_temperature=look.temperature or 1.0,
-            max_length=min(MOST_TOKENS, len(prompts[0]) + most),
+            max_length=_room_for(most, prompts[0]),
             return_scores=True,
             return_no_speech_prob=True,
         )
@@ -272,12 +272,10 @@ class Recognizer:
         segments = align.segments(window, draft, attempt.words, keep_words=options.word_timestamps)
         return WindowResult(segments, draft.language, draft.language_probability, attempt.look.name)
 
-    def _leaves_out(self, window: Window, attempt: Attempt, options: Options) -> bool:
+    def _leaves_out(self, attempt: Attempt, options: Options) -> bool:
         """Tell whether a full look is missing something that smaller windows would have."""
-        if len(self._prompt(options)) + len(attempt.draft.tokens) >= MOST_TOKENS - 1:
-            return True
-        untold = align.untold(window, attempt.words) if attempt.words else 0.0
-        return guard.omits(attempt.draft, _longest_word(window, attempt.words), untold)
+        full = len(attempt.draft.tokens) >= min(MOST_TOKENS // 2, MOST_TOKENS - len(self._prompt(options))) - 1
+        return full or guard.omits(attempt.draft, attempt.longest_word, attempt.untold)
 
     def _features(self, audio: np.ndarray) -> np.ndarray:
         """Return the log-Mel spectrogram, float32 of shape (bands, frames)."""
@@ -337,8 +335,34 @@ class Recognizer:
         return prompt
 
 
-def _longest_word(window: Window, words: align.Timings) -> float:
-    return max((align.voiced(window, word) for word in words), default=0.0)
+def _room_for(tokens: int, prompt: Sequence[int]) -> int:
+    """Return CTranslate2's `max_length` for so many tokens of text: the prompt counts, the text gets half at most."""
+    return min(MOST_TOKENS, tokens + max(tokens, len(prompt)))
+
+
+def _attempt(window: Window, draft: Draft, look: Look, words: align.Timings) -> Attempt:
+    longest = max((align.voiced(window, word) for word in words), default=0.0)
+    silent = draft.short and not draft.tokens  # then all that was said is untold
+    return Attempt(draft, look, words, longest, align.untold(window, words) if words or silent else 0.0)
+
+
+def _doubt(attempt: Attempt, window: Window, doubted: Sequence[Attempt] = (), *, contested: bool = False) -> str | None:
+    return guard.doubt(
+        attempt.draft,
+        window.duration,
+        window.spoken,
+        longest_word=attempt.longest_word,
+        untold=attempt.untold,
+        earlier=[one.draft for one in doubted],
+        contested=contested,
+    )
+
+
+def _agreed(window: Window, doubted: Sequence[Attempt]) -> Attempt | None:
+    """Return the last of several looks if it is doubted for nothing but a repetition that another one has too."""
+    if len(doubted) > 1 and _doubt(doubted[-1], window, doubted[:-1]) is None:
+        return doubted[-1]
+    return None
 
 
 def _picked(encoded: ctranslate2.StorageView, rows: Sequence[int]) -> ctranslate2.StorageView:

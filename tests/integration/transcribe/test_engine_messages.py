@@ -84,6 +84,17 @@ def test_a_prompt_and_hotwords_of_any_length_leave_room_for_the_text(engine, spe
     assert engine.slots[0].pid == first
 
 
+def test_who_speaks_fast_is_heard_to_the_end(engine, speak):
+    """CTranslate2 gives a text half of the tokens that it is allowed, and says nothing when they are spent."""
+    hurried = (
+        "please tell the new doctor that my mother took the small white pill at nine and the big red one at ten and "
+        "that she feels a little better now and wants to go home to her dog and her cat before the rain comes back "
+        "tonight"
+    )
+    [heard] = engine.transcribe([speak(hurried, words_per_minute=200)])
+    assert heard.text.rstrip(".").endswith("tonight")
+
+
 def test_a_script_that_takes_many_tokens_is_written_to_its_end(multilingual, speak):
     greek = "Παρακαλώ μετακινήστε τη συνάντησή μας με την ομάδα σχεδιασμού την Πέμπτη το πρωί."
     [transcript] = multilingual.transcribe([speak(greek, voice="el")], [Options(language="el")])
