@@ -113,7 +113,11 @@ class Settings(BaseSettings):
     )
     whisper_beam_size: int = Field(5, ge=1, le=16, description="Beam size of the decoder")
     whisper_gpus: str = Field("all", description="Which visible GPUs to use: all, or indices such as 0,1")
-    whisper_cpu_replicas: int = Field(0, ge=0, description="Model processes on a CPU, one a core at most; 0: what fits")
+    whisper_cpu_replicas: int = Field(
+        0,
+        ge=0,
+        description="Model processes on a CPU, one a core at most; 0: the fastest in a trial at the first start",
+    )
     encoder_window: str = Field(
         "auto",
         pattern=r"^(auto|full|[1-9]\d*(\.\d+)?)$",

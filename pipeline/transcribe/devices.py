@@ -1,4 +1,4 @@
-"""What the engine runs on: one slot a GPU, or as many replicas on the CPU as its cores and memory carry."""
+"""What the engine runs on: one slot a GPU, or replicas that share the cores of the CPU."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from pipeline.transcribe import calibration
 from pipeline.transcribe.child import Spec
 from pipeline.transcribe.failures import EngineError
 
@@ -34,25 +35,32 @@ def plan(
     found = _gpus(gpus) if device in ("auto", "cuda") else []
     if device == "cuda" and not found:
         raise EngineError("No GPU is visible: run `python -m pipeline doctor --device cuda`.")
+
+    def specs(places: list[tuple[str, str, str | None, int]]) -> list[Spec]:
+        return [
+            Spec(
+                model=model,
+                path=path,
+                device=place,
+                device_name=name,
+                gpu=gpu,
+                compute_type={"cuda": "float16", "cpu": "int8"}[place] if compute_type == "auto" else compute_type,
+                threads=threads,
+                encoder_window=encoder_window,
+                beam_size=beam_size,
+            )
+            for place, name, gpu, threads in places
+        ]
+
+    def shared(count: int) -> list[Spec]:
+        return specs([("cpu", "CPU", None, available_cores() // count)] * count)
+
     if found:
-        places: list[tuple[str, str, str | None, int]] = [("cuda", name, gpu, 0) for gpu, name in found]
-    else:
-        count, threads = _replicas(path, replicas)
-        places = [("cpu", "CPU", None, threads)] * count
-    return [
-        Spec(
-            model=model,
-            path=path,
-            device=place,
-            device_name=name,
-            gpu=gpu,
-            compute_type={"cuda": "float16", "cpu": "int8"}[place] if compute_type == "auto" else compute_type,
-            threads=threads,
-            encoder_window=encoder_window,
-            beam_size=beam_size,
-        )
-        for place, name, gpu, threads in places
-    ]
+        return specs([("cuda", name, gpu, 0) for gpu, name in found])
+    if replicas:
+        return shared(min(replicas, available_cores()))
+    most = _most_replicas(path)
+    return shared(calibration.replicas(shared, most) if most > 1 else 1)
 
 
 def _gpus(wanted: str) -> list[tuple[str, str]]:
@@ -68,15 +76,10 @@ def _gpus(wanted: str) -> list[tuple[str, str]]:
     return [(gpu.uuid or str(gpu.index), gpu.name) for gpu in visible]
 
 
-def _replicas(path: Path, wanted: int) -> tuple[int, int]:
-    """Return how many processes share the cores, and how many threads each has; never more threads than cores."""
-    cores = available_cores()
-    if wanted:
-        count = min(cores, wanted)
-    else:
-        size = (path / "model.bin").stat().st_size
-        count = max(1, min(cores, MOST_REPLICAS, available_memory() // (MEMORY_PER_MODEL * size)))
-    return count, cores // count
+def _most_replicas(path: Path) -> int:
+    """Return how many processes the cores and the memory carry; never more threads than cores."""
+    size = (path / "model.bin").stat().st_size
+    return max(1, min(available_cores(), MOST_REPLICAS, available_memory() // (MEMORY_PER_MODEL * size)))
 
 
 def available_memory() -> int:

@@ -6,7 +6,7 @@ import math
 import os
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -57,7 +57,7 @@ class Engine:
         compute_type: CTranslate2's name, or `auto`: float16 on a GPU, int8 on a CPU.
         model_dir: where fetched models are kept.
         beam_size: of the second look at doubtful windows, where a message does not say.
-        replicas: processes on a CPU; 0: chosen from the cores and the memory.
+        replicas: processes on a CPU; 0: as many as are fastest together, tried once on each machine.
         gpus: `all`, or indices of visible GPUs such as `0,1`.
         timeout: constant part of a batch's time limit (seconds); four times its audio is added.
         encoder_window: `auto`, `full`, or the least seconds of audio that the encoder is shown.
@@ -191,7 +191,7 @@ class Engine:
             options = replace(options, language="en")
         if duration > LONG:
             cutting = self._background.submit(self._admit, audio, options, future, on_progress)
-            cutting.add_done_callback(lambda done: future.set_exception(self._gone()) if done.cancelled() else None)
+            cutting.add_done_callback(lambda done: _fail(future, self._gone()) if done.cancelled() else None)
         else:
             self._admit(audio, options, future, on_progress)
         return future
@@ -215,7 +215,7 @@ class Engine:
                     message.fail(self._gone())
         except Exception as error:  # in the background nobody would hear of it
             log.exception("fault while a message was cut", seconds=round(duration))
-            future.set_exception(JobError("internal", f"{type(error).__name__}: {error}"))
+            _fail(future, JobError("internal", f"{type(error).__name__}: {error}"))
 
     def stop(self, timeout: float = 30.0) -> None:
         """Let running batches finish within `timeout` seconds; what still waits fails with `worker_stopped`."""
@@ -356,6 +356,11 @@ def _measure(batch: list[Task], results: list[WindowResult], took: float) -> Non
     measures.note("real_time_factor", took / sum(task.window.duration for task in batch))
     for result in results:
         measures.note("windows_total", look=result.look)
+
+
+def _fail(future: Future[Transcript], error: JobError) -> None:
+    with suppress(InvalidStateError):  # it was cancelled meanwhile
+        future.set_exception(error)
 
 
 def _give_way() -> None:

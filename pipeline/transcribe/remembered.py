@@ -1,0 +1,43 @@
+"""Small JSON files that keep what took long to find out, so that no later start finds it out again."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def read(file: Path) -> Any:
+    """Return what `file` holds; None where it is missing, unreadable or damaged."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def write(file: Path, value: Any) -> None:
+    """Put `value` into `file` in one step; a read-only folder costs only finding it out again at the next start."""
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        scratch = file.with_name(f".{file.name}.{os.getpid()}")
+        scratch.write_text(json.dumps(value), encoding="utf-8")
+        scratch.replace(file)
+
+
+@contextlib.contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Hold an advisory lock: of two starting workers one finds out, and the second waits for it.
+
+    In a read-only folder there is none, for nothing can be kept there.
+    """
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            fcntl.flock(held.enter_context(file.open("w")), fcntl.LOCK_EX)
+        yield
