@@ -79,6 +79,7 @@ drill-doctor: $(VENV)/.dev ## have the doctor judge five versions of ctranslate2
 
 drill-gpu: $(VENV)/.dev ## prove the GPU path on a real card
 	$(PY) bench/gpu.py
+	$(PY) bench/engine.py load --device cuda
 
 drill-webhook: $(VENV)/.dev ## receivers that are down, answer 500, are slow or redirect, for ten minutes
 	$(PY) bench/webhook.py

@@ -39,9 +39,18 @@ class Rival:
             return [" ".join(segment.text.strip() for segment in segments) for segments in found]
 
 
-def as_it_comes(path: Path) -> Rival:
-    """`WhisperModel(path).transcribe(audio)`, int8 as all here: beam 5, one message after another."""
-    return Rival("as it comes", WhisperModel(str(path), device="cpu", compute_type="int8"), 1, {})
+COMPUTE_TYPES = {"cpu": "int8", "cuda": "float16"}  # for all, the engine included
+
+
+def as_it_comes(path: Path, device: str = "cpu") -> Rival:
+    """`WhisperModel(path).transcribe(audio)`: beam 5, one message after another."""
+    return Rival("as it comes", WhisperModel(str(path), device=device, compute_type=COMPUTE_TYPES[device]), 1, {})
+
+
+def batched(path: Path, device: str = "cpu") -> Rival:
+    """`BatchedInferencePipeline(WhisperModel(path)).transcribe(audio)`, its batches of 8 as they come."""
+    model = WhisperModel(str(path), device=device, compute_type=COMPUTE_TYPES[device])
+    return Rival("batched pipeline", BatchedInferencePipeline(model), 1, {})
 
 
 def tuned(path: Path, cores: int) -> list[Rival]:

@@ -1,7 +1,8 @@
-"""The drill for a machine with a GPU: doctor, set-up by pip wheels, gate and canary on the real card.
+"""The drill for a machine with a GPU: doctor, set-up by pip wheels, gate and canary on the real card, a killed slot.
 
 Run: .venv/bin/python bench/gpu.py. It installs what the doctor misses into .venv, starts the transcribe stage with
-WHISPER_DEVICE=cuda on an embedded Redis, sends it a message, and writes what it saw to bench/results/gpu.json.
+WHISPER_DEVICE=cuda on an embedded Redis, sends it a message, kills a slot's process with messages in flight, and
+writes what it saw to bench/results/gpu.json. How fast the card is, `bench/engine.py load --device cuda` says.
 """
 
 import json
@@ -75,6 +76,27 @@ def job(url):
     return {"ready": ready, "said": said[-30:], "error": done.error, **shown}
 
 
+def killed_slot(device="cuda", messages=16):
+    """Kill the model's process with messages in flight; return what became of them, seconds, and the GPUs' memory."""
+    from actors import gpus
+    from pipeline.transcribe import Engine, Options
+    from pipeline.transcribe.audio import load
+
+    audio = load(CLONE / "samples" / "voice-message.ogg")
+    engine = Engine(MODEL, device=device)
+    try:
+        before, [slot, *_] = gpus.read(), engine.slots
+        futures = [engine.submit(audio, Options()) for _ in range(messages)]
+        os.kill(slot.pid, signal.SIGKILL)
+        begun = time.monotonic()
+        texts = {future.result(300).text for future in futures}
+        seconds = round(time.monotonic() - begun, 2)
+        replaced = slot.pid not in [one.pid for one in engine.slots]
+        return {"done": messages, "texts": sorted(texts), "seconds": seconds, "replaced": replaced, "gpus": before}
+    finally:
+        engine.stop(10)
+
+
 def main():
     from pipeline.commands.embedded import valkey
 
@@ -94,9 +116,11 @@ def main():
         result["doctor_warm"] = doctor(REDIS_URL=url)
         result["canary"] = doctor("--canary", REDIS_URL=url)
         result["worker"] = job(url)
+    result["killed_slot"] = killed_slot()
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(result, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
     fit = result["doctor_warm"]["ok"] and result["canary"]["ok"] and result["worker"].get("device") == "cuda"
+    fit = fit and result["killed_slot"]["replaced"] and len(result["killed_slot"]["texts"]) == 1
     print(json.dumps(result, indent=2, ensure_ascii=False, default=str))
     print(f"verdict: {'the GPU path works' if fit else 'the GPU path does not work'}; see {RESULTS.relative_to(CLONE)}")
     return 0 if fit else 1
