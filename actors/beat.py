@@ -18,7 +18,7 @@ from dramatiq.broker import MessageProxy
 from dramatiq.middleware import Middleware
 
 from actors import process
-from actors.broker import acks_key
+from actors.consumer import acks_key
 from actors.retries import patiently
 from pipeline import connection, handoff, jobs, presence, queues, sweeper
 from pipeline.errors import JobError
