@@ -1,12 +1,14 @@
 """How a worker takes its messages from Redis: one consumer, step by step."""
 
 import json
+import time
+from types import SimpleNamespace
 
 import pytest
 from dramatiq import Message
 from dramatiq.errors import ConnectionClosed
 
-from actors import broker as brokers
+from actors import consumer as consumers
 from actors.broker import Broker
 from config.environment import STATE
 from pipeline import connection, queues, status, sweeper
@@ -15,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("redis_url")
 
 
 def taken(broker):
-    return connection.client().scard(brokers.acks_key(broker, "decode"))
+    return connection.client().scard(consumers.acks_key(broker, "decode"))
 
 
 def send(broker, name):
@@ -57,7 +59,7 @@ def test_an_idle_worker_that_may_not_wait_in_redis_polls_more_and_more_rarely(mo
 
 
 def test_a_consumer_that_reconnects_takes_no_more_than_there_are_hands_for(monkeypatch):
-    monkeypatch.setattr(brokers, "FULL", 0.01)
+    monkeypatch.setattr(consumers, "FULL", 0.01)
     broker = Broker(middleware=[])
     for number in range(4):
         send(broker, f"m{number}")
@@ -73,6 +75,26 @@ def test_a_consumer_that_reconnects_takes_no_more_than_there_are_hands_for(monke
     assert taken(broker) == 2
     first.close()
     second.close()
+
+
+@pytest.mark.parametrize(("seconds", "ahead"), [(0.001, 2), (1.0, 0)])
+def test_messages_are_taken_ahead_only_while_they_are_soon_done(monkeypatch, seconds, ahead):
+    now = 0.0
+    monkeypatch.setattr(consumers, "time", SimpleNamespace(monotonic=lambda: now, sleep=time.sleep))
+    broker = Broker(middleware=[])
+    for number in range(12):
+        send(broker, f"m{number}")
+    consumer = broker.consume("decode", prefetch=2)
+    hands, most = [next(consumer), next(consumer)], 0
+
+    for _ in range(6):
+        now += seconds
+        consumer.ack(hands.pop(0))
+        hands.append(next(consumer))
+        most = max(most, taken(broker))
+
+    assert most == 2 + ahead
+    consumer.close()
 
 
 def test_a_message_whose_way_to_us_was_cut_off_is_fetched_again_at_once(redis_url, monkeypatch):
