@@ -15,7 +15,7 @@ from pipeline.transcribe.window import Window, WindowResult
 
 LOUD = 2.0  # full scale is 1: no real message is as loud
 ROOM = 2  # windows that the small device holds
-LEAK = 64 * 1024**2  # bytes that the leaking process keeps of every batch
+LEAK = 256 * 1024**2  # bytes that the leaking process keeps of every batch; more than a free heap has room for
 
 Work = Sequence[tuple[Window, Options]]
 
