@@ -114,6 +114,7 @@ def _environment(arguments: argparse.Namespace, url: str, folder: Path) -> dict[
     bundled = BUNDLED if arguments.language == "en" else "bundled:base"
     return child_environment(url) | {
         "WHISPER_MODEL": environment.values().get("WHISPER_MODEL", bundled),
+        "WHISPER_CPU_REPLICAS": environment.values().get("WHISPER_CPU_REPLICAS", "1"),  # for one message, all cores
         "TMPDIR": str(folder),
         "NO_COLOR": "1",
         "LOG_FORMAT": "console",
