@@ -14,7 +14,6 @@ import difflib
 import json
 import logging
 import os
-import platform
 import re
 import statistics
 import sys
@@ -34,7 +33,7 @@ import structlog
 from threadpoolctl import threadpool_limits
 
 from pipeline.transcribe import Engine, Options, models
-from pipeline.transcribe.devices import available_cores
+from pipeline.transcribe.machine import available_cores, processor
 
 RESULTS = Path(__file__).resolve().parent / "results"
 MARGIN = {"bundled:tiny.en": 0.003, "bundled:base": 0.005}  # how much worse the word error rate may be
@@ -341,7 +340,7 @@ def main() -> int:
     record = {
         "section": args.section,
         "options": vars(args),
-        "machine": {"cores": available_cores(), "processor": platform.processor() or platform.machine()},
+        "machine": {"cores": available_cores(), "processor": processor()},
         "rows": rows,
         "missed": missed,
     }

@@ -7,15 +7,13 @@ threads of one, or where every process streams large weights through the same me
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 
 from config.environment import STATE
-from pipeline.transcribe import remembered
+from pipeline.transcribe import machine, remembered
 from pipeline.transcribe.failures import DiedError, HungError, OutOfMemoryError, UnfitError
 from pipeline.transcribe.slot import START_TIMEOUT, Slot
 
@@ -77,10 +75,6 @@ def _rate(specs: Sequence[Spec]) -> float:
 
 def _key(spec: Spec, most: int) -> str:
     """Name what the outcome depends on; another model, processor or library is tried anew."""
-    processor = "unknown processor"
-    with suppress(OSError, IndexError):
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-        processor = text.partition("model name")[2].partition(":")[2].splitlines()[0].strip()
     size = (spec.path / "model.bin").stat().st_size
     library = f"ctranslate2 {version('ctranslate2')}"
-    return f"{processor}, {most} of {spec.threads}, {size} bytes in {spec.compute_type}, {library}"
+    return f"{machine.processor()}, {most} of {spec.threads}, {size} bytes in {spec.compute_type}, {library}"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from pathlib import Path
 
-from pipeline.transcribe import calibration
+from pipeline.transcribe import calibration, machine
 from pipeline.transcribe.child import Spec
 from pipeline.transcribe.failures import EngineError
 
@@ -53,12 +51,12 @@ def plan(
         ]
 
     def shared(count: int) -> list[Spec]:
-        return specs([("cpu", "CPU", None, available_cores() // count)] * count)
+        return specs([("cpu", "CPU", None, machine.available_cores() // count)] * count)
 
     if found:
         return specs([("cuda", name, gpu, 0) for gpu, name in found])
     if replicas:
-        return shared(min(replicas, available_cores()))
+        return shared(min(replicas, machine.available_cores()))
     most = _most_replicas(path)
     return shared(calibration.replicas(shared, most) if most > 1 else 1)
 
@@ -79,26 +77,6 @@ def _gpus(wanted: str) -> list[tuple[str, str]]:
 def _most_replicas(path: Path) -> int:
     """Return how many processes the cores and the memory carry; never more threads than cores."""
     size = (path / "model.bin").stat().st_size
-    return max(1, min(available_cores(), MOST_REPLICAS, available_memory() // (MEMORY_PER_MODEL * size)))
-
-
-def available_memory() -> int:
-    """Return the bytes that this process may still take: the machine's, page cache included, within the container's."""
-    meminfo = Path("/proc/meminfo").read_text(encoding="ascii")
-    room = int(meminfo.partition("MemAvailable:")[2].split()[0]) * 1024
-    group = Path("/sys/fs/cgroup")
-    with suppress(OSError, ValueError, IndexError):  # no cgroup v2, or no limit ("max")
-        limit = int((group / "memory.max").read_text(encoding="ascii"))
-        used = int((group / "memory.current").read_text(encoding="ascii"))
-        cached = int((group / "memory.stat").read_text(encoding="ascii").partition("inactive_file ")[2].split()[0])
-        room = min(room, limit - used + cached)
-    return room
-
-
-def available_cores() -> int:
-    """Return the cores that this process may use: its affinity, within the container's quota."""
-    cores = len(os.sched_getaffinity(0))
-    with suppress(OSError, ValueError):  # no cgroup v2, or no quota ("max")
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()
-        cores = min(cores, max(1, int(quota) // int(period)))
-    return cores
+    return max(
+        1, min(machine.available_cores(), MOST_REPLICAS, machine.available_memory() // (MEMORY_PER_MODEL * size))
+    )

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.transcribe import calibration, devices, models
+from pipeline.transcribe import calibration, devices, machine, models
 
 CORES = 4
 
@@ -39,12 +39,12 @@ def rates(monkeypatch, table):
         return table[len(specs)]
 
     monkeypatch.setattr(calibration, "_rate", rate)
-    monkeypatch.setattr(devices, "available_cores", lambda: CORES)
+    monkeypatch.setattr(machine, "available_cores", lambda: CORES)
     return tried
 
 
 def test_real_processes_are_tried_once_and_the_outcome_is_kept(file, monkeypatch):
-    monkeypatch.setattr(devices, "available_cores", lambda: 2)
+    monkeypatch.setattr(machine, "available_cores", lambda: 2)
     first = plan()
     assert [spec.threads for spec in first] in ([1, 1], [2])
     assert list(json.loads(file.read_text()).values()) == [len(first)]
