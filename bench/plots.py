@@ -162,6 +162,21 @@ def decode_memory(record: dict[str, Any], _axes: Any) -> str:
     )
 
 
+def loudness(record: dict[str, Any], _axes: Any) -> str:
+    """What raising quiet voices does; a table says it all."""
+    rows = [
+        [
+            row["attenuation_db"],
+            f"{row['wer']:.3f}",
+            f"{row['wer_normalised']:.3f}",
+            "{:+.3f} to {:+.3f}".format(*row["interval"]),
+        ]
+        for row in record["rows"]
+    ]
+    columns = ["attenuated by (dB)", "word error rate", "with `NORMALIZE_LOUDNESS`", "95 % interval of the difference"]
+    return table(columns, rows) + f"\n{record['prompts']} prompts, {record['model']}.\n"
+
+
 def door(record: dict[str, Any], _axes: Any) -> str:
     """What the door costs under load; a table says it all."""
     own, memory = record["own_ms"], record["memory_mib"]
@@ -231,6 +246,7 @@ PARTS: dict[str, tuple[Callable[[dict[str, Any], Any], str], str, str]] = {  # n
     "decode": (decode, "Decoding beside the bare ffmpeg command", "python bench/decode.py"),
     "decode-memory": (decode_memory, "Peak memory of a decode worker", "python bench/decode_memory.py"),
     "web": (door, "The door under load", "python bench/web_load.py"),
+    "loudness": (loudness, "What NORMALIZE_LOUDNESS does for whispered messages", "python bench/decode_loudness.py"),
     "web-sizes": (sizes, "Recordings of every length through OpenAI's client", "python bench/web_sizes.py"),
     "redis-cost": (redis_cost, "What Voicemill asks of Redis", "python bench/redis_cost.py"),
     "webhook": (receivers, "Webhooks to receivers in trouble", "python bench/webhook.py"),
