@@ -32,6 +32,8 @@ INPUT = ("-i", "file:/dev/stdin")
 # rights by what it starts. Two milliseconds.
 LEASH = ("setpriv", "--pdeathsig", "KILL", "--no-new-privs", "--") if shutil.which("setpriv") else ()
 _NOT_FOUND = 127  # the exit code of setpriv, as of a shell, where there is no such program
+# FFmpeg's exit code after a SIGTERM, as a whole group may be sent it: what it has written ends in good order.
+_TOLD_TO_STOP = 255
 
 MEMORY = 1024**3  # bytes of address space; Debian's FFmpeg takes 0.3 GiB for its libraries
 STDERR = 16 * 1024  # bytes kept of what a program says: its first words and its last, half each
@@ -165,3 +167,5 @@ def judge(outcome: Outcome, program: str, seconds: float) -> None:
         raise JobError("disk_full", "no space is left for the decoded audio")
     if outcome.status < 0:
         raise JobError("decode_crashed", f"{program} was killed by {signal.Signals(-outcome.status).name}")
+    if outcome.status == _TOLD_TO_STOP:
+        raise JobError("decode_crashed", f"{program} was told to stop before it was done")

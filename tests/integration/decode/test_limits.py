@@ -105,6 +105,29 @@ def test_a_killed_program_and_a_missing_one_are_told(tmp_path):
             cage.run(["no-such-program"], nothing, tmp_path, seconds=10)
 
 
+def test_what_ffmpeg_wrote_before_it_was_told_to_stop_is_no_message(tmp_path):
+    """As systemd or docker stop does it, with all processes at once: FFmpeg ends its file in good order."""
+    ended = []
+
+    def work():
+        with Path(os.devnull).open("rb") as nothing:
+            script = "echo $$ > pid; exec ffmpeg -nostdin -v error -re -f lavfi -i sine part.wav"
+            ended.append(cage.run(["sh", "-c", script], nothing, tmp_path, seconds=30, file_size=10**8))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    deadline = time.monotonic() + 10
+    while not (tmp_path / "part.wav").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGTERM)
+    thread.join(10)
+
+    with pytest.raises(JobError, match="decode_crashed"):
+        cage.judge(ended[0], "FFmpeg", 30)
+    assert ended[0].status > 0
+
+
 def test_no_process_outlives_its_message(decode, code, media, voice):
     (media / "voice.wav").write_bytes(voice.read_bytes())
     decode("voice.wav")
