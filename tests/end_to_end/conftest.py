@@ -94,6 +94,7 @@ def stages(stages_redis, media):
         "MEDIA_ROOT": str(media),
         "WHISPER_MODEL": "bundled:base",
         "WHISPER_DEVICE": "cpu",
+        "WHISPER_CPU_REPLICAS": "1",
         "LOG_FORMAT": "json",
         "GEMINI_API_KEY": "",
         "GOOGLE_API_KEY": "",
@@ -129,10 +130,11 @@ def dramatiq(valkey_url):
 
     def start(*arguments, **variables):
         environment = os.environ | {"REDIS_URL": valkey_url, "WHISPER_DEVICE": "cpu", "LOG_FORMAT": "json"}
+        environment |= {"WHISPER_MODEL": "bundled:tiny.en", "WHISPER_CPU_REPLICAS": "1"}
         process = subprocess.Popen(
             [DRAMATIQ, *arguments, "--skip-logging", "--processes", "1"],
             cwd=CLONE,
-            env=environment | {"WHISPER_MODEL": "bundled:tiny.en"} | variables,
+            env=environment | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
