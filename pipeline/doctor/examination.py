@@ -65,8 +65,8 @@ def diagnose(
     )
     skipped = {name: why for name in CHECKS for why in [_why_not(name, box, only)] if why}
     with ThreadPoolExecutor(len(CHECKS)) as pool:
-        futures = {name: pool.submit(_examine, name, box) for name in CHECKS if name not in skipped}
-        try:
+        try:  # at once: who leaves while the checks begin must not wait for those that hang
+            futures = {name: pool.submit(_examine, name, box) for name in CHECKS if name not in skipped}
             checks = [
                 futures[name].result() if name in futures else Check(name, (finding("not_needed", why=skipped[name]),))
                 for name in CHECKS
