@@ -146,18 +146,15 @@ def start(spec: Spec) -> SlotInfo:
 
 def canary() -> None:
     """Prove an idle slot: decode noise to its end."""
-    if _recognizer is None:
-        raise GoneError("the process that had the model has been replaced")
-    _guarded(_recognizer.canary)
+    _guarded(_loaded().canary)
 
 
 def trial() -> float:
     """Return how many windows a second this process decodes, while others beside it do the same."""
-    if _recognizer is None:
-        raise GoneError("the process that had the model has been replaced")
+    recognizer = _loaded()
     done, began = 0, time.monotonic()
     while (took := time.monotonic() - began) < TRIAL:
-        done += _guarded(_recognizer.trial)
+        done += _guarded(recognizer.trial)
     return done / took
 
 
@@ -167,9 +164,13 @@ def run(work: Sequence[tuple[Window, Options]]) -> list[WindowResult]:
     Raises:
         OutOfMemoryError: the batch does not fit.
     """
+    return _guarded(_loaded().run, work)
+
+
+def _loaded() -> Recognizer:
     if _recognizer is None:
         raise GoneError("the process that had the model has been replaced")
-    return _guarded(_recognizer.run, work)
+    return _recognizer
 
 
 def _guarded(function: Callable[..., T], *args: Any) -> T:

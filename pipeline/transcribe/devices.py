@@ -34,30 +34,29 @@ def plan(
     if device == "cuda" and not found:
         raise EngineError("No GPU is visible: run `python -m pipeline doctor --device cuda`.")
 
-    def specs(places: list[tuple[str, str, str | None, int]]) -> list[Spec]:
-        return [
-            Spec(
-                model=model,
-                path=path,
-                device=place,
-                device_name=name,
-                gpu=gpu,
-                compute_type={"cuda": "float16", "cpu": "int8"}[place] if compute_type == "auto" else compute_type,
-                threads=threads,
-                encoder_window=encoder_window,
-                beam_size=beam_size,
-            )
-            for place, name, gpu, threads in places
-        ]
-
-    def shared(count: int) -> list[Spec]:
-        return specs([("cpu", "CPU", None, machine.available_cores() // count)] * count)
+    def spec(place: str, name: str, gpu: str | None, threads: int) -> Spec:
+        return Spec(
+            model=model,
+            path=path,
+            device=place,
+            device_name=name,
+            gpu=gpu,
+            compute_type={"cuda": "float16", "cpu": "int8"}[place] if compute_type == "auto" else compute_type,
+            threads=threads,
+            encoder_window=encoder_window,
+            beam_size=beam_size,
+        )
 
     if found:
-        return specs([("cuda", name, gpu, 0) for gpu, name in found])
+        return [spec("cuda", name, gpu, 0) for gpu, name in found]
+    cores = machine.available_cores()
+
+    def shared(count: int) -> list[Spec]:
+        return [spec("cpu", "CPU", None, cores // count)] * count
+
     if replicas:
-        return shared(min(replicas, machine.available_cores()))
-    most = _most_replicas(path)
+        return shared(min(replicas, cores))
+    most = _most_replicas(path, cores)
     return shared(calibration.replicas(shared, most) if most > 1 else 1)
 
 
@@ -74,9 +73,7 @@ def _gpus(wanted: str) -> list[tuple[str, str]]:
     return [(gpu.uuid or str(gpu.index), gpu.name) for gpu in visible]
 
 
-def _most_replicas(path: Path) -> int:
+def _most_replicas(path: Path, cores: int) -> int:
     """Return how many processes the cores and the memory carry; never more threads than cores."""
     size = (path / "model.bin").stat().st_size
-    return max(
-        1, min(machine.available_cores(), MOST_REPLICAS, machine.available_memory() // (MEMORY_PER_MODEL * size))
-    )
+    return max(1, min(cores, MOST_REPLICAS, machine.available_memory() // (MEMORY_PER_MODEL * size)))

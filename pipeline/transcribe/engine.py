@@ -6,7 +6,7 @@ import math
 import os
 import threading
 import time
-from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from pipeline.transcribe import devices, models
 from pipeline.transcribe.audio import SAMPLE_RATE
 from pipeline.transcribe.child import SlotInfo
 from pipeline.transcribe.failures import DiedError, EngineError, HungError, OutOfMemoryError, UnfitError
-from pipeline.transcribe.message import Message, Task
+from pipeline.transcribe.message import Message, Task, fail
 from pipeline.transcribe.options import Options, check
 from pipeline.transcribe.scheduler import Scheduler
 from pipeline.transcribe.slot import START_TIMEOUT, Slot
@@ -191,7 +191,7 @@ class Engine:
             options = replace(options, language="en")
         if duration > LONG:
             cutting = self._background.submit(self._admit, audio, options, future, on_progress)
-            cutting.add_done_callback(lambda done: _fail(future, self._gone()) if done.cancelled() else None)
+            cutting.add_done_callback(lambda done: fail(future, self._gone()) if done.cancelled() else None)
         else:
             self._admit(audio, options, future, on_progress)
         return future
@@ -215,7 +215,7 @@ class Engine:
                     message.fail(self._gone())
         except Exception as error:  # in the background nobody would hear of it
             log.exception("fault while a message was cut", seconds=round(duration))
-            _fail(future, JobError("internal", f"{type(error).__name__}: {error}"))
+            fail(future, JobError("internal", f"{type(error).__name__}: {error}"))
 
     def stop(self, timeout: float = 30.0) -> None:
         """Let running batches finish within `timeout` seconds; what still waits fails with `worker_stopped`."""
@@ -356,11 +356,6 @@ def _measure(batch: list[Task], results: list[WindowResult], took: float) -> Non
     measures.note("real_time_factor", took / sum(task.window.duration for task in batch))
     for result in results:
         measures.note("windows_total", look=result.look)
-
-
-def _fail(future: Future[Transcript], error: JobError) -> None:
-    with suppress(InvalidStateError):  # it was cancelled meanwhile
-        future.set_exception(error)
 
 
 def _give_way() -> None:

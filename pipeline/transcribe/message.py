@@ -74,8 +74,13 @@ class Message:
 
     def fail(self, error: JobError) -> None:
         """Tell the sender why there is no transcript."""
-        with suppress(InvalidStateError):  # it was cancelled, or has failed before
-            self.future.set_exception(error)
+        fail(self.future, error)
+
+
+def fail(future: Future[Transcript], error: JobError) -> None:
+    """Tell who waits why there is no transcript, unless it was cancelled or has failed before."""
+    with suppress(InvalidStateError):
+        future.set_exception(error)
 
 
 @dataclass(slots=True)
