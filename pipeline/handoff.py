@@ -17,9 +17,10 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from itertools import chain
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, cast
+from weakref import WeakKeyDictionary
 
 import redis
 
@@ -48,7 +49,9 @@ GROWING = 60  # seconds that an unfinished entry outlives its last chunk: its wr
 
 AUDIO_SHARE = 8  # decoding goes on in a store full of uploads until audio has one part of so many of it
 AMPLE = 16  # room is made for one part of so many of the store at a time, so that it is not made for every message
-SPARING = 20  # a count serves this many times as long as it took: counting takes a twentieth of the time at most
+SPARING = 20  # a count serves this many times as long as it took: counting takes a twentieth of the time at most,
+FRESH = 0.25  # and so many seconds, unless by it the store is full: then it is counted anew
+MEMORY_LOOK = 1.0  # seconds that what Redis may use is taken for unchanged: telling it takes longer than a small upload
 
 
 @dataclass(slots=True)
@@ -60,6 +63,8 @@ class _Count:
 
 
 _count = _Count()
+# What the Redis of a client may use (bytes; 0: all there is), and until when that serves, by the monotonic clock.
+_memory: WeakKeyDictionary[redis.Redis, tuple[int, float]] = WeakKeyDictionary()
 
 
 # Audio between stages
@@ -76,8 +81,12 @@ def put(job_id: str, path: Path, ttl: float | None = None) -> int:
     Raises:
         JobError: `handoff_full` or `handoff_unavailable`.
     """
+    key = _key("audio", job_id)
+    replaced = _object_of(key)
     with path.open("rb") as data:
-        return _store(_key("audio", job_id), data, path.stat().st_size, ttl)
+        size = _store(key, data, path.stat().st_size, ttl)
+    _drop_object(replaced)
+    return size
 
 
 def read(job_id: str) -> Iterator[bytes]:
@@ -168,7 +177,7 @@ def full(*, decoding: bool = False) -> str | None:
     """
     held = known_bytes()
     bound, why = _bound(held)
-    if held >= bound:
+    if held >= bound and (held := _counted()) >= bound:
         held = _make_room(held, bound)
     if held < bound or (decoding and audio_bytes() < bound // AUDIO_SHARE):
         return None
@@ -210,12 +219,7 @@ def known_bytes() -> int:
 
     Every message that is sent asks for it, and a day's entries take long to count; see SPARING.
     """
-    started = time.monotonic()
-    if started >= _count.until:
-        _count.size = total_bytes()
-        ended = time.monotonic()
-        _count.until = ended + SPARING * (ended - started)
-    return _count.size
+    return _count.size if time.monotonic() < _count.until else _counted()
 
 
 def sweep() -> int:
@@ -239,10 +243,27 @@ def _outside(size: int) -> bool:
 
 def _bound(held: int) -> tuple[int, str]:
     ceiling = _number("MAX_HANDOFF_BYTES", MAX_HANDOFF_BYTES)
-    memory = held and connection.client().info("memory").get("maxmemory")
+    memory = held and _max_memory()
     if memory and memory // 2 < ceiling:
         return memory // 2, f"Redis may use {memory}"
     return ceiling, f"MAX_HANDOFF_BYTES is {ceiling}"
+
+
+def _max_memory() -> int:
+    client, now = connection.client(), time.monotonic()
+    memory, until = _memory.get(client, (0, 0.0))
+    if now >= until:
+        memory = int(client.info("memory").get("maxmemory", 0))
+        _memory[client] = memory, now + MEMORY_LOOK
+    return memory
+
+
+def _counted() -> int:
+    started = time.monotonic()
+    _count.size = total_bytes()
+    ended = time.monotonic()
+    _count.until = ended + max(FRESH, SPARING * (ended - started))
+    return _count.size
 
 
 def _make_room(held: int, bound: int) -> int:
@@ -283,7 +304,7 @@ def _store(key: str, data: BinaryIO, size: int | None, ttl: float | None, limit:
     Raises:
         JobError: `source_too_large`, `handoff_full`, `handoff_unavailable`, `handoff_unreadable`.
     """
-    replaced, cipher, entry_id, read = _object_of(key), seal.cipher(), uuid.uuid4().hex, 0
+    cipher, entry_id, read = seal.cipher(), uuid.uuid4().hex, 0
 
     def chunks() -> Iterator[bytes]:
         nonlocal read
@@ -303,20 +324,26 @@ def _store(key: str, data: BinaryIO, size: int | None, ttl: float | None, limit:
         with suppress(JobError):  # it is swept another time
             _drop_object(name)
         raise
-    _drop_object(replaced)
     return read
 
 
 def _publish(key: str, chunks: Iterable[bytes], header: Callable[[], _Header], ttl: float | None) -> None:
     """Write an entry under a name of this writer's own, and give it the one that readers know in a single step."""
     client, lives = connection.client(), int(ttl or _ttl())
-    growing, size, count = f"{key}:{uuid.uuid4().hex}", 0, 0
+    growing, source = f"{key}:{uuid.uuid4().hex}", iter(chunks)
+    waiting = [b"", *islice(source, 1)]  # the header's place, who knows the size only at the end; most have one chunk
+    size, count = sum(map(len, waiting)), 0
     try:
-        for element in chain((b"",), chunks):  # the header's place, who knows the size only at the end
-            _grow(growing, element, count)
+        for element in source:
+            if waiting:
+                _grow(growing, waiting, count)
+                count, waiting = len(waiting), []
+            _grow(growing, [element], count)
             count, size = count + 1, size + len(element)
         head = json.dumps(asdict(header()))
         with client.pipeline(transaction=True) as pipe:
+            if waiting:
+                pipe.rpush(growing, *waiting)
             pipe.lset(growing, 0, head)
             pipe.expire(growing, lives)
             pipe.rename(growing, key)
@@ -344,17 +371,17 @@ def _delete(key: str) -> None:
     _drop_object(name)
 
 
-def _grow(key: str, element: bytes, before: int) -> None:
-    """Add an element to the `before` ones of an unfinished entry.
+def _grow(key: str, elements: list[bytes], before: int) -> None:
+    """Add elements to the `before` ones of an unfinished entry.
 
     Raises:
         JobError: `handoff_unavailable`: those have expired meanwhile.
     """
     with connection.client().pipeline(transaction=True) as pipe:
-        pipe.rpush(key, element)
+        pipe.rpush(key, *elements)
         pipe.expire(key, GROWING)
         held, _ = pipe.execute()
-    if held != before + 1:
+    if held != before + len(elements):
         raise JobError("handoff_unavailable", f"what was written expired: a chunk took over {GROWING} s")
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import uvicorn
 
 from pipeline.web import keys
+from pipeline.web.protocol import Protocol
 
 KEY, ENTRY = keys.generate("tests")
 PATIENCE = 60  # seconds until an answer that should come counts as not coming
@@ -69,7 +70,8 @@ class Door:
 @contextmanager
 def served(app):
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1))
+        config = uvicorn.Config(app, http=Protocol, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+        server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

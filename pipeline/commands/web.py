@@ -17,6 +17,7 @@ from config import logging, settings
 from pipeline import connection
 from pipeline.web import keys
 from pipeline.web.app import create_app
+from pipeline.web.protocol import Protocol
 
 USAGE = 2  # exit code
 SWITCH = 0.0002  # seconds after which a thread that talks to Redis makes way for the loop; Python's own 0.005 add up
@@ -61,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
             app,
             host=host,
             port=port,
+            http=Protocol,
             access_log=False,  # ours has no queries in it, and says more
             log_config=None,
             server_header=False,

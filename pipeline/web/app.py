@@ -23,6 +23,7 @@ def create_app(settings: Settings) -> FastAPI:
     """Return the application.
 
     `state.keys` are the hashes by name; where there are none the door is open, and must be served on loopback alone.
+    `state.limited` tells until when keys have had their requests of the last minute (seconds, by the monotonic clock).
     `state.stopping` is set when the server has been told to stop.
 
     Raises:
@@ -41,6 +42,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.keys = keys.parse(settings.api_keys.get_secret_value() if settings.api_keys else "")
     app.state.open = not app.state.keys
     app.state.origins = frozenset(settings.api_cors_origins.replace(",", " ").split())
+    app.state.limited = {}
     app.state.stopping = threading.Event()
     problems.install(app)
     app.include_router(openai.router)

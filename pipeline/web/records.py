@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pipeline import jobs
 from pipeline.jobs import BLOCK, ENDED, Job
 
 START = "0-0"  # before every event
+SETTLE = 0.01  # seconds: what happens within them, as the step from one stage to the next does, is read at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +76,5 @@ async def transcribed(client: aioredis.Redis, job_id: str) -> Job:
             job = await get(client, job_id)
             if jobs.reached(job.status, "transcribed"):
                 return job
+        if events:
+            await asyncio.sleep(SETTLE)

@@ -1,0 +1,80 @@
+"""What is no body has a bound, and what keeps within it is read however it is cut."""
+
+import socket
+import time
+
+import pytest
+from door import KEY, PATIENCE
+
+from pipeline.web.protocol import BOUND
+
+PIECE = 4096  # bytes
+FAR = 64 * 1024 * 1024  # bytes that nobody should get rid of: more than the sockets between hold
+HEAD = f"Host: door\r\nAuthorization: Bearer {KEY}\r\n".encode()
+CHUNKED = (
+    b"POST /page/sign-in HTTP/1.1\r\nHost: door\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n"
+)
+
+
+@pytest.fixture
+def connection(door):
+    with socket.create_connection(("127.0.0.1", door().port), PATIENCE) as opened:
+        yield opened
+
+
+def sent(connection, piece, most=FAR):
+    """Send a piece again and again until the door ends the connection; return the bytes that went out."""
+    gone = 0
+    connection.settimeout(0)
+    while gone < most:
+        try:
+            gone += connection.send(piece)
+        except BlockingIOError:
+            time.sleep(0.001)
+        except OSError:
+            break
+    connection.settimeout(PATIENCE)
+    return gone
+
+
+@pytest.mark.parametrize("beginning", [b"GET /", b"GET / HTTP/1.1\r\nX-Long: ", b"GET / HTTP/1.1\r\nHost: door\r\n"])
+def test_a_head_without_an_end_is_refused(connection, beginning):
+    connection.sendall(beginning)
+    piece = b"x" * PIECE if not beginning.endswith(b"door\r\n") else b"X-More: x\r\n" * (PIECE // 11)
+    assert sent(connection, piece) < FAR
+    with connection:
+        assert connection.recv(12) in (b"HTTP/1.1 400", b"")  # nothing, where the reset came before it
+
+
+@pytest.mark.parametrize("endless", [b"0\r\nX-Trailer: ", b"0\r\nX: y\r\n", b"1;extension="])
+def test_trailers_and_extensions_of_chunks_without_an_end_end_the_connection(connection, endless):
+    connection.sendall(CHUNKED + b"3\r\nkey\r\n" + endless)
+    piece = b"X-Trailer: x\r\n" * (PIECE // 14) if endless.endswith(b"\r\n") else b"x" * PIECE
+    assert sent(connection, piece) < FAR
+
+
+def test_a_head_that_is_too_large_is_answered(connection):
+    connection.sendall(b"GET / HTTP/1.1\r\nX-Long: " + b"x" * BOUND)
+    answer = b"".join(iter(lambda: connection.recv(PIECE), b""))
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert answer.endswith(b"The head of the request is too large.")
+
+
+def test_a_large_head_within_the_bound_is_taken_byte_by_byte(connection):
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    request = b"GET /v1/models HTTP/1.1\r\n" + HEAD + b"X-Long: " + b"x" * (BOUND // 2) + b"\r\n\r\n"
+    for byte in range(200):
+        connection.sendall(request[byte : byte + 1])
+    connection.sendall(request[200:])
+    assert connection.recv(12) == b"HTTP/1.1 200"
+
+
+def test_many_requests_on_one_connection_do_not_add_up(connection):
+    request = b"GET /v1/models HTTP/1.1\r\n" + HEAD + b"X-Long: " + b"x" * (BOUND // 4) + b"\r\n\r\n"
+    for _ in range(8):
+        connection.sendall(request)
+        answer = b""
+        while b"whisper-1" not in answer:
+            answer += connection.recv(PIECE)
+        assert answer.startswith(b"HTTP/1.1 200")
