@@ -66,6 +66,7 @@ async def transcribed(client: aioredis.Redis, job_id: str) -> Job:
     """
     last = START
     while True:
+        await asyncio.sleep(SETTLE)
         entries = cast("Any", await client.xread({jobs.events_key(job_id): last}, block=BLOCK))
         events = entries[0][1] if entries else []
         last = events[-1][0] if events else last
@@ -76,5 +77,3 @@ async def transcribed(client: aioredis.Redis, job_id: str) -> Job:
             job = await get(client, job_id)
             if jobs.reached(job.status, "transcribed"):
                 return job
-        if events:
-            await asyncio.sleep(SETTLE)
