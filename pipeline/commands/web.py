@@ -20,7 +20,7 @@ from pipeline.web.app import create_app
 from pipeline.web.protocol import Protocol
 
 USAGE = 2  # exit code
-SWITCH = 0.00005  # seconds after which a thread that talks to Redis makes way for the loop; Python's own 0.005 add up
+SWITCH = 0.0002  # seconds after which a thread that talks to Redis makes way for the loop; Python's own 0.005 add up
 
 log = structlog.get_logger(__name__)
 
