@@ -88,7 +88,7 @@ class Gate:
         """Note that Gemini answered, be it with a refusal; `tokens` is what the input really was."""
         limited = self.requests_per_window or self.tokens_per_window
         true = f"{passage.request}:{tokens}" if tokens and limited else ""
-        self._note(passage, "answered", passage.at, f"{passage.request}:{passage.tokens}", true, RECOVERED)
+        self._note(passage, "answered", f"{passage.request}:{passage.tokens}", true, RECOVERED)
 
     def refused(self, passage: Passage, job_id: str, seconds: float | None) -> list[str]:
         """Note that a request went beyond Gemini's own limit; return the jobs that this shows to be without fault.

@@ -4,13 +4,11 @@
 -- KEYS[2] probe    string  as in gate.lua
 -- KEYS[3] hold     string  as in gate.lua
 -- KEYS[4] flight   zset    as in gate.lua
--- KEYS[5] refused  zset    job whose request went beyond a limit that Gemini knows -> when that was heard; none that went
---                          later has been answered
+-- KEYS[5] refused  set     jobs whose requests, one after another, went beyond a limit that Gemini knows
 -- KEYS[6] log      zset    as in gate.lua
 --
 -- ARGV request id, then
---      "answered", when the request went, old member of the log, new member of the log ("": it was right), cap at which
---      none is needed any more
+--      "answered", old member of the log, new member of the log ("": it was right), cap at which none is needed any more
 --      "refused", job, for how long Gemini wants to hear nothing, jobs in a row that show that all are meant
 --      "failed", when the request went, by how much it counts, failures that open the breaker, how long a probe holds
 --      it, after how long without a failure it is forgotten
@@ -31,23 +29,22 @@ if ARGV[2] ~= "failed" then
 end
 
 if ARGV[2] == "answered" then
-  -- What went before a refusal was heard may have had the limit's last place: it does not tell who was meant.
-  redis.call("ZREMRANGEBYSCORE", KEYS[5], "-inf", "(" .. ARGV[3])
-  if redis.call("HEXISTS", KEYS[1], "cap") == 1 and redis.call("HINCRBY", KEYS[1], "cap", 1) >= tonumber(ARGV[6]) then
+  redis.call("DEL", KEYS[5])
+  if redis.call("HEXISTS", KEYS[1], "cap") == 1 and redis.call("HINCRBY", KEYS[1], "cap", 1) >= tonumber(ARGV[5]) then
     redis.call("HDEL", KEYS[1], "cap")
   end
-  local at = ARGV[5] ~= "" and redis.call("ZSCORE", KEYS[6], ARGV[4])
+  local at = ARGV[4] ~= "" and redis.call("ZSCORE", KEYS[6], ARGV[3])
   if at then
-    redis.call("ZREM", KEYS[6], ARGV[4])
-    redis.call("ZADD", KEYS[6], at, ARGV[5])
+    redis.call("ZREM", KEYS[6], ARGV[3])
+    redis.call("ZADD", KEYS[6], at, ARGV[4])
   end
   return {}
 end
 
 if ARGV[2] == "refused" then
-  local another = redis.call("ZADD", KEYS[5], now, ARGV[3])
+  local another = redis.call("SADD", KEYS[5], ARGV[3])
   redis.call("PEXPIRE", KEYS[5], HOUR)
-  local jobs = redis.call("ZCARD", KEYS[5])
+  local jobs = redis.call("SCARD", KEYS[5])
   if jobs < tonumber(ARGV[5]) then
     return {}
   end
@@ -56,7 +53,7 @@ if ARGV[2] == "refused" then
   end
   redis.call("HSET", KEYS[1], "cap", 1)
   if another == 1 and jobs == tonumber(ARGV[5]) then
-    return redis.call("ZRANGE", KEYS[5], 0, -1)
+    return redis.call("SMEMBERS", KEYS[5])
   end
   return {ARGV[3]}
 end
