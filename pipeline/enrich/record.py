@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -31,21 +30,13 @@ redis.call("HSET", KEYS[1], ARGV[1], ARGV[2])
 redis.call("PEXPIRE", KEYS[1], ARGV[3])
 """
 
-_FORGIVE = """
-for _, account in ipairs(KEYS) do
-  if tonumber(redis.call("HGET", account, "failures") or 0) > 0 then
-    redis.call("HINCRBY", account, "failures", -1)
-  end
-end
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Spent:
     """What requests have cost so far."""
 
     tries: int = 0  # requests that went out
-    failures: int = 0  # of them, those that went wrong through no trouble that all jobs have
+    failures: int = 0  # of them, those that went wrong; probes during an outage are not held against a job
     outages: int = 0  # of them, those that Gemini did not answer or was too busy for, probes included
     input_tokens: int = 0
     output_tokens: int = 0
@@ -79,11 +70,6 @@ def add(job_id: str, ttl: float, spent: Spent) -> Spent:
             pipe.pexpire(hash_key, int(expiry * 1000))
         pipe.execute()
     return account(job_id)
-
-
-def forgive(job_ids: Sequence[str]) -> None:
-    """Take one failure from each job's account: it was everybody's."""
-    connection.client().eval(_FORGIVE, len(job_ids), *(key(job_id) for job_id in job_ids))
 
 
 def account(job_id: str) -> Spent:
