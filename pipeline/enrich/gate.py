@@ -90,13 +90,14 @@ class Gate:
         true = f"{passage.request}:{tokens}" if tokens and limited else ""
         self._note(passage, "answered", f"{passage.request}:{passage.tokens}", true, RECOVERED)
 
-    def refused(self, passage: Passage, job_id: str, seconds: float | None) -> bool:
-        """Note that a request went beyond Gemini's own limit; return whether that was for all jobs, and not this one.
+    def refused(self, passage: Passage, job_id: str, seconds: float | None) -> list[str]:
+        """Note that a request went beyond Gemini's own limit; return the jobs that this shows to be without fault.
 
+        None, until so many in a row were refused that all are meant; then those, and afterwards each as it is refused.
         `seconds` is how long Gemini wants to hear nothing (None: it does not say).
         """
         hold = min(seconds or self.probe, PAUSE)
-        return bool(self._note(passage, "refused", job_id, max(1, _ms(hold)), REFUSED))
+        return [job.decode() for job in self._note(passage, "refused", job_id, max(1, _ms(hold)), REFUSED)]
 
     def failed(self, passage: Passage, *, unreachable: bool) -> None:
         """Note a sign of an outage; an address that cannot be reached opens the breaker at once."""
@@ -114,9 +115,9 @@ class Gate:
             pipe.execute()
         return pause
 
-    def _note(self, passage: Passage, *arguments: str | int) -> int:
+    def _note(self, passage: Passage, *arguments: str | int) -> list[bytes]:
         keys = [*self._keys(passage.model, "breaker", "probe", "hold", "flight", "refused"), *self._keys("", "log")]
-        return cast("int", connection.client().eval(_OUTCOME, len(keys), *keys, passage.request, *arguments))
+        return cast("list[bytes]", connection.client().eval(_OUTCOME, len(keys), *keys, passage.request, *arguments))
 
     def _keys(self, model: str, *names: str) -> list[str]:
         return [f"{self.prefix}:{name}:{model}" if model else f"{self.prefix}:{name}" for name in names]

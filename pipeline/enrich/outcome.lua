@@ -13,7 +13,7 @@
 --      "failed", when the request went, by how much it counts, failures that open the breaker, how long a probe holds
 --      it, after how long without a failure it is forgotten
 --
--- Returns 1 where a refusal was meant for all.
+-- Returns the jobs that a refusal shows to be without fault, since all are meant.
 
 local clock = redis.call("TIME")
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -38,25 +38,29 @@ if ARGV[2] == "answered" then
     redis.call("ZREM", KEYS[6], ARGV[3])
     redis.call("ZADD", KEYS[6], at, ARGV[4])
   end
-  return 0
+  return {}
 end
 
 if ARGV[2] == "refused" then
-  redis.call("SADD", KEYS[5], ARGV[3])
+  local another = redis.call("SADD", KEYS[5], ARGV[3])
   redis.call("PEXPIRE", KEYS[5], HOUR)
-  if redis.call("SCARD", KEYS[5]) < tonumber(ARGV[5]) then
-    return 0
+  local jobs = redis.call("SCARD", KEYS[5])
+  if jobs < tonumber(ARGV[5]) then
+    return {}
   end
   if redis.call("PTTL", KEYS[3]) < tonumber(ARGV[4]) then
     redis.call("SET", KEYS[3], "limit", "PX", ARGV[4])
   end
   redis.call("HSET", KEYS[1], "cap", 1)
-  return 1
+  if another == 1 and jobs == tonumber(ARGV[5]) then
+    return redis.call("SMEMBERS", KEYS[5])
+  end
+  return {ARGV[3]}
 end
 
 -- Time-outs of many requests end together, when all that was answered meanwhile is past: they are no sign of an outage.
 if tonumber(redis.call("HGET", KEYS[1], "answered") or 0) > tonumber(ARGV[3]) then
-  return 0
+  return {}
 end
 local failures = redis.call("HINCRBY", KEYS[1], "failures", ARGV[4])
 redis.call("HSETNX", KEYS[1], "since", now)
@@ -64,4 +68,4 @@ redis.call("PEXPIRE", KEYS[1], ARGV[7])
 if failures >= tonumber(ARGV[5]) then
   redis.call("SET", KEYS[2], "failed", "PX", ARGV[6], "NX")
 end
-return 0
+return {}

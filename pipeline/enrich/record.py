@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -30,13 +31,22 @@ redis.call("HSET", KEYS[1], ARGV[1], ARGV[2])
 redis.call("PEXPIRE", KEYS[1], ARGV[3])
 """
 
+_FORGIVE = """
+for _, account in ipairs(KEYS) do
+  local failures = tonumber(redis.call("HGET", account, "failures") or 0)
+  if failures > 0 and redis.call("HSETNX", account, "forgiven", 1) == 1 then
+    redis.call("HINCRBY", account, "failures", -1)
+  end
+end
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Spent:
     """What requests have cost so far."""
 
     tries: int = 0  # requests that went out
-    failures: int = 0  # of them, those that went wrong; probes during an outage are not held against a job
+    failures: int = 0  # of them, those that went wrong through no trouble that all jobs have
     outages: int = 0  # of them, those that Gemini did not answer or was too busy for, probes included
     input_tokens: int = 0
     output_tokens: int = 0
@@ -70,6 +80,11 @@ def add(job_id: str, ttl: float, spent: Spent) -> Spent:
             pipe.pexpire(hash_key, int(expiry * 1000))
         pipe.execute()
     return account(job_id)
+
+
+def forgive(job_ids: Sequence[str]) -> None:
+    """Take one failure from each job's account, once: it was everybody's, and more would let it try for ever."""
+    connection.client().eval(_FORGIVE, len(job_ids), *(key(job_id) for job_id in job_ids))
 
 
 def account(job_id: str) -> Spent:

@@ -198,8 +198,8 @@ def test_a_limit_that_several_jobs_run_into_one_after_another_holds_all_back_and
     subject = gate()
     jobs = [f"job-{number}" for number in range(REFUSED)]
     passages = [subject.enter(job, 1) for job in jobs]
-    shared = [subject.refused(passage, job, 0.3) for passage, job in zip(passages, jobs, strict=True)]
-    assert shared == [False] * (REFUSED - 1) + [True]
+    shared = [sorted(subject.refused(passage, job, 0.3)) for passage, job in zip(passages, jobs, strict=True)]
+    assert shared == [[]] * (REFUSED - 1) + [jobs], "with the last it is known that none was at fault"
     assert delay(subject, "d") == pytest.approx(0.34, abs=0.05)
     time.sleep(0.31)
 
@@ -209,6 +209,21 @@ def test_a_limit_that_several_jobs_run_into_one_after_another_holds_all_back_and
     subject.enter("e", 1)
     assert delay(subject, "f") == 0
     assert delay(subject, "g") > 0, "two by two then"
+
+
+def test_who_is_refused_once_it_is_known_that_all_are_is_without_fault(gate):
+    subject = gate()
+    jobs = [f"job-{number}" for number in range(REFUSED + 2)]
+    passages = [subject.enter(job, 1) for job in jobs]
+    shared = [subject.refused(passage, job, 0.3) for passage, job in zip(passages, jobs, strict=True)]
+    assert shared[REFUSED:] == [[job] for job in jobs[REFUSED:]]
+
+
+def test_an_answer_between_two_refusals_tells_that_they_were_the_jobs_own(gate):
+    subject = gate()
+    for job in "abcd"[:REFUSED]:
+        assert subject.refused(subject.enter(job, 1), job, 0.3) == []
+        subject.succeeded(subject.enter("another", 1))
 
 
 def test_a_limit_that_one_job_alone_runs_into_holds_nobody_else_back(gate):
