@@ -1,4 +1,4 @@
-"""HTTP as llhttp reads it, which is twice as fast as what is written in Python, and as bounded as that is.
+"""HTTP as llhttp reads it, which costs less than a reader written in Python, and as bounded as that is.
 
 llhttp leaves it to whoever uses it how much of a request it takes beside the body: a head without an end, or trailers
 after a chunked body, would fill the memory. h11, uvicorn's other way, stops at 64 KiB, and so does this.
