@@ -55,16 +55,16 @@ MEMORY_LOOK = 1.0  # seconds that what Redis may use is taken for unchanged: tel
 
 
 @dataclass(slots=True)
-class _Count:
-    """What this process knows of the store's size."""
+class _Known:
+    """What this process knows of a client's Redis, in bytes, and until when that serves, by the monotonic clock."""
 
-    size: int = 0  # bytes
-    until: float = 0.0  # by the monotonic clock (seconds)
+    size: int = 0  # of the store
+    size_until: float = 0.0
+    memory: int = 0  # that Redis may use; 0: all there is
+    memory_until: float = 0.0
 
 
-_count = _Count()
-# What the Redis of a client may use (bytes; 0: all there is), and until when that serves, by the monotonic clock.
-_memory: WeakKeyDictionary[redis.Redis, tuple[int, float]] = WeakKeyDictionary()
+_known: WeakKeyDictionary[redis.Redis, _Known] = WeakKeyDictionary()
 
 
 # Audio between stages
@@ -219,7 +219,8 @@ def known_bytes() -> int:
 
     Every message that is sent asks for it, and a day's entries take long to count; see SPARING.
     """
-    return _count.size if time.monotonic() < _count.until else _counted()
+    known = _known_of(connection.client())
+    return known.size if time.monotonic() < known.size_until else _counted()
 
 
 def sweep() -> int:
@@ -249,21 +250,25 @@ def _bound(held: int) -> tuple[int, str]:
     return ceiling, f"MAX_HANDOFF_BYTES is {ceiling}"
 
 
+def _known_of(client: redis.Redis) -> _Known:
+    return _known.setdefault(client, _Known())
+
+
 def _max_memory() -> int:
     client, now = connection.client(), time.monotonic()
-    memory, until = _memory.get(client, (0, 0.0))
-    if now >= until:
-        memory = int(client.info("memory").get("maxmemory", 0))
-        _memory[client] = memory, now + MEMORY_LOOK
-    return memory
+    known = _known_of(client)
+    if now >= known.memory_until:
+        known.memory = int(client.info("memory").get("maxmemory", 0))
+        known.memory_until = now + MEMORY_LOOK
+    return known.memory
 
 
 def _counted() -> int:
-    started = time.monotonic()
-    _count.size = total_bytes()
+    known, started = _known_of(connection.client()), time.monotonic()
+    known.size = total_bytes()
     ended = time.monotonic()
-    _count.until = ended + max(FRESH, SPARING * (ended - started))
-    return _count.size
+    known.size_until = ended + max(FRESH, SPARING * (ended - started))
+    return known.size
 
 
 def _make_room(held: int, bound: int) -> int:
@@ -274,7 +279,7 @@ def _make_room(held: int, bound: int) -> int:
         held -= int(client.hget(SIZES_KEY, f"{connection.NAMESPACE}:{source}") or 0)
         with suppress(JobError):  # the store of its file cannot be used: it is swept another time
             delete_upload(source)
-    _count.size = held
+    _known_of(client).size = held
     return held
 
 
@@ -335,11 +340,8 @@ def _publish(key: str, chunks: Iterable[bytes], header: Callable[[], _Header], t
     size, count = sum(map(len, waiting)), 0
     try:
         for element in source:
-            if waiting:
-                _grow(growing, waiting, count)
-                count, waiting = len(waiting), []
-            _grow(growing, [element], count)
-            count, size = count + 1, size + len(element)
+            count = _grow(growing, [*waiting, element], count)
+            waiting, size = [], size + len(element)
         head = json.dumps(asdict(header()))
         with client.pipeline(transaction=True) as pipe:
             if waiting:
@@ -350,7 +352,7 @@ def _publish(key: str, chunks: Iterable[bytes], header: Callable[[], _Header], t
             pipe.zadd(EXPIRIES_KEY, {key: time.time() + lives})
             pipe.hset(SIZES_KEY, key, size + len(head))
             pipe.execute()
-        _count.size += size
+        _known_of(client).size += size
     except redis.exceptions.OutOfMemoryError:
         client.delete(growing)
         raise JobError("handoff_full", "Redis has no memory left for the audio") from None
@@ -371,8 +373,8 @@ def _delete(key: str) -> None:
     _drop_object(name)
 
 
-def _grow(key: str, elements: list[bytes], before: int) -> None:
-    """Add elements to the `before` ones of an unfinished entry.
+def _grow(key: str, elements: list[bytes], before: int) -> int:
+    """Add elements to the `before` ones of an unfinished entry, and return how many it has then.
 
     Raises:
         JobError: `handoff_unavailable`: those have expired meanwhile.
@@ -383,6 +385,7 @@ def _grow(key: str, elements: list[bytes], before: int) -> None:
         held, _ = pipe.execute()
     if held != before + len(elements):
         raise JobError("handoff_unavailable", f"what was written expired: a chunk took over {GROWING} s")
+    return cast("int", held)
 
 
 def _header(key: str) -> _Header | None:

@@ -260,11 +260,11 @@ class Enricher:
                 self._gate.succeeded(passage)
             bad = record.Spent(1, 0 if everybodys else 1, outages=int(outage), seconds=seconds)
             spent = record.add(task.job_id, self._ttl, bad)
-            if error.code == "enrich_rate_limited":
-                # On the account first, so that another job's refusal, a moment later, can take it off again.
-                faultless = self._gate.refused(passage, task.job_id, error.retry_after)
+            limited = error.code == "enrich_rate_limited"
+            # On the account first, so that another job's refusal, a moment later, can take it off again.
+            if limited and (faultless := self._gate.refused(passage, task.job_id, error.retry_after)):
                 record.forgive(faultless)
-                everybodys, spent = task.job_id in faultless, record.account(task.job_id)
+                everybodys, spent = True, record.account(task.job_id)
             raise self._after(task, error, spent, everybodys=everybodys) from None
         tokens_in, tokens_out, model = used(answer)
         self._gate.succeeded(passage, tokens_in)

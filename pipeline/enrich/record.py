@@ -1,8 +1,9 @@
 """What enrichment remembers of a job between tries, and what it has cost in all.
 
 Under `{voicemill}:enrich:job:ID`, a hash: `tries`, `failures`, `outages`, `input_tokens`, `output_tokens`, `seconds`,
-`micros` (millionths of a dollar; `unpriced` requests have no price) and the parts of a long transcript that are done,
-each under the digest of all that it was made of. Under `{voicemill}:enrich:totals:YYYY-MM-DD`, the sums of a day.
+`micros` (millionths of a dollar; `unpriced` requests have no price), whether a failure was `forgiven`, and the parts of
+a long transcript that are done, each under the digest of all that it was made of. The sums of a day lie under
+`{voicemill}:enrich:totals:YYYY-MM-DD`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pipeline import connection, jobs
 
 TOTALS_TTL = 400 * 86400  # seconds that a day's sums are kept
 FIELDS = ("tries", "failures", "outages", "input_tokens", "output_tokens", "seconds", "micros", "unpriced")
+FORGIVEN = "forgiven"
 PREFIX = f"{connection.NAMESPACE}:enrich"
 UNWANTED = ("cancelled", jobs.DELETED)  # statuses of jobs whose summary nobody waits for
 
@@ -34,7 +36,7 @@ redis.call("PEXPIRE", KEYS[1], ARGV[3])
 _FORGIVE = """
 for _, account in ipairs(KEYS) do
   local failures = tonumber(redis.call("HGET", account, "failures") or 0)
-  if failures > 0 and redis.call("HSETNX", account, "forgiven", 1) == 1 then
+  if failures > 0 and redis.call("HSETNX", account, ARGV[1], 1) == 1 then
     redis.call("HINCRBY", account, "failures", -1)
   end
 end
@@ -84,7 +86,7 @@ def add(job_id: str, ttl: float, spent: Spent) -> Spent:
 
 def forgive(job_ids: Sequence[str]) -> None:
     """Take one failure from each job's account, once: it was everybody's, and more would let it try for ever."""
-    connection.client().eval(_FORGIVE, len(job_ids), *(key(job_id) for job_id in job_ids))
+    connection.client().eval(_FORGIVE, len(job_ids), *(key(job_id) for job_id in job_ids), FORGIVEN)
 
 
 def account(job_id: str) -> Spent:
@@ -110,7 +112,7 @@ def close(job_id: str, *, parts: bool) -> dict[str, Any]:
     if parts:
         client.delete(key(job_id))
     else:
-        client.hdel(key(job_id), *FIELDS)
+        client.hdel(key(job_id), *FIELDS, FORGIVEN)
     return {
         "usage": {"input_tokens": spent.input_tokens, "output_tokens": spent.output_tokens},
         "latency": round(spent.seconds, 3),

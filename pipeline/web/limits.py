@@ -55,8 +55,8 @@ async def demand_rate(request: Request, name: str) -> None:
         client = request.app.state.redis
         key = f"{connection.NAMESPACE}:web:requests:{name}"
         wait = await cast("Any", client.eval(_ADMIT, 1, key, limit, request.scope["voicemill.id"])) / 1000
-        until[name] = time.monotonic() + wait
     if wait > 0:
+        until[name] = time.monotonic() + wait
         text = f"this key has had its {limit} requests of the last minute"
         raise Problem(429, "rate_limit_exceeded", text, retry_after=wait)
 
