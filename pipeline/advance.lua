@@ -8,6 +8,7 @@
 -- KEYS[5]  sorted set: the ids of the jobs that ended last, by the time of their end (Unix seconds)
 -- KEYS[6]  hash: how many jobs ended, ever, by status and by what failed
 -- KEYS[7]  sorted set: the uploads that no job waits for any more, by the time of that (Unix seconds)
+-- KEYS[8]  stream: the ids of the jobs that got their transcript or ended last
 --
 -- ARGV[1]  the job's id
 -- ARGV[2]  now (Unix seconds)
@@ -44,6 +45,9 @@ if ARGV[4] ~= "" then
         redis.call("ZADD", KEYS[3], ARGV[2], ARGV[1])
         redis.call("ZREM", KEYS[5], ARGV[1])
     end
+end
+if string.find(",transcribed,done,failed,cancelled,", "," .. ARGV[4] .. ",", 1, true) then
+    redis.call("XADD", KEYS[8], "MAXLEN", "~", 1000, "*", "job", ARGV[1])
 end
 local receiver = ARGV[8] ~= "" and present ~= ARGV[4] and redis.call("HGET", KEYS[1], "webhook.receiver")
 if receiver then

@@ -34,6 +34,9 @@ BLOCK = 2000  # milliseconds that a reader waits in Redis for the next event; le
 TIMINGS = 1000  # of the last jobs that a stage finished
 UNFINISHED_KEY = f"{connection.NAMESPACE}:jobs:unfinished"
 ENDED_KEY = f"{connection.NAMESPACE}:jobs:ended"  # sorted set of the ids of the jobs that ended last
+# Stream of the ids of jobs (`job`), the last 1,000 or so: one more time as each has its transcript, ends or is deleted.
+ARRIVALS_KEY = f"{connection.NAMESPACE}:jobs:arrivals"
+ARRIVALS = 1000
 COUNTS_KEY = f"{connection.NAMESPACE}:jobs:counts"  # hash: how many jobs ended, ever, by status and by what failed
 OUTBOX_KEY = f"{connection.NAMESPACE}:webhook"  # queue of the webhook workers; prefix of what pipeline/webhook keeps
 
@@ -197,6 +200,7 @@ def delete(job_id: str) -> None:
         pipe.pexpire(record_key(job_id), ttl_ms())
         pipe.zrem(UNFINISHED_KEY, job_id)
         pipe.zrem(ENDED_KEY, job_id)
+        pipe.xadd(ARRIVALS_KEY, {"job": job_id}, maxlen=ARRIVALS)
         pipe.execute()
     _delete_audio(job_id, _text(source))
 
@@ -533,6 +537,7 @@ def _advance(  # noqa: PLR0913 - each is an argument of the script
             ENDED_KEY,
             COUNTS_KEY,
             handoff.SPENT_KEY,
+            ARRIVALS_KEY,
         ],
         args=[
             *(job_id, now, ttl_ms(), status or "", f",{','.join(allowed)},", count, json.dumps(event)),

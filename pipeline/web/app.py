@@ -14,9 +14,10 @@ from config.settings import Settings
 from pipeline import connection
 from pipeline.web import api, keys, openai, page, problems
 from pipeline.web.access import Access
+from pipeline.web.arrivals import Arrivals
 from pipeline.web.limits import BodyLimit
 
-CONNECTIONS = 8000  # to Redis, at most: one for each who waits or listens; Redis itself takes 10,000 as it comes
+CONNECTIONS = 8000  # to Redis, at most: one for each who follows a job; Redis itself takes 10,000 as it comes
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -65,4 +66,6 @@ def create_app(settings: Settings) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     url, options = connection.parameters()
     async with aioredis.Redis.from_url(url, max_connections=CONNECTIONS, **options) as app.state.redis:
+        app.state.arrivals = Arrivals(app.state.redis)
         yield
+        await app.state.arrivals.close()

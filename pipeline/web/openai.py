@@ -14,7 +14,8 @@ from pydantic import BaseModel, Field
 
 from pipeline import aiojobs, render
 from pipeline.jobs import Job
-from pipeline.web import intake, records
+from pipeline.web import intake
+from pipeline.web.arrivals import Arrivals
 from pipeline.web.intake import Form
 from pipeline.web.keys import Caller, caller
 from pipeline.web.languages import NAMES
@@ -142,7 +143,8 @@ async def _wait(request: Request, job_id: str) -> Job | None:
     """Return the job once it has its transcript; None: the client left before, and the job was cancelled."""
     limit = request.app.state.settings.api_wait_timeout
     with request.scope["voicemill.clock"].away():
-        waiting = asyncio.ensure_future(records.transcribed(request.app.state.redis, job_id))
+        arrivals: Arrivals = request.app.state.arrivals
+        waiting = asyncio.ensure_future(arrivals.transcribed(job_id))
         leaving = asyncio.ensure_future(_left(request))
         try:
             await asyncio.wait({waiting, leaving}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)

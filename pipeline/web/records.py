@@ -1,8 +1,7 @@
-"""Job records and their events, read without a thread or a connection of its own for each who waits."""
+"""Job records and their events, read without a thread for each who listens."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from pipeline import jobs
 from pipeline.jobs import BLOCK, ENDED, Job
 
 START = "0-0"  # before every event
-SETTLE = 0.01  # seconds: what happens within them, as the step from one stage to the next does, is read at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,24 +54,3 @@ async def follow(client: aioredis.Redis, job_id: str, after: str = START) -> Asy
             return
         if events:
             last = events[-1][0]
-
-
-async def transcribed(client: aioredis.Redis, job_id: str) -> Job:
-    """Wait until a job has its transcript, or has ended without one, and return its record.
-
-    Raises:
-        UnknownJob: there is no such job, or it was deleted meanwhile.
-    """
-    last = START
-    while True:
-        await asyncio.sleep(SETTLE)
-        entries = cast("Any", await client.xread({jobs.events_key(job_id): last}, block=BLOCK))
-        events = entries[0][1] if entries else []
-        last = events[-1][0] if events else last
-        # The record is read where an event says that it is worth it, and now and then.
-        if not events or any(
-            jobs.reached(json.loads(fields[b"event"])["status"], "transcribed") for _, fields in events
-        ):
-            job = await get(client, job_id)
-            if jobs.reached(job.status, "transcribed"):
-                return job

@@ -1,0 +1,189 @@
+"""Waiting for transcripts at the door: heard of at once, over one connection however many wait, and never for ever."""
+
+import asyncio
+import uuid
+
+import pytest
+import redis
+from redis import asyncio as aioredis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from pipeline import connection, jobs
+from pipeline.errors import JobError
+from pipeline.options import Options
+from pipeline.web import arrivals
+from pipeline.web.arrivals import Arrivals
+
+pytestmark = pytest.mark.usefixtures("redis_url")
+SOON = 10.0  # seconds that stand for "never"
+TRANSCRIPT = {"text": "Hello.", "segments": []}
+
+
+def sent(enrich=True):
+    job_id = str(uuid.uuid4())
+    jobs.create(job_id, "upload:1", Options(enrich=enrich))
+    return job_id
+
+
+def give_transcript(job_id, *, last=False):
+    jobs.begin(job_id, "transcribe", "test:1")
+    jobs.finish(job_id, "transcribe", {"transcript": TRANSCRIPT}, last=last)
+
+
+def run(redis_url, play, **options):
+    """Await `play` of an `Arrivals` on a client of its own, for no longer than SOON."""
+
+    async def whole():
+        async with aioredis.Redis.from_url(redis_url, **options) as client, asyncio.timeout(SOON):
+            room = Arrivals(client)
+            try:
+                return await play(room)
+            finally:
+                await room.close()
+
+    return asyncio.run(whole())
+
+
+async def listening(redis_url):
+    """Wait until a connection blocks in Redis for what is to come."""
+    async with aioredis.Redis.from_url(redis_url) as client:
+        while not (await client.info("clients"))["blocked_clients"]:  # noqa: ASYNC110 - Redis tells nobody of it
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        give_transcript,
+        lambda job: give_transcript(job, last=True),
+        lambda job: jobs.fail(job, "decode", JobError("undecodable", "it is no audio")),
+        jobs.cancel,
+    ],
+    ids=["transcribed", "done", "failed", "cancelled"],
+)
+def test_each_way_to_end_is_heard_of(redis_url, monkeypatch, end):
+    monkeypatch.setattr(arrivals, "LOOK", 2 * SOON)
+
+    async def play(room):
+        waiting = asyncio.create_task(room.transcribed(job_id))
+        await listening(redis_url)
+        await asyncio.to_thread(end, job_id)
+        return await waiting
+
+    job_id = sent()
+    assert jobs.reached(run(redis_url, play).status, "transcribed")
+
+
+def test_what_is_over_already_is_told_at_once(redis_url):
+    job_id = sent()
+    give_transcript(job_id)
+    assert run(redis_url, lambda room: room.transcribed(job_id)).transcript == TRANSCRIPT
+
+
+def test_what_ends_between_two_listeners_is_heard_of(redis_url, monkeypatch):
+    """The first has gone when the second comes, and the job ends before that one listens."""
+    monkeypatch.setattr(arrivals, "LOOK", 2 * SOON)
+    first, second = sent(), sent()
+    real = arrivals.records.get
+
+    async def get(client, job_id):
+        job = await real(client, job_id)
+        if job_id == second and job.transcript is None:
+            await asyncio.to_thread(give_transcript, second)
+        return job
+
+    monkeypatch.setattr(arrivals.records, "get", get)
+
+    async def play(room):
+        give_transcript(first)
+        await room.transcribed(first)
+        await room.close()
+        return await room.transcribed(second)
+
+    assert run(redis_url, play).transcript == TRANSCRIPT
+
+
+def test_however_many_wait_one_connection_does(redis_url):
+    many = [sent() for _ in range(50)]
+
+    async def play(room):
+        waiting = [asyncio.create_task(room.transcribed(job_id)) for job_id in many]
+        await listening(redis_url)
+        async with aioredis.Redis.from_url(redis_url) as client:
+            blocked = (await client.info("clients"))["blocked_clients"]
+        for job_id in many:
+            await asyncio.to_thread(give_transcript, job_id)
+        return blocked, await asyncio.gather(*waiting)
+
+    blocked, ended = run(redis_url, play)
+    assert blocked == 1
+    assert [job.id for job in ended] == many
+
+
+def test_a_deleted_job_is_waited_for_no_longer(redis_url, monkeypatch):
+    monkeypatch.setattr(arrivals, "LOOK", 2 * SOON)
+    job_id = sent()
+
+    async def play(room):
+        waiting = asyncio.create_task(room.transcribed(job_id))
+        await listening(redis_url)
+        await asyncio.to_thread(jobs.delete, job_id)
+        await waiting
+
+    with pytest.raises(jobs.UnknownJob):
+        run(redis_url, play)
+
+
+def test_an_end_that_nothing_tells_of_is_found(redis_url, monkeypatch):
+    """A worker of an earlier version ended it, or the stream was evicted."""
+    monkeypatch.setattr(arrivals, "LOOK", 0.05)
+    monkeypatch.setattr(arrivals, "BLOCK", 50)
+    job_id = sent()
+
+    async def play(room):
+        waiting = asyncio.create_task(room.transcribed(job_id))
+        await listening(redis_url)
+        await asyncio.to_thread(connection.client().hset, jobs.record_key(job_id), "status", "cancelled")
+        return await waiting
+
+    assert run(redis_url, play).status == "cancelled"
+
+
+def test_where_redis_goes_away_each_who_waits_is_told(redis_url):
+    many = [sent() for _ in range(3)]
+    admin = redis.Redis.from_url(redis_url)
+
+    async def play(room):
+        waiting = [asyncio.create_task(room.transcribed(job_id)) for job_id in many]
+        await listening(redis_url)
+        for found in admin.client_list():
+            if found["cmd"] == "xread":
+                admin.client_kill_filter(_id=found["id"])
+        answers = await asyncio.gather(*waiting, return_exceptions=True)
+        again = asyncio.create_task(room.transcribed(many[0]))
+        await listening(redis_url)
+        await asyncio.to_thread(give_transcript, many[0])
+        return answers, await again
+
+    answers, job = run(redis_url, play, retry=Retry(NoBackoff(), 0))
+    assert all(isinstance(answer, redis.RedisError) for answer in answers), answers
+    assert job.transcript == TRANSCRIPT
+
+
+def test_where_nobody_waits_nothing_is_asked(redis_url, monkeypatch):
+    monkeypatch.setattr(arrivals, "BLOCK", 50)
+    job_id = sent()
+
+    async def play(room):
+        give_transcript(job_id)
+        await room.transcribed(job_id)
+        await asyncio.wait({room._listening})
+
+    run(redis_url, play)
+
+
+def test_only_the_last_thousand_or_so_are_kept():
+    for _ in range(1300):
+        give_transcript(sent(), last=True)
+    assert 1000 <= connection.client().xlen(jobs.ARRIVALS_KEY) <= 1200
