@@ -252,7 +252,9 @@ def test_deleting_leaves_nothing_but_a_mark_that_stops_the_queued_message(tmp_pa
     jobs.delete(job_id)
 
     client = connection.client()
-    assert client.keys("*") == [jobs.record_key(job_id).encode()]
+    # Whoever waits for it is told, with its id and no more.
+    assert set(client.keys("*")) == {jobs.record_key(job_id).encode(), jobs.ARRIVALS_KEY.encode()}
+    assert client.xrange(jobs.ARRIVALS_KEY)[0][1] == {b"job": job_id.encode()}
     assert client.hgetall(jobs.record_key(job_id)) == {b"status": b"deleted"}
     assert not jobs.create(job_id, "voice.ogg", Options())
     with pytest.raises(jobs.UnknownJob):
