@@ -92,7 +92,9 @@ def storm(sdk: str, short: bool, seed: int) -> tuple[list[str], str]:
         for promise, kept in {
             "all jobs done": all(job.status == "done" for job in ended),
             "no error but those of answers that never fit": set(codes) <= {"enrich_invalid_answer"},
-            f"no job sent more than {tries} times (and one repair)": max(by_job.values()) <= tries + 1,
+            # A refusal that led to a hold on all jobs is forgiven, once.
+            f"no job sent more than {tries} times (one repair and one forgiven aside)": max(by_job.values())
+            <= tries + 2,
             f"never more than {limit} requests a minute": fullest <= limit,
             "within 1.3 times the ideal": took <= 1.3 * ideal,
         }.items()

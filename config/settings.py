@@ -164,7 +164,7 @@ class Settings(BaseSettings):
         8000, ge=500, description="Longest transcript summarised in one piece; longer ones part by part (tokens)"
     )
     enrich_tries: int = Field(
-        12, ge=1, description="Most requests to Gemini for one piece of work that goes wrong again and again"
+        12, ge=1, description="Most failed requests to Gemini for a job; those that all jobs suffer from do not count"
     )
     enrich_redact: bool = Field(
         False,
