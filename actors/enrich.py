@@ -38,6 +38,7 @@ def enrich(job_id: str, *, schema: int = 1) -> None:
         results = {"enrichment_skipped": NO_SPEECH}
     else:
         try:
+            _demand_time(job)
             results = {"enrichment": enricher.enrich(job_id, transcript, metadata=job.metadata)}
         except JobError as error:
             final = _final(job, error)
@@ -55,11 +56,22 @@ def _final(job: jobs.Job, error: JobError) -> JobError:
     """
     if error.retry_after is None:
         return error
-    queued_at = job.stages["enrich"].queued_at or time.time()
-    deadline = settings.get().enrich_deadline
-    if time.time() + error.retry_after > queued_at + deadline:
-        return JobError("enrich_deadline", f"not done within {deadline:g} s; last: {error.message}")
+    try:
+        _demand_time(job, error.retry_after)
+    except JobError as late:
+        return JobError(late.code, f"{late.message}; last: {error.message}")
     raise Retry(str(error), delay=int(error.retry_after * 1000)) from error
+
+
+def _demand_time(job: jobs.Job, more: float = 0.0) -> None:
+    """Refuse a job that its summary comes too late for, now or `more` seconds later.
+
+    Raises:
+        JobError: `enrich_deadline`.
+    """
+    deadline, now = settings.get().enrich_deadline, time.time()
+    if now + more > (job.stages["enrich"].queued_at or now) + deadline:
+        raise JobError("enrich_deadline", f"not done within {deadline:g} s")
 
 
 if broker.in_worker():

@@ -1,4 +1,8 @@
-"""Ends what nobody will end: jobs whose message vanished from Redis, so that none stays in progress for ever."""
+"""Ends what nobody will end, so that no job stays in progress for ever.
+
+That are jobs whose message vanished from Redis, and those that wait for a summary longer than `ENRICH_DEADLINE`, as all
+do where no worker enriches.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from typing import cast
 
 import structlog
 
+from config import settings
 from pipeline import connection, handoff, jobs, queues
 from pipeline.errors import JobError
 from pipeline.jobs import STAGES
@@ -14,6 +19,7 @@ from pipeline.jobs import STAGES
 EVERY = 60.0  # seconds between two sweeps, whoever does them
 SHARE = 0.05  # of all time that sweeping may take, where there is so much that it takes long
 AFTER = 300.0  # seconds without a change after which a job is looked for
+AWAITING_SUMMARY = (b"transcribed", b"enriching")  # statuses
 LOCK = f"{connection.NAMESPACE}:sweeper"
 
 _next = 0.0  # when this process tries to get the lock again (on the monotonic clock)
@@ -57,6 +63,7 @@ def sweep(after: float = AFTER) -> list[str]:
     lost = []
     for job_id in still:
         if job_id not in gone:
+            _end_overdue(job_id)
             client.zadd(jobs.UNFINISHED_KEY, {job_id: time.time()}, xx=True)  # look again after a while
             continue
         try:
@@ -76,3 +83,14 @@ def sweep(after: float = AFTER) -> list[str]:
             handoff.delete(job_id)
             lost.append(job_id)
     return lost
+
+
+def _end_overdue(job_id: str) -> None:
+    """End a job whose summary comes too late; the message that still waits for a worker is dropped by it then."""
+    deadline = settings.get().enrich_deadline
+    names = ("status", "enrich.queued_at")
+    status, queued_at = cast("list[bytes | None]", connection.client().hmget(jobs.record_key(job_id), names))
+    if status in AWAITING_SUMMARY and queued_at is not None and float(queued_at) + deadline < time.time():
+        error = JobError("enrich_deadline", f"not done within {deadline:g} s, and waits for an enrich worker")
+        if jobs.finish(job_id, "enrich", {"enrichment_error": jobs.describe(error)}):
+            log.error("Job ends without a summary", job=job_id, code=error.code)

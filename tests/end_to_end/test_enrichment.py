@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from unittest.mock import ANY
 
@@ -97,7 +98,7 @@ def test_an_overload_is_retried_by_the_queue_and_the_summary_comes(enrich_worker
         ({"GEMINI_API_KEY": "wrong"}, [], "enrich_invalid_key"),
         ({"GEMINI_MODEL": "gemini-1.5-flash"}, [], "enrich_unknown_model"),
         ({}, [gemini_server.blocked_prompt()], "enrich_blocked"),
-        ({"ENRICH_DEADLINE": "1"}, [gemini_server.rate_limited(30)], "enrich_deadline"),
+        ({"ENRICH_DEADLINE": "30"}, [gemini_server.rate_limited(60)], "enrich_deadline"),
     ],
 )
 def test_a_summary_that_cannot_be_had_never_takes_the_transcript_with_it(
@@ -114,6 +115,16 @@ def test_a_summary_that_cannot_be_had_never_takes_the_transcript_with_it(
     assert job.enrichment_error["usage"]["output_tokens"] == 0
     assert not connection.client().exists(record.key("j")), "nothing of it is held against another run"
     assert not any("Traceback" in line or TRANSCRIPT["text"] in line for line in lines)
+
+
+def test_a_job_that_waited_too_long_for_a_worker_ends_without_a_call(enrich_worker, gemini):
+    connection.client().hset(jobs.record_key(send("j")), "enrich.queued_at", time.time() - 60)
+    enrich_worker(ENRICH_DEADLINE="30")
+
+    job = jobs.wait("j", timeout=30)
+
+    assert (job.status, job.enrichment_error["code"], job.transcript) == ("done", "enrich_deadline", TRANSCRIPT)
+    assert not gemini.requests
 
 
 def test_a_summary_is_written_again_without_touching_the_transcript(enrich_worker, gemini, redis_url):

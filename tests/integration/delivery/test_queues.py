@@ -190,6 +190,21 @@ def test_a_job_whose_message_vanished_is_ended_as_lost_and_others_are_left_alone
     assert {jobs.get(job_id).status for job_id in (waiting, delayed)} == {"queued"}
 
 
+def test_a_summary_that_no_worker_writes_is_waited_for_no_longer_than_the_deadline():
+    """As where a stage has no worker: the job is done, and its message will come to nothing."""
+    late, early, untouched = (decode.send(name).message_id for name in ("late.ogg", "early.ogg", "untouched.ogg"))
+    for job_id in (late, early):
+        jobs.finish(job_id, "transcribe", {"transcript": {"text": "Hello."}})
+    long_ago = time.time() - settings.get().enrich_deadline - 1
+    connection.client().hset(jobs.record_key(late), "enrich.queued_at", long_ago)
+
+    assert sweeper.sweep(after=0) == []
+
+    job = jobs.get(late)
+    assert (job.status, job.error, job.enrichment_error["code"]) == ("done", None, "enrich_deadline")
+    assert [jobs.get(job_id).status for job_id in (early, untouched)] == ["transcribed", "queued"]
+
+
 @pytest.mark.parametrize("suffix", ["", ".DQ"])
 def test_a_message_whose_list_or_place_in_a_workers_hands_was_evicted_is_queued_again(suffix):
     delay = 60_000 if suffix else None
