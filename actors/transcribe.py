@@ -96,7 +96,7 @@ def transcribe(job_id: str, *, schema: int = 1) -> None:
             tracking.drop_audio(job_id)
             return
         if job.audio is not None:
-            duplicates.remember(job, job.audio["sha256"], degraded=bool(transcript.degraded))
+            duplicates.remember(job, job.audio["sha256"])
     handoff.delete(job_id)
     if job.options["enrich"]:
         broker.enqueue_stage(BROKER, "enrich", job_id)

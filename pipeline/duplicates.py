@@ -7,7 +7,7 @@ import json
 from typing import Any, cast
 
 from config import settings
-from pipeline import connection, jobs
+from pipeline import connection, jobs, presence
 from pipeline.jobs import Job
 
 WORDS = ("language", "task", "prompt", "hotwords", "word_timestamps", "stream")  # options that shape a transcript
@@ -23,13 +23,8 @@ class Found(Exception):
         self.job = job
 
 
-def remember(job: Job, fingerprint: str, *, degraded: bool) -> None:
-    """Note that a job's transcript is that of the message with this fingerprint and of options like its own.
-
-    A degraded one is not handed on: the next time a GPU may be there.
-    """
-    if degraded:
-        return
+def remember(job: Job, fingerprint: str) -> None:
+    """Note that a job's transcript is that of the message with this fingerprint and of options like its own."""
     connection.client().set(_key(fingerprint, job.options), job.id, px=jobs.ttl_ms())
 
 
@@ -46,8 +41,13 @@ def look(job: Job, fingerprint: str) -> None:
         twin = jobs.get(earlier.decode())
     except jobs.UnknownJob:
         return
-    if twin.transcript is not None:
+    if twin.transcript is not None and not (twin.transcript.get("degraded") and _gpu_at_work()):
         raise Found(twin)
+
+
+def _gpu_at_work() -> bool:
+    """Tell whether a worker has a GPU now: then what a CPU wrote in its place is not handed on."""
+    return any(worker.gpus for worker in presence.workers() if "transcribe" in worker.stages)
 
 
 def _key(fingerprint: str, options: dict[str, Any]) -> str:

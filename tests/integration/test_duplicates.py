@@ -1,9 +1,12 @@
 """Whose transcript the same message gets again, and when it gets one of its own."""
 
+import json
+import time
+
 import pytest
 
 from config import settings
-from pipeline import duplicates, jobs
+from pipeline import connection, duplicates, jobs, presence, queues
 from pipeline.options import Options
 
 pytestmark = pytest.mark.usefixtures("redis_url")
@@ -24,8 +27,8 @@ def job(name="first", **options):
 
 def transcribed(*, degraded=False):
     first = job()
-    jobs.finish("first", "transcribe", {"transcript": {"text": "Hello."}})
-    duplicates.remember(first, "abc", degraded=degraded)
+    jobs.finish("first", "transcribe", {"transcript": {"text": "Hello."} | ({"degraded": True} if degraded else {})})
+    duplicates.remember(first, "abc")
 
 
 def found(again, fingerprint="abc"):
@@ -50,9 +53,15 @@ def test_a_transcript_whose_job_was_deleted_is_not_found():
     assert found(job("again")) is None
 
 
-def test_a_degraded_transcript_is_not_handed_on():
+def test_a_degraded_transcript_is_handed_on_only_while_no_gpu_would_write_a_better_one():
     transcribed(degraded=True)
-    assert found(job("again")) is None
+    assert found(job("again")) == "first"
+
+    client, now = connection.client(), time.time()
+    worker = {"host": "box", "pid": 1, "stages": ["transcribe"], "since": now, "gpus": [{"name": "a GPU"}]}
+    client.hset(presence.KEY, "id", json.dumps(worker))
+    client.zadd(queues.BEATS_KEY, {"id": now * 1000})
+    assert found(job("later")) is None
 
 
 @pytest.mark.parametrize("variable", ANOTHER)
