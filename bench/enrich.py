@@ -121,8 +121,8 @@ def outage(sdk: str, short: bool, _seed: int) -> tuple[list[str], str]:
 
 
 def overload(sdk: str, short: bool, _seed: int) -> tuple[list[str], str]:
-    """Gemini answers 503; one or two alone are no outage, and so two more calls follow soon."""
-    return down(sdk, short, google.overloaded(), faith=2)
+    """Gemini answers 503; a few alone are no outage, and so calls follow soon at first, and later more seldom."""
+    return down(sdk, short, google.overloaded(), faith=3 if short else 0)
 
 
 def hang(sdk: str, short: bool, _seed: int) -> tuple[list[str], str]:

@@ -17,7 +17,7 @@
 -- breaker, how long a probe holds it, how late a job may come to its turn, how long its place is kept
 --
 -- Returns {verdict, milliseconds to wait, more, now}; the verdict is "go", "probe" (go, and the breaker is open), "busy" (until
--- one on its way has told how Gemini is; more: failures in a row), "open" (more: milliseconds that the outage has lasted),
+-- one on its way has told how Gemini is; the first has been for as long as is to be waited; more: failures in a row), "open" (more: milliseconds that the outage has lasted),
 -- "paused", "held" or "limited".
 
 local clock = redis.call("TIME")
@@ -40,7 +40,8 @@ local open = failures >= threshold
 local cap = failures > 0 and 1 or tonumber(redis.call("HGET", KEYS[1], "cap") or math.huge)
 redis.call("ZREMRANGEBYSCORE", KEYS[5], "-inf", now - hold)
 if redis.call("ZCARD", KEYS[5]) >= cap then
-  return {"busy", 0, failures, now}
+  local first = redis.call("ZRANGE", KEYS[5], 0, 0, "WITHSCORES")[2]
+  return {"busy", now - tonumber(first), failures, now}
 end
 if open then
   local wait = redis.call("PTTL", KEYS[2])
@@ -141,7 +142,8 @@ end
 redis.call("ZADD", KEYS[5], now, request)
 redis.call("PEXPIRE", KEYS[5], hold)
 if open then
-  redis.call("SET", KEYS[2], request, "PX", hold)
+  local longer = math.min(3, 1 + (failures - threshold + 1) / 10)
+  redis.call("SET", KEYS[2], request, "PX", math.floor(hold * longer))
   return {"probe", 0, 0, now}
 end
 return {"go", 0, 0, now}

@@ -4,8 +4,8 @@ Who may not go is told when to come back, and waits in the queue, not in a threa
 operator's limits (`GEMINI_REQUESTS_PER_MINUTE`, `GEMINI_TOKENS_PER_MINUTE`), taken in turn, one place a job, so that
 neither a long recording's many parts nor a large request's size decides. Of each model: the breaker, which after a
 failure lets nobody follow before it is known how those on their way fare, and after some in a row one request every
-ten seconds; the hold, where Gemini's own limit is reached; and the pause while the day's quota is used up. After a hold
-or pause requests go one by one at first, one more at a time with each that is answered.
+ten seconds, later every thirty; the hold, where Gemini's own limit is reached; and the pause while the day's quota is
+used up. After a hold or pause requests go one by one at first, one more at a time with each that is answered.
 """
 
 from __future__ import annotations
@@ -21,14 +21,17 @@ from pipeline import connection
 from pipeline.errors import JobError
 
 WINDOW = 61.0  # seconds: a minute, and a second by which requests may be late on their way to Gemini
-FAILURES = 3  # in a row, all others on their way having failed, too: at one in seven chance does it in 300 requests
+FAILURES = 4  # in a row, all others on their way having failed, too: at one in seven chance does it in 2,800 requests
 REFUSED = 4  # jobs in a row beyond Gemini's own limit; at three in ten, a bad day, chance does it in 170 requests
 RECOVERED = 16  # requests on their way at once from which on none is held back any more
-PROBE = 10.0  # seconds between two requests while the breaker is open
+PROBE = 10.0  # seconds between two requests when the breaker opens; a tenth more after each that fails, up to threefold
 MEMORY = 600.0  # seconds without a failure after which an open breaker is forgotten
 LATE = 2.0  # seconds that a job may come late to its turn before others go first
 KEPT = 900.0  # seconds that the place of a job that does not come is kept
-SOON = 1.0  # seconds, about, until one on its way may have told how Gemini is
+# Seconds, about, until one on its way may have told how Gemini is: as long again as it has been for, between these, so
+# that an answer is soon followed by the next, and one that does not come costs few looks.
+SOON = 0.3
+LONG = 5.0
 PATIENCE = 60.0  # longest time that a job stays away beyond the next probe (seconds)
 PAUSE = 600.0  # seconds between two looks whether the day's quota has returned, as it does early on a paid plan
 
@@ -101,7 +104,7 @@ class Gate:
 
     def failed(self, passage: Passage, *, unreachable: bool) -> None:
         """Note a sign of an outage; an address that cannot be reached opens the breaker at once."""
-        weight = FAILURES if unreachable else 1
+        weight = FAILURES if unreachable and not passage.probe else 1
         self._note(passage, "failed", passage.at, weight, FAILURES, _ms(self.probe), _ms(MEMORY))
 
     def pause(self, seconds: float, model: str = "") -> float:
@@ -129,7 +132,9 @@ def _not_now(verdict: str, wait: float, more: int) -> JobError:
     if verdict == "busy":
         code = "enrich_unavailable" if more else "enrich_rate_limited"
         return JobError(
-            code, "waits for one request to tell whether Gemini answers", retry_after=SOON * spread(0.5, 1.5)
+            code,
+            "waits for one request to tell whether Gemini answers",
+            retry_after=min(LONG, max(SOON, wait)) * spread(0.5, 1.5),
         )
     if verdict == "open":
         # The longer it lasts, the longer jobs stay away: an hour of it must not keep the queue busy.
