@@ -25,6 +25,9 @@ from pipeline.errors import JobError
 MAX_RETRIES = 4  # after the first try
 MIN_BACKOFF = 1.0  # seconds before the first retry; doubled for each one after
 MAX_BACKOFF = 120.0
+# What a source's server may ask for (seconds): not long enough to park a job out of sight by one header, but as many
+# such waits as there are retries outlast a limit that is counted by the hour.
+LONGEST_WISH = 900.0
 NOT_ITS_FAULT = {
     "handoff_full",
     "redis_unavailable",
@@ -91,7 +94,8 @@ class Retries(Middleware):
             counted, delay = 0, MIN_BACKOFF * random.uniform(2, 5)  # noqa: S311 - jitter, not a secret
         elif error.retryable and retries < MAX_RETRIES:
             backoff = min(MAX_BACKOFF, MIN_BACKOFF * 2**retries)
-            delay = error.retry_after or backoff * random.uniform(1, 1.5)  # noqa: S311 - jitter, not a secret
+            wish = min(LONGEST_WISH, error.retry_after or 0.0)
+            delay = max(backoff, wish) * random.uniform(1, 1.5)  # noqa: S311 - jitter, not a secret
         else:
             measures.note("attempts_failed_total", stage=stage, code=error.code)
             log.warning("Job failed", code=error.code, reason=error.message)
