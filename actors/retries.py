@@ -22,9 +22,8 @@ from dramatiq.middleware import Middleware
 from pipeline import jobs, measures
 from pipeline.errors import JobError
 
-MAX_RETRIES = 4  # after the first try
+MAX_RETRIES = 6  # after the first try: a server that is restarted, a minute or so, fails no job
 MIN_BACKOFF = 1.0  # seconds before the first retry; doubled for each one after
-MAX_BACKOFF = 120.0
 # What a source's server may ask for (seconds): not long enough to park a job out of sight by one header, but as many
 # such waits as there are retries outlast a limit that is counted by the hour.
 LONGEST_WISH = 900.0
@@ -93,7 +92,7 @@ class Retries(Middleware):
         elif error.code in NOT_ITS_FAULT:
             counted, delay = 0, MIN_BACKOFF * random.uniform(2, 5)  # noqa: S311 - jitter, not a secret
         elif error.retryable and retries < MAX_RETRIES:
-            backoff = min(MAX_BACKOFF, MIN_BACKOFF * 2**retries)
+            backoff = MIN_BACKOFF * 2**retries
             wish = min(LONGEST_WISH, error.retry_after or 0.0)
             delay = max(backoff, wish) * random.uniform(1, 1.5)  # noqa: S311 - jitter, not a secret
         else:

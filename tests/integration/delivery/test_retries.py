@@ -11,7 +11,7 @@ from dramatiq.broker import MessageProxy
 from dramatiq.errors import Retry
 
 from actors import broker, retries
-from actors.retries import LONGEST_WISH, MAX_RETRIES, Retries, patiently
+from actors.retries import LONGEST_WISH, MAX_RETRIES, MIN_BACKOFF, Retries, patiently
 from pipeline import connection, handoff, jobs, queues
 from pipeline.errors import JobError
 from pipeline.options import Options
@@ -72,6 +72,25 @@ def test_what_redis_may_do_in_a_while_is_tried_for_as_long_as_it_takes(error):
 
     assert jobs.get("j").status == "queued"
     assert queues.depths()["transcribe"].delayed == 1
+
+
+def test_each_wait_is_twice_the_last_and_together_they_outlast_a_minute():
+    jobs.create("j", "voice.ogg", Options())
+
+    seen = [waits(JobError("source_unavailable", "no"), tried) for tried in range(MAX_RETRIES)]
+
+    for tried, (least, most) in enumerate(seen):
+        assert MIN_BACKOFF * 2**tried <= most
+        assert least <= MIN_BACKOFF * 2**tried * 1.5
+    assert sum(most for _, most in seen) > 60
+
+
+def test_messages_that_failed_together_do_not_come_back_together():
+    jobs.create("j", "voice.ogg", Options())
+
+    seen = [waits(JobError("source_unavailable", "no"), MAX_RETRIES - 1) for _ in range(20)]
+
+    assert max(least for least, _ in seen) - min(most for _, most in seen) > MIN_BACKOFF
 
 
 @pytest.mark.parametrize(("wish", "honoured"), [(60.0, 60), (2e9, LONGEST_WISH)])
