@@ -7,7 +7,6 @@ lost. Here nothing is given up while Redis cannot be reached; a worker killed me
 from __future__ import annotations
 
 import random
-import re
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -19,7 +18,7 @@ from dramatiq.broker import MessageProxy
 from dramatiq.errors import Retry
 from dramatiq.middleware import Middleware
 
-from pipeline import jobs, measures
+from pipeline import connection, jobs, measures
 from pipeline.errors import JobError
 
 MAX_RETRIES = 6  # after the first try: a server that is restarted, a minute or so, fails no job
@@ -33,18 +32,6 @@ NOT_ITS_FAULT = {
     "worker_stopped",
 }  # codes for which no retry is counted: the next may go well
 PATIENCE = 2.0  # seconds between two tries to reach Redis
-
-PASSING = (
-    redis.ConnectionError,
-    redis.TimeoutError,
-    redis.ReadOnlyError,
-    redis.exceptions.OutOfMemoryError,
-    redis.exceptions.ClusterDownError,
-    redis.exceptions.MasterDownError,
-    redis.exceptions.TryAgainError,
-)
-# What redis-py has no exception for, and what an older Redis writes into the error of a script.
-PASSING_WORDS = {"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN"}
 
 Result = TypeVar("Result")
 
@@ -84,7 +71,7 @@ class Retries(Middleware):
         stage = message.queue_name
         error = exception if isinstance(exception, JobError) else JobError("internal", type(exception).__name__)
         if isinstance(exception, redis.RedisError):
-            code = "redis_unavailable" if may_pass(exception) else "internal"
+            code = "redis_unavailable" if connection.may_pass(exception) else "internal"
             error = JobError(code, f"{type(exception).__name__}: {exception}")
         if isinstance(exception, Retry):
             delay = (exception.delay or 0) / 1000
@@ -109,11 +96,6 @@ class Retries(Middleware):
         patiently(lambda: jobs.retrying(message.message_id, stage, error, time.time() + delay))
 
 
-def may_pass(error: redis.RedisError) -> bool:
-    """Tell whether the same command may go well once Redis is back, has room, or has its replicas."""
-    return isinstance(error, PASSING) or not PASSING_WORDS.isdisjoint(re.findall("[A-Z]+", str(error)))
-
-
 def patiently(step: Callable[[], Result]) -> Result:
     """Do `step`, again and again while Redis cannot do it: it is away, full, loading or read-only.
 
@@ -124,7 +106,7 @@ def patiently(step: Callable[[], Result]) -> Result:
         try:
             return step()
         except redis.RedisError as error:
-            if not may_pass(error):
+            if not connection.may_pass(error):
                 raise
             log.warning("Redis cannot be used, waiting", reason=str(error))
             time.sleep(PATIENCE)  # nothing announces that Redis is back
