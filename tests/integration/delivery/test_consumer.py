@@ -169,6 +169,23 @@ def test_messages_are_taken_ahead_only_while_they_are_soon_done(monkeypatch, sec
     consumer.close()
 
 
+def test_a_message_that_never_arrived_is_put_back_by_and_by_and_what_is_in_hand_is_not(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(consumers, "time", SimpleNamespace(monotonic=lambda: now, sleep=time.sleep))
+    broker = Broker(middleware=[])
+    send(broker, "in-hand")
+    consumer = broker.consume("decode", prefetch=2)
+    assert next(consumer).message_id == "in-hand"
+    send(broker, "lost")
+    broker.do_fetch("decode", 1)
+
+    now += 60
+
+    assert next(consumer).message_id == "lost"
+    assert taken(broker) == 2
+    consumer.close()
+
+
 def test_a_message_whose_way_to_us_was_cut_off_is_fetched_again_at_once(redis_url, monkeypatch):
     monkeypatch.syspath_prepend(STATE.parent)
     from tests.chaos.proxy import Proxy
