@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pipeline.transcribe import Engine
 
 HEARTBEAT_TIMEOUT = 12_000  # milliseconds without a sign of life after which a worker's messages go to the others
+DELAYED = 10_000  # messages that a worker holds until their time, some 2 kB each; those beyond are seen late
 LOOK = 250  # milliseconds between looks of an idle thread at whether it is to stop
 
 log = logging.getLogger("voicemill")
@@ -114,6 +115,7 @@ class Stopping(Middleware):
     def before_worker_boot(self, _broker: dramatiq.Broker, worker: Any) -> None:
         """Take as many messages as there are threads, for what waits here could be at work elsewhere. Stop quickly."""
         worker.queue_prefetch = worker.worker_threads
+        worker.delay_prefetch = max(worker.delay_prefetch, DELAYED)
         worker.worker_timeout = LOOK
         # SHUTDOWN_TIMEOUT rules, and no second number on the command line.
         stop, limit = worker.stop, int(self.shutdown_timeout * 1000)

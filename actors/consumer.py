@@ -149,11 +149,13 @@ class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there 
         try:
             return self.waiter.execute_command("BLMOVE", self.list, self.list, "LEFT", "LEFT", block) is not None
         except redis.ResponseError as error:
-            if isinstance(error, redis.exceptions.NoPermissionError) or "unknown command" in str(error):
-                self.broker.logger.warning("This Redis refuses BLMOVE (%s): polling instead.", error)
-                self.broker.blocking, self.waiter = False, None
-                return True
-            raise
+            if connection.may_pass(error):
+                raise
+            # A right that is missing, a server too old, a proxy that knows no waiting: each says so in its own words.
+            self.broker.logger.warning("This Redis refuses BLMOVE (%s): polling instead.", error)
+            self.close()
+            self.broker.blocking, self.waiter = False, None
+            return True
 
     def interrupt(self) -> None:
         """End the present wait, or the next one where none has begun: the worker is to stop."""

@@ -7,7 +7,6 @@ lost. Here nothing is given up while Redis cannot be reached; a worker killed me
 from __future__ import annotations
 
 import random
-import re
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -19,30 +18,20 @@ from dramatiq.broker import MessageProxy
 from dramatiq.errors import Retry
 from dramatiq.middleware import Middleware
 
-from pipeline import jobs, measures
+from pipeline import connection, jobs, measures
 from pipeline.errors import JobError
 
-MAX_RETRIES = 4  # after the first try
+MAX_RETRIES = 6  # after the first try: a server that is restarted, a minute or so, fails no job
 MIN_BACKOFF = 1.0  # seconds before the first retry; doubled for each one after
-MAX_BACKOFF = 120.0
+# What a source's server may ask for (seconds): not long enough to park a job out of sight by one header, but as many
+# such waits as there are retries outlast a limit that is counted by the hour.
+LONGEST_WISH = 900.0
 NOT_ITS_FAULT = {
     "handoff_full",
     "redis_unavailable",
     "worker_stopped",
 }  # codes for which no retry is counted: the next may go well
 PATIENCE = 2.0  # seconds between two tries to reach Redis
-
-PASSING = (
-    redis.ConnectionError,
-    redis.TimeoutError,
-    redis.ReadOnlyError,
-    redis.exceptions.OutOfMemoryError,
-    redis.exceptions.ClusterDownError,
-    redis.exceptions.MasterDownError,
-    redis.exceptions.TryAgainError,
-)
-# What redis-py has no exception for, and what an older Redis writes into the error of a script.
-PASSING_WORDS = {"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN"}
 
 Result = TypeVar("Result")
 
@@ -82,7 +71,7 @@ class Retries(Middleware):
         stage = message.queue_name
         error = exception if isinstance(exception, JobError) else JobError("internal", type(exception).__name__)
         if isinstance(exception, redis.RedisError):
-            code = "redis_unavailable" if may_pass(exception) else "internal"
+            code = "redis_unavailable" if connection.may_pass(exception) else "internal"
             error = JobError(code, f"{type(exception).__name__}: {exception}")
         if isinstance(exception, Retry):
             delay = (exception.delay or 0) / 1000
@@ -90,8 +79,9 @@ class Retries(Middleware):
         elif error.code in NOT_ITS_FAULT:
             counted, delay = 0, MIN_BACKOFF * random.uniform(2, 5)  # noqa: S311 - jitter, not a secret
         elif error.retryable and retries < MAX_RETRIES:
-            backoff = min(MAX_BACKOFF, MIN_BACKOFF * 2**retries)
-            delay = error.retry_after or backoff * random.uniform(1, 1.5)  # noqa: S311 - jitter, not a secret
+            backoff = MIN_BACKOFF * 2**retries
+            wish = min(LONGEST_WISH, error.retry_after or 0.0)
+            delay = max(backoff, wish) * random.uniform(1, 1.5)  # noqa: S311 - jitter, not a secret
         else:
             measures.note("attempts_failed_total", stage=stage, code=error.code)
             log.warning("Job failed", code=error.code, reason=error.message)
@@ -106,11 +96,6 @@ class Retries(Middleware):
         patiently(lambda: jobs.retrying(message.message_id, stage, error, time.time() + delay))
 
 
-def may_pass(error: redis.RedisError) -> bool:
-    """Tell whether the same command may go well once Redis is back, has room, or has its replicas."""
-    return isinstance(error, PASSING) or not PASSING_WORDS.isdisjoint(re.findall("[A-Z]+", str(error)))
-
-
 def patiently(step: Callable[[], Result]) -> Result:
     """Do `step`, again and again while Redis cannot do it: it is away, full, loading or read-only.
 
@@ -121,7 +106,7 @@ def patiently(step: Callable[[], Result]) -> Result:
         try:
             return step()
         except redis.RedisError as error:
-            if not may_pass(error):
+            if not connection.may_pass(error):
                 raise
             log.warning("Redis cannot be used, waiting", reason=str(error))
             time.sleep(PATIENCE)  # nothing announces that Redis is back

@@ -57,7 +57,9 @@ class Settings(BaseSettings):
         description="Fernet keys that seal waiting audio: the first seals, all open; workers and backends need them",
     )
     max_queued: int = Field(
-        100_000, gt=0, description="Most messages of a stage before sending is refused, decoding pauses"
+        100_000,
+        gt=0,
+        description="Most messages of decode before sending is refused, and of transcribe before decoding pauses",
     )
     max_handoff_bytes: Bytes = Field(
         8 * 1024**3, description="Most audio in Redis before sending is refused, decoding pauses (bytes)"

@@ -7,6 +7,7 @@ TLS), `REDIS_USERNAME`, `REDIS_PASSWORD` and `REDIS_CA_CERTS` in the process's e
 from __future__ import annotations
 
 import os
+import re
 import threading
 from typing import Any
 
@@ -21,6 +22,21 @@ DEFAULT_URL = "redis://127.0.0.1:6379/0"
 NAMESPACE = "{voicemill}"  # prefix of every key; the braces put them all into one slot of a cluster
 SOCKET_TIMEOUT = 5.0  # seconds; whatever blocks in Redis blocks for less
 RETRIES = 3  # of one command over a lost connection, within about two seconds
+
+PASSING = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.ReadOnlyError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.ClusterDownError,
+    redis.exceptions.MasterDownError,
+    redis.exceptions.TryAgainError,
+)
+# What redis-py has no exception for, and what an older Redis writes into the error of a script. UNBLOCKED is told to
+# those that wait in a server as it becomes a replica.
+PASSING_WORDS = frozenset(
+    "BUSY CLUSTERDOWN LOADING MASTERDOWN MISCONF NOREPLICAS OOM READONLY TRYAGAIN UNBLOCKED".split()
+)
 
 _clients: dict[tuple[int, str], redis.Redis] = {}  # by process, since no connection survives a fork, and by URL
 _lock = threading.Lock()
@@ -77,3 +93,8 @@ def client() -> redis.Redis:
         if key not in _clients:
             _clients[key] = connect()
         return _clients[key]
+
+
+def may_pass(error: redis.RedisError) -> bool:
+    """Tell whether the same command may go well once Redis is back, has room, or has its replicas."""
+    return isinstance(error, PASSING) or not PASSING_WORDS.isdisjoint(re.findall("[A-Z]+", str(error)))

@@ -93,7 +93,8 @@ def depths() -> dict[str, Depth]:
 def full(*stages: str, decoding: bool = False) -> str | None:
     """Return why nothing more should be sent towards these stages; None: there is room.
 
-    `MAX_QUEUED` in the environment bounds the messages of a stage, and `handoff.full` what waits between them.
+    `MAX_QUEUED` in the environment bounds the messages of each, those in hand too but not the delayed ones, and
+    `handoff.full` what waits between them.
 
     Raises:
         JobError: `invalid_settings`: one of them is no number.

@@ -5,6 +5,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+import redis
 from dramatiq import Message
 from dramatiq.errors import ConnectionClosed
 
@@ -58,6 +59,77 @@ def test_an_idle_worker_that_may_not_wait_in_redis_polls_more_and_more_rarely(mo
     assert next(consumer).message_id == "one"
 
 
+@pytest.fixture
+def unprivileged(redis_url, monkeypatch):
+    """A user of Redis who may do all but wait in it."""
+    admin = connection.client()
+    admin.acl_setuser("unprivileged", enabled=True, nopass=True, keys=["*"], categories=["+@all"], commands=["-blmove"])
+    monkeypatch.setenv("REDIS_URL", redis_url.replace("://", "://unprivileged:any@"))
+    yield
+    admin.acl_deluser("unprivileged")
+
+
+@pytest.mark.usefixtures("unprivileged")
+def test_who_may_not_wait_in_redis_polls():
+    broker = Broker(middleware=[])
+    send(broker, "one")
+    consumer = broker.consume("decode", prefetch=2)
+    assert broker.blocking
+
+    assert next(consumer).message_id == "one"
+
+    assert not broker.blocking
+
+
+def answer(consumer, monkeypatch, text):
+    """Let the consumer's wait end with an error of this text, as a server or a proxy before it words it."""
+
+    def refuse(*_command):
+        raise redis.ResponseError(text)
+
+    monkeypatch.setattr(consumer.waiter, "execute_command", refuse)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ERR unknown command 'BLMOVE', with args beginning with: 'q' 'q' 'LEFT'",  # Redis before 6.2
+        "ERR unsupported command 'blmove'",
+        "ERR Command is not available: 'BLMOVE'",
+        "BLMOVE not supported in cluster proxy",
+    ],
+)
+def test_a_server_that_knows_no_waiting_is_polled_whatever_its_words(monkeypatch, text):
+    broker = Broker(middleware=[])
+    send(broker, "one")
+    consumer = broker.consume("decode", prefetch=2)
+    answer(consumer, monkeypatch, text)
+
+    assert next(consumer).message_id == "one"
+
+    assert not broker.blocking
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
+        "BUSY Valkey is busy running a script",
+        "MISCONF Valkey is configured to save RDB snapshots",
+    ],
+)
+def test_a_trouble_that_passes_makes_nobody_poll_for_ever(monkeypatch, text):
+    broker = Broker(middleware=[])
+    consumer = broker.consume("decode", prefetch=2)
+    answer(consumer, monkeypatch, text)
+
+    with pytest.raises(ConnectionClosed):
+        next(consumer)
+
+    assert broker.blocking
+    consumer.close()
+
+
 def test_a_consumer_that_reconnects_takes_no_more_than_there_are_hands_for(monkeypatch):
     monkeypatch.setattr(consumers, "FULL", 0.01)
     broker = Broker(middleware=[])
@@ -94,6 +166,23 @@ def test_messages_are_taken_ahead_only_while_they_are_soon_done(monkeypatch, sec
         most = max(most, taken(broker))
 
     assert most == 2 + ahead
+    consumer.close()
+
+
+def test_a_message_that_never_arrived_is_put_back_by_and_by_and_what_is_in_hand_is_not(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(consumers, "time", SimpleNamespace(monotonic=lambda: now, sleep=time.sleep))
+    broker = Broker(middleware=[])
+    send(broker, "in-hand")
+    consumer = broker.consume("decode", prefetch=2)
+    assert next(consumer).message_id == "in-hand"
+    send(broker, "lost")
+    broker.do_fetch("decode", 1)
+
+    now += 60
+
+    assert next(consumer).message_id == "lost"
+    assert taken(broker) == 2
     consumer.close()
 
 

@@ -1,15 +1,17 @@
 """What a message that failed comes to: another try, or the end of its job."""
 
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
 import redis
 from dramatiq import Message
 from dramatiq.broker import MessageProxy
+from dramatiq.errors import Retry
 
 from actors import broker, retries
-from actors.retries import MAX_RETRIES, Retries, patiently
+from actors.retries import LONGEST_WISH, MAX_RETRIES, MIN_BACKOFF, Retries, patiently
 from pipeline import connection, handoff, jobs, queues
 from pipeline.errors import JobError
 from pipeline.options import Options
@@ -22,6 +24,14 @@ def fail(error, tried=0, stage="transcribe"):
     message = MessageProxy(Message(stage, stage, ("j",), {}, {"retries": tried}, message_id="j"))
     Retries().after_process_message(broker.Broker(middleware=[]), message, exception=error)
     return message
+
+
+def waits(error, tried=0):
+    """Return the least and the most that the next try of a job's message can have been put off by (seconds)."""
+    before = time.time()
+    fail(error, tried)
+    at = jobs.get("j").stages["transcribe"].next_retry_at
+    return at - time.time(), at - before
 
 
 @pytest.mark.parametrize(
@@ -62,6 +72,43 @@ def test_what_redis_may_do_in_a_while_is_tried_for_as_long_as_it_takes(error):
 
     assert jobs.get("j").status == "queued"
     assert queues.depths()["transcribe"].delayed == 1
+
+
+def test_each_wait_is_twice_the_last_and_together_they_outlast_a_minute():
+    jobs.create("j", "voice.ogg", Options())
+
+    seen = [waits(JobError("source_unavailable", "no"), tried) for tried in range(MAX_RETRIES)]
+
+    for tried, (least, most) in enumerate(seen):
+        assert MIN_BACKOFF * 2**tried <= most
+        assert least <= MIN_BACKOFF * 2**tried * 1.5
+    assert sum(most for _, most in seen) > 60
+
+
+def test_messages_that_failed_together_do_not_come_back_together():
+    jobs.create("j", "voice.ogg", Options())
+
+    seen = [waits(JobError("source_unavailable", "no"), MAX_RETRIES - 1) for _ in range(20)]
+
+    assert max(least for least, _ in seen) - min(most for _, most in seen) > MIN_BACKOFF
+
+
+@pytest.mark.parametrize(("wish", "honoured"), [(60.0, 60), (2e9, LONGEST_WISH)])
+def test_a_servers_wish_to_wait_is_honoured_and_does_not_put_a_job_off_for_years(wish, honoured):
+    jobs.create("j", "voice.ogg", Options())
+
+    least, most = waits(JobError("source_unavailable", "the server answers 429", retry_after=wish))
+
+    assert honoured <= most
+    assert least <= honoured * 1.5
+
+
+def test_a_time_of_the_actors_own_choosing_is_kept_to_however_far_it_is():
+    jobs.create("j", "voice.ogg", Options())
+
+    least, most = waits(Retry("the day's quota is used up", delay=7_200_000))
+
+    assert least <= 7200 <= most
 
 
 def test_nobody_waits_for_what_redis_will_never_do(monkeypatch):
