@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from config import environment
 
 Device = Literal["auto", "cuda", "cpu"]
+_FERNET_KEY = re.compile("[A-Za-z0-9_-]{43}=")
 LONGEST = 1e9  # seconds, thirty years: beyond it the clocks of the operating system and of Redis overflow
 Seconds = Annotated[float, Field(gt=0, le=LONGEST, allow_inf_nan=False)]
 Lifetime = Annotated[float, Field(ge=1, le=LONGEST, allow_inf_nan=False)]  # seconds; Redis counts whole ones
@@ -259,6 +261,14 @@ class Settings(BaseSettings):
             known = False
         if not known:
             raise ValueError("takes redis://HOST:PORT/NUMBER, rediss:// for TLS, or unix://PATH")
+        return value
+
+    @field_validator("handoff_key")
+    @classmethod
+    def _fernet_keys(cls, value: SecretStr | None) -> SecretStr | None:
+        keys = [] if value is None else value.get_secret_value().replace(",", " ").split()
+        if any(not _FERNET_KEY.fullmatch(key) for key in keys):
+            raise ValueError("takes Fernet keys: each is 32 bytes in URL-safe base64")
         return value
 
     @field_validator("webhook_url")

@@ -1,6 +1,7 @@
 """The settings: what they take, how they are shown, and that their documentation is theirs."""
 
 import pytest
+from cryptography.fernet import Fernet
 
 from config import environment, settings
 
@@ -93,3 +94,13 @@ def test_the_key_of_gemini_goes_by_both_its_names(monkeypatch):
     monkeypatch.setenv("GOOGLE_API_KEY", "k")
 
     assert settings.get().gemini_api_key.get_secret_value() == "k"
+
+
+def test_a_handoff_key_that_is_none_ends_a_worker_at_its_start_and_is_not_shown(monkeypatch):
+    good, other = Fernet.generate_key().decode(), Fernet.generate_key().decode()
+    monkeypatch.setenv("HANDOFF_KEY", f"{good},{other[:-4]}")
+    with pytest.raises(settings.SettingsError, match=r"HANDOFF_KEY .*takes Fernet keys") as raised:
+        settings.get()
+    assert other[:9] not in str(raised.value)
+    monkeypatch.setenv("HANDOFF_KEY", f"{good}, {other}")
+    assert settings.get().handoff_key is not None
