@@ -18,6 +18,7 @@ from pipeline.errors import CODES, JobError
 from pipeline.options import Options, is_text, parse, shown
 
 LOOK = 10.0  # seconds between a sender's looks at whether every stage has a worker
+MAX_SOURCE = 1024**2  # characters: it travels in the message and lives in the record
 SCHEMA = 1  # version of the messages between backend and stages
 
 log = logging.getLogger("voicemill")
@@ -35,10 +36,13 @@ def admit(args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[str, Options
     """Check a message to decode and return its source and options.
 
     Raises:
-        JobError: `invalid_options` or `unsupported_schema`.
+        JobError: `invalid_options`, `source_too_large` or `unsupported_schema`.
     """
     if len(args) != 1 or not is_text(args[0]) or not args[0].strip():
         raise JobError("invalid_options", "decode takes one source: a path, an address or an upload")
+    if len(args[0]) > MAX_SOURCE:
+        most = "an address has at most 1 MiB, which is 768 KiB of audio in a data: address"
+        raise JobError("source_too_large", f"{most}: send what handoff.upload() returns instead")
     demand_schema(keywords.get("schema", SCHEMA))
     return args[0], parse({name: value for name, value in keywords.items() if name != "schema"})
 

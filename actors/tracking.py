@@ -47,7 +47,7 @@ def open_sent(job_id: str, args: tuple[Any, ...], keywords: dict[str, Any]) -> J
     """Return the job of a message to decode, with a record also where its sender is not ours; None: it has ended.
 
     Raises:
-        JobError: `invalid_options` or `unsupported_schema`, of a sender that checks nothing.
+        JobError: `invalid_options`, `source_too_large` or `unsupported_schema`, of a sender that checks nothing.
     """
     try:
         source, options = admit(args, keywords)

@@ -14,6 +14,7 @@ from config import environment
 
 Device = Literal["auto", "cuda", "cpu"]
 _FERNET_KEY = re.compile("[A-Za-z0-9_-]{43}=")
+ENCODER = 30  # seconds of audio, the most that Whisper's encoder takes
 LONGEST = 1e9  # seconds, thirty years: beyond it the clocks of the operating system and of Redis overflow
 Seconds = Annotated[float, Field(gt=0, le=LONGEST, allow_inf_nan=False)]
 Lifetime = Annotated[float, Field(ge=1, le=LONGEST, allow_inf_nan=False)]  # seconds; Redis counts whole ones
@@ -124,7 +125,6 @@ class Settings(BaseSettings):
     )
     encoder_window: str = Field(
         "auto",
-        pattern=r"^(auto|full|[1-9]\d*(\.\d+)?)$",
         description="Least audio the encoder is shown: auto (10 to 12 s for proven sizes), full (30 s), or seconds",
     )
     transcribe_timeout: Seconds = Field(
@@ -276,6 +276,17 @@ class Settings(BaseSettings):
     def _web_address(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not value.get_secret_value().startswith(("https://", "http://")):
             raise ValueError("takes an https:// address")
+        return value
+
+    @field_validator("encoder_window")
+    @classmethod
+    def _window(cls, value: str) -> str:
+        try:
+            known = value in ("auto", "full") or 1 <= float(value) <= ENCODER
+        except ValueError:
+            known = False
+        if not known:
+            raise ValueError(f"takes auto, full, or seconds from 1 to {ENCODER}")
         return value
 
     @field_validator("whisper_compute_type")

@@ -18,7 +18,7 @@ COMMANDS = {
     "demo": "send one voice message through all stages and show what comes out",
     "submit": "send a voice message to the workers",
     "result": "print a job's record or its transcript",
-    "status": "show the stages, their workers and queues",
+    "status": "show the stages, their workers and queues; exit code 1 where a stage has no worker",
     "dead": "list, show, retry or drop messages whose work failed for good",
     "web": "open the door for those who have no Python: HTTP, as OpenAI's clients speak it, too",
     "webhook": "try a receiver of webhooks, see which ones fail, make a secret",

@@ -28,7 +28,7 @@ CODES: dict[str, Code] = {
     "source_unavailable": Code(True, "The source's server is down, slow or overloaded: it is tried again by itself."),
     "source_untrusted": Code(False, "Mend the server's certificate, or name its authority in SSL_CERT_FILE."),
     "source_timeout": Code(True, "Raise FETCH_TIMEOUT, or serve the file faster."),
-    "source_too_large": Code(False, "Send a smaller file or raise MAX_SOURCE_BYTES."),
+    "source_too_large": Code(False, "Send a smaller file, or raise MAX_SOURCE_BYTES if the message names it."),
     "source_unreadable": Code(True, "Check the file's permissions and the disk of the decode workers."),
     # The sound
     "empty_source": Code(False, "The file has no bytes: send it again."),

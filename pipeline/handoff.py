@@ -116,6 +116,7 @@ def upload(data: bytes | BinaryIO) -> str:
 
     Raises:
         JobError: `source_too_large`: it has more than `MAX_SOURCE_BYTES`; `handoff_full`, `handoff_unavailable`.
+        RedisError: Redis cannot be used.
     """
     if reason := full():
         raise JobError("handoff_full", reason)

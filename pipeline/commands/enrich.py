@@ -12,7 +12,8 @@ from pipeline import jobs
 from pipeline.enrich import Enricher, record
 from pipeline.errors import CODES, JobError
 
-UNKNOWN_JOB = 4  # exit code
+UNKNOWN_JOB, UNFINISHED = 4, 5  # exit codes
+TIMEOUT = 600.0  # seconds
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -20,10 +21,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", metavar="ID", nargs="+", help="jobs that are done")
     parser.add_argument("--prompt", metavar="FILE", type=Path, help="another prompt than ENRICH_PROMPT")
     parser.add_argument("--model", help="another model than GEMINI_MODEL")
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=TIMEOUT,
+        metavar="SECONDS",
+        help=f"of each job: where Gemini keeps failing, give up after this ({TIMEOUT:g})",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write each summary anew; 1 where one could not be had, 4 where a job is unknown. Old ones stay until then."""
+    """Write each summary anew; 1 where one could not be had, 4 where a job is unknown, 5 where time ran out.
+
+    Old ones stay until then.
+    """
     chosen = settings.get()
     if chosen.gemini_api_key is None:
         raise settings.SettingsError("GEMINI_API_KEY is not set: there is nobody to ask")
@@ -31,17 +42,21 @@ def run(arguments: argparse.Namespace) -> int:
     code = 0
     for job_id in arguments.id:
         try:
-            _enrich(enricher, job_id, arguments, time.monotonic() + chosen.enrich_deadline)
+            _enrich(enricher, job_id, arguments)
         except jobs.UnknownJob as error:
             print(error, file=sys.stderr)
             code = UNKNOWN_JOB
+        except TimeoutError as error:
+            print(error, file=sys.stderr)
+            code = code or UNFINISHED
         except JobError as error:
             print(f"{job_id}: {error}. {CODES[error.code].remedy}", file=sys.stderr)
             code = code or 1
     return code
 
 
-def _enrich(enricher: Enricher, job_id: str, arguments: argparse.Namespace, deadline: float) -> None:
+def _enrich(enricher: Enricher, job_id: str, arguments: argparse.Namespace) -> None:
+    deadline = time.monotonic() + arguments.timeout
     job = jobs.get(job_id)
     if job.status != "done" or job.transcript is None:
         raise JobError("enrich_no_transcript", f"the job is {job.status} and has no transcript to read")
@@ -55,8 +70,11 @@ def _enrich(enricher: Enricher, job_id: str, arguments: argparse.Namespace, dead
                 job_id, job.transcript, metadata=job.metadata, prompt_file=prompt, model=arguments.model
             )
         except JobError as error:
-            if error.retry_after is None or time.monotonic() + error.retry_after > deadline:
+            if error.retry_after is None:
                 raise
+            if time.monotonic() + error.retry_after > deadline:
+                late = f"not written within {arguments.timeout:g} s: the job keeps the summary it had"
+                raise TimeoutError(f"{job_id}: {error.message}; {late}") from None
             print(f"{job_id}: {error.message}; again in {error.retry_after:.0f} s", file=sys.stderr)
             time.sleep(error.retry_after)
         else:

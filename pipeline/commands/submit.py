@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", help="transcribe, or translate to English (transcribe)")
     parser.add_argument("--prompt", help="text that precedes the message: names, spelling, style")
     parser.add_argument("--hotwords", help="words to listen for")
+    parser.add_argument("--metadata", metavar="JSON", type=_json, help="handed back in the record")
+    parser.add_argument("--callback-url", metavar="URL", help="an address that is told how the job ends")
     parser.add_argument("--word-timestamps", action="store_true", help="times of each word, too")
     parser.add_argument("--no-enrich", action="store_true", help="transcript only, no summary")
     parser.add_argument("--wait", action="store_true", help="wait for the end and print the result")
@@ -35,7 +38,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Send the message; print its id, or with --wait its result."""
-    options = {name: getattr(arguments, name) for name in ("language", "task", "prompt", "hotwords")}
+    names = ("language", "task", "prompt", "hotwords", "metadata", "callback_url")
+    options = {name: getattr(arguments, name) for name in names}
     options = {name: value for name, value in options.items() if value is not None}
     flags = {"word_timestamps": arguments.word_timestamps, "enrich": not arguments.no_enrich}
     try:
@@ -54,6 +58,13 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     progress.follow(job_id, arguments.timeout)
     return output.show(jobs.get(job_id), arguments.format)
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(f"it takes JSON: {error}") from None
 
 
 def send_file(file: Path, **keywords: Any) -> str:

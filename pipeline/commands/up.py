@@ -10,13 +10,18 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
+import redis
+
 from config import environment, settings
-from pipeline.commands.embedded import StartError, valkey
+from pipeline import connection
+from pipeline.commands.embedded import StartError, last_url, valkey
 from pipeline.commands.signals import stops
 from pipeline.commands.supervisor import Supervisor, procfile
 
 COLOURS = (36, 35, 33, 32, 34)  # of terminal text, by stage
 BUNDLED = "bundled:tiny.en"
+DATA = environment.STATE / "redis"
+LOOK_TIMEOUT = 2.0  # seconds; the stages wait longer
 LOCK = environment.STATE / "up.lock"
 
 
@@ -53,9 +58,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _redis() -> Iterator[str]:
-    """Yield the URL of the Redis to use: the one that `REDIS_URL` names, else an embedded one of this clone."""
+    """Yield the URL of the Redis to use: the one that `REDIS_URL` names, else an embedded one of this clone.
+
+    The embedded one's last address counts as it itself: a shell may still hold the export line of an earlier `up`.
+    """
     url = os.environ.get("REDIS_URL", "")
-    if url and url != environment.embedded_redis():
+    if url and url not in (environment.embedded_redis(), last_url(DATA)):
+        _look(url)
         yield url
         return
     environment.STATE.mkdir(exist_ok=True)
@@ -66,13 +75,25 @@ def _redis() -> Iterator[str]:
             raise StartError(
                 f"`up` runs in this clone already, with REDIS_URL={environment.embedded_redis()}"
             ) from None
-        with valkey(environment.STATE / "redis", durable=True) as url:
+        with valkey(DATA, durable=True) as url:
             environment.REDIS_URL_FILE.write_text(url + "\n")
             try:
                 print(f"export REDIS_URL={url}   # for your backend; commands in this clone know it", flush=True)
                 yield url
             finally:
                 environment.REDIS_URL_FILE.unlink(missing_ok=True)
+
+
+def _look(url: str) -> None:
+    """Say where the address comes from if no Redis serves there; the stages wait for it."""
+    client = connection.connect(socket_timeout=LOOK_TIMEOUT, retries=0)
+    try:
+        client.ping()
+    except redis.RedisError as error:
+        place = f"REDIS_URL (environment or .env) names {settings.mask_url(url)}, which cannot be used: {error}"
+        print(f"{place.rstrip('.')}. Unset it for a Redis of `up`'s own.", file=sys.stderr, flush=True)
+    finally:
+        client.close()
 
 
 def child_environment(url: str) -> dict[str, str]:

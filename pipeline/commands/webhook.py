@@ -24,11 +24,15 @@ FAILED, USAGE = 1, 2  # exit codes
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's actions."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    test = actions.add_parser("test", help="send a signed event of the type webhook.test, as the workers would")
+
+    def add(name: str, summary: str) -> argparse.ArgumentParser:
+        return actions.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+
+    test = add("test", "send a signed event of the type webhook.test, as the workers would")
     test.add_argument("url", metavar="URL", help="the receiver's address")
-    shown = actions.add_parser("list", help="show the receivers that are still to be told something; 1 where one fails")
+    shown = add("list", "show the receivers that are still to be told something; exit code 1 where one fails")
     shown.add_argument("--json", action="store_true", help="print one JSON list")
-    actions.add_parser("secret", help="make a secret for WEBHOOK_SECRET")
+    add("secret", "make a secret for WEBHOOK_SECRET, to be set for the webhook workers and given to the receiver")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -40,11 +40,12 @@ def test_submit_prints_the_job_record_and_nothing_else_on_standard_output(voicem
 
 
 def test_a_local_file_goes_by_upload_and_its_result_comes_in_every_format(voicemill, media):
-    sent = voicemill("submit", "--upload", media / "en.ogg", "--language", "en")
+    sent = voicemill("submit", "--upload", media / "en.ogg", "--language", "en", "--metadata", '{"chat": [42]}')
     job_id = sent.stdout.strip()
     assert sent.returncode == 0, sent.stderr
 
     record = json.loads(voicemill("result", job_id, "--wait", 30, "--format", "json").stdout)
+    assert record["metadata"] == {"chat": [42]}
 
     for form in ("txt", "srt", "vtt"):
         ran = voicemill("result", job_id, "--format", form)
@@ -77,6 +78,8 @@ def test_nothing_is_left_of_a_local_file_that_was_not_sent(
         (["submit", "/etc/passwd", "--wait"], 1, "source_forbidden"),
         (["submit"], 2, "required"),
         (["submit", "en.ogg", "--language", "klingon"], 2, "language is 'klingon'"),
+        (["submit", "en.ogg", "--metadata", "{chat: 42}"], 2, "takes JSON"),
+        (["submit", "en.ogg", "--callback-url", "ftp://example.com"], 2, "callback_url is 'ftp://example.com'"),
         (["submit", "--upload", "/nowhere/voice.ogg"], 2, "No such file"),
         (["submit", "--upload", "/tmp"], 2, "directory"),
         (["result"], 2, "required"),

@@ -18,7 +18,7 @@ CLONE = STATE.parent
 class Up:
     """A running `python -m pipeline up`, with what it printed."""
 
-    def __init__(self, clone):
+    def __init__(self, clone, **variables):
         self.clone = clone
         self.lines = []
         self.more = threading.Condition()
@@ -29,6 +29,7 @@ class Up:
             "WHISPER_CPU_REPLICAS": "1",
             "SHUTDOWN_TIMEOUT": "5",
         }
+        self.environment |= variables
         self.process = self.start("up", stderr=subprocess.STDOUT)
         self.reader = threading.Thread(target=self.read)
         self.reader.start()
@@ -81,9 +82,9 @@ def clone(tmp_path):
 def up(clone):
     started = []
 
-    def start():
-        started.append(Up(clone))
-        started[-1].until("Stage ready", 4)
+    def start(ready=4, **variables):
+        started.append(Up(clone, **variables))
+        started[-1].until("Stage ready", ready)
         return started[-1]
 
     yield start
@@ -114,8 +115,18 @@ def test_up_serves_the_clone_restarts_what_dies_and_leaves_jobs_but_no_process(u
     assert end(started)
     assert not (clone / ".voicemill" / "redis.url").exists()
 
-    second = up()
+    export = first.lines[0]
+    second = up(REDIS_URL=export.split()[1].removeprefix("REDIS_URL="))  # the shell's, from the first one's line
+    assert second.lines[0] == export
     assert second.run("result", job_id)[0] == 0
+
+
+def test_a_redis_that_refuses_is_said_to_come_from_redis_url(up):
+    refused = up(ready=0, REDIS_URL="redis://:hunter2@127.0.0.1:1/0")
+
+    refused.until("Unset it for a Redis of `up`'s own.")
+    assert refused.lines[0].startswith("REDIS_URL (environment or .env) names redis://")
+    assert "hunter2" not in refused.lines[0]
 
 
 def test_a_killed_up_takes_everything_with_it_and_the_next_one_starts(up):

@@ -32,6 +32,13 @@ def test_the_transcript_can_be_awaited_alone():
     assert asyncio.run(aiojobs.wait("j", timeout=5, until="transcribed")).transcript == {"text": "Hello."}
 
 
+def test_what_no_job_comes_to_cannot_be_awaited():
+    jobs.create("j", "voice.ogg", Options())
+
+    with pytest.raises(ValueError, match="'done' or 'transcribed'"):
+        asyncio.run(aiojobs.wait("j", timeout=5, until="transcript"))
+
+
 def test_events_and_cancel():
     jobs.create("j", "voice.ogg", Options())
 

@@ -153,6 +153,11 @@ def test_wait_can_be_content_with_the_transcript():
     assert jobs.wait(job_id, timeout=1, until="transcribed").transcript == TRANSCRIPT
 
 
+def test_wait_refuses_what_no_job_comes_to():
+    with pytest.raises(ValueError, match="'done' or 'transcribed'"):
+        jobs.wait(job(), timeout=1, until="transcript")
+
+
 def test_wait_gives_up_after_its_time():
     with pytest.raises(TimeoutError, match="still queued"):
         jobs.wait(job(), timeout=0.05)

@@ -9,7 +9,7 @@ from faster_whisper.tokenizer import _LANGUAGE_CODES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from actors.admission import admit
+from actors.admission import MAX_SOURCE, admit
 from pipeline.errors import CODES, JobError
 from pipeline.options import LANGUAGES, Options, parse
 
@@ -95,6 +95,12 @@ def test_a_wrong_option_is_named_with_what_it_takes(keywords, said):
     assert raised.value.code == "invalid_options"
     assert said in raised.value.message
     assert len(raised.value.message) < 300
+
+
+def test_an_address_too_long_for_a_message_is_refused_before_it_is_sent():
+    with pytest.raises(JobError, match=r"at most 1 MiB.*upload\(\)") as raised:
+        admit(("data:audio/ogg;base64," + "A" * MAX_SOURCE,), {})
+    assert raised.value.code == "source_too_large"
 
 
 def test_the_languages_are_those_of_whisper():

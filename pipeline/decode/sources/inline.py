@@ -11,17 +11,13 @@ from urllib.parse import unquote_to_bytes
 from pipeline.decode.sources.disk import save
 from pipeline.errors import JobError
 
-LIMIT = 1024**2  # characters: the address travels in the queue's message; larger ones are uploaded
-
 
 def fetch(uri: str, folder: Path, limit: int) -> BufferedReader:
     """Write the bytes of a `data:` URI to `folder` and open them. What type it claims is not looked at.
 
     Raises:
-        JobError: `source_too_large`, `source_unsupported`: it is not such a URI; `disk_full`.
+        JobError: `source_unsupported`: it is not such a URI; `source_too_large`; `disk_full`.
     """
-    if len(uri) > LIMIT:
-        raise JobError("source_too_large", f"a data: address has at most {LIMIT} characters: upload the bytes instead")
     head, comma, body = uri.partition(",")
     if not comma:
         raise JobError("source_unsupported", "a data: address holds a comma before its data")

@@ -20,7 +20,8 @@ def again(gemini, redis_url, monkeypatch):
     """Runs the command as an operator does, and returns its exit code."""
     monkeypatch.setenv("GEMINI_API_KEY", google.KEY)
     monkeypatch.setenv("GEMINI_ENDPOINT", gemini.url)
-    return lambda *ids, **options: enrich.run(argparse.Namespace(id=ids, **{"prompt": None, "model": None} | options))
+    usual = {"prompt": None, "model": None, "timeout": enrich.TIMEOUT}
+    return lambda *ids, **options: enrich.run(argparse.Namespace(id=ids, **usual | options))
 
 
 def done(job_id, transcript=TRANSCRIPT):
@@ -63,6 +64,15 @@ def test_a_summary_of_a_job_that_was_deleted_meanwhile_is_no_success(again, gemi
     gemini.decide = lambda _body: jobs.delete("j")
     assert again(done("j")) == 1
     assert "deleted" in capsys.readouterr().err
+
+
+def test_a_gemini_that_stays_away_is_given_up_after_the_timeout_and_the_old_summary_stays(again, gemini, capsys):
+    jobs.rewrite(done("j"), {"title": "The old one"})
+    gemini.plan(google.overloaded())
+
+    assert again("j", timeout=0.5) == 5
+    assert jobs.get("j").enrichment == {"title": "The old one"}
+    assert "not written within 0.5 s: the job keeps the summary it had" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("end", [jobs.delete, jobs.cancel])

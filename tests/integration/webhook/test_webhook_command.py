@@ -32,6 +32,12 @@ def pipeline(redis_url):
     return run
 
 
+@pytest.mark.parametrize(("action", "said"), [("test", "Send a signed event"), ("secret", "for WEBHOOK_SECRET")])
+def test_each_action_explains_itself(pipeline, action, said):
+    code, help_text = pipeline("webhook", action, "--help")
+    assert (code, said in help_text) == (0, True)
+
+
 def test_a_test_event_says_whether_it_was_taken_and_what_to_do_where_not(pipeline, receiver):
     code, said = pipeline("webhook", "test", receiver.url("hook?token=hunter2"))
     assert (code, receiver.taken[0].type) == (0, "webhook.test")

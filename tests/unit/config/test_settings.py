@@ -26,6 +26,8 @@ def test_every_setting_is_explained_and_says_its_unit():
     [
         ("WHISPER_DEVICE", "gpu", "'auto', 'cuda' or 'cpu'"),
         ("WHISPER_COMPUTE_TYPE", "fp16", "float16"),
+        ("ENCODER_WINDOW", "9999", "from 1 to 30"),
+        ("ENCODER_WINDOW", "half", "auto, full"),
         ("MAX_DURATION", "-1", "greater than 0"),
         ("MAX_DURATION", "inf", "finite"),
         ("MIN_DURATION", "nan", "finite"),
