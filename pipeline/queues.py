@@ -25,6 +25,7 @@ from pipeline.jobs import STAGES
 WEBHOOK = "webhook"  # the queue that is no stage's
 QUEUES = (*STAGES, WEBHOOK)
 UNREADABLE = "?"
+NO_RECORD = "unknown"  # code of a dead letter whose job's record is gone
 BEATS_KEY = f"{connection.NAMESPACE}:beats"
 
 # Default of the setting of this name; a test holds it to config/settings.py.
@@ -54,7 +55,7 @@ class DeadLetter:
     job_id: str  # UNREADABLE, where its body is no message
     stage: str  # or "webhook"
     at: float  # Unix seconds
-    code: str  # one of pipeline/errors.py
+    code: str  # one of pipeline/errors.py, or NO_RECORD
     reason: str
 
 
@@ -199,7 +200,7 @@ def _read(found: list[tuple[str, bytes, float]]) -> Iterator[DeadLetter]:
         errors = pipe.execute()
     for ((stage, letter, at), job_id), error in zip(there, errors, strict=True):
         why = "it is no message: drop it" if job_id == UNREADABLE else "the job's record has expired"
-        told = json.loads(error) if error else {"code": "unknown", "message": why}
+        told = json.loads(error) if error else {"code": NO_RECORD, "message": why}
         yield DeadLetter(letter.decode(), job_id, stage, at / 1000, told["code"], told["message"])
 
 
