@@ -7,6 +7,7 @@ TLS), `REDIS_USERNAME`, `REDIS_PASSWORD` and `REDIS_CA_CERTS` in the process's e
 from __future__ import annotations
 
 import os
+import ssl
 import threading
 from typing import Any
 
@@ -77,3 +78,21 @@ def client() -> redis.Redis:
         if key not in _clients:
             _clients[key] = connect()
         return _clients[key]
+
+
+def refusal(error: redis.RedisError) -> str | None:
+    """Return why Redis does not let us in, or why we do not trust it, to be put behind "Redis"; None: neither is so.
+
+    No waiting mends that, as it may a Redis that is away.
+    """
+    if isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError):
+        return f"refuses the login: {error}"
+    authority = parameters()[1].get("ssl_ca_certs")
+    try:
+        if authority:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(authority)
+    except OSError as wrong:
+        return f"cannot be trusted: REDIS_CA_CERTS names {authority}: {wrong.strerror or wrong}"
+    if isinstance(error.__cause__ or error.__context__, ssl.SSLError) or "CERTIFICATE" in str(error).upper():
+        return f"has a certificate that is not trusted: {error}"
+    return None

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import redis
+
 from actors import decode
 from actors.admission import Refused
 from pipeline import handoff, jobs
@@ -14,7 +16,7 @@ from pipeline.commands import output, progress
 from pipeline.errors import JobError
 
 # exit code by the reason for which nothing was sent
-EXIT = {"invalid_options": 2, "invalid_settings": 2, "redis_unavailable": 3}
+EXIT = {"invalid_options": 2, "invalid_settings": 2}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             job_id = decode.send(arguments.source, **options, **flags).message_id
     except (OSError, Refused) as error:
+        if isinstance(error.__cause__, redis.RedisError):
+            raise error.__cause__ from None  # told as with every other command
         print(f"not sent: {error}", file=sys.stderr)
         return EXIT.get(getattr(error, "code", "invalid_options"), 1)
     if not arguments.wait:
