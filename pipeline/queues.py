@@ -119,12 +119,25 @@ def demand_room(*stages: str) -> None:
 
 
 def oldest(stage: str) -> float | None:
-    """Return how long the message that a stage takes next has waited (seconds); None: there is none, or it is none."""
-    client = connection.client()
-    first = cast("Any", client.lindex(key(stage), 0))
-    message = None if first is None else cast("bytes | None", client.hget(key(stage, ".msgs"), first))
+    """Return how long ago the oldest message that waits was sent (seconds); None: there is none, or it is none.
+
+    Both ends are looked at: what is tried again, or was taken from a dead worker, waits at the tail.
+    """
+    with connection.client().pipeline(transaction=False) as pipe:
+        pipe.lindex(key(stage), 0)
+        pipe.lindex(key(stage), -1)
+        ends = [found for found in pipe.execute() if found is not None]
+    if not ends:
+        return None
+    messages = cast("list[bytes | None]", connection.client().hmget(key(stage, ".msgs"), ends))
+    sent = [at for at in map(_sent_at, messages) if at is not None]
+    return max(0.0, time.time() - min(sent)) if sent else None
+
+
+def _sent_at(message: bytes | None) -> float | None:
+    """Return when a message was sent (Unix seconds); None: it is gone, or no message of Dramatiq's."""
     try:
-        return None if message is None else max(0.0, time.time() - json.loads(message)["message_timestamp"] / 1000)
+        return None if message is None else json.loads(message)["message_timestamp"] / 1000
     except (ValueError, TypeError, KeyError):
         return None
 

@@ -10,6 +10,7 @@ from dramatiq import Message
 from actors import decode
 from actors.admission import Refused
 from actors.broker import Brake, enqueue_stage, for_process
+from actors.consumer import acks_key
 from config import settings
 from pipeline import connection, handoff, jobs, presence, queues, status, sweeper
 from pipeline.commands import dead
@@ -353,6 +354,22 @@ def test_the_status_counts_what_waits_and_computes_percentiles_of_what_was_done(
     assert now.stages["transcribe"].oldest_waiting < 5
     assert now.stages["transcribe"].workers[0].device == "NVIDIA A10"
     assert now.unattended == ["decode", "enrich"]
+
+
+def test_the_oldest_message_is_found_at_the_tail_where_it_was_put_back():
+    decode.send("first.ogg")
+    decode.broker.do_fetch("decode", 1)
+    (taken,) = connection.client().smembers(acks_key(decode.broker, "decode"))
+    body = json.loads(connection.client().hget(queues.key("decode", ".msgs"), taken))
+    body["message_timestamp"] -= 60_000
+    connection.client().hset(queues.key("decode", ".msgs"), taken, json.dumps(body))
+    decode.send("second.ogg")
+    assert queues.oldest("decode") < 30
+
+    decode.broker.do_requeue("decode", taken)
+
+    assert connection.client().lindex(queues.key("decode"), -1) == taken
+    assert 60 <= queues.oldest("decode") < 90
 
 
 def test_a_message_of_an_earlier_version_without_a_schema_is_understood_and_of_a_later_one_refused():
