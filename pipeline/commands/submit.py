@@ -29,6 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", help="text that precedes the message: names, spelling, style")
     parser.add_argument("--hotwords", help="words to listen for")
     parser.add_argument("--word-timestamps", action="store_true", help="times of each word, too")
+    parser.add_argument("--stream", type=int, metavar="N", help="which audio stream of several, from 0 (the default)")
+    parser.add_argument("--dedupe", action="store_true", help="take the earlier transcript of the same message")
     parser.add_argument("--no-enrich", action="store_true", help="transcript only, no summary")
     parser.add_argument("--wait", action="store_true", help="wait for the end and print the result")
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="with --wait: wait no longer than this")
@@ -37,9 +39,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Send the message; print its id, or with --wait its result."""
-    options = {name: getattr(arguments, name) for name in ("language", "task", "prompt", "hotwords")}
+    options = {name: getattr(arguments, name) for name in ("language", "task", "prompt", "hotwords", "stream")}
     options = {name: value for name, value in options.items() if value is not None}
-    flags = {"word_timestamps": arguments.word_timestamps, "enrich": not arguments.no_enrich}
+    flags = {
+        "word_timestamps": arguments.word_timestamps,
+        "dedupe": arguments.dedupe,
+        "enrich": not arguments.no_enrich,
+    }
     try:
         if arguments.upload:
             job_id = send_file(arguments.upload, **options, **flags)
