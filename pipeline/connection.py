@@ -42,7 +42,6 @@ def parameters() -> tuple[str, dict[str, Any]]:
     options: dict[str, Any] = {
         "socket_timeout": SOCKET_TIMEOUT,
         "socket_connect_timeout": SOCKET_TIMEOUT,
-        "socket_keepalive": True,
         "health_check_interval": 30,
         "client_name": os.environ.get("VOICEMILL_CLIENT_NAME") or "voicemill",
     }
