@@ -13,7 +13,7 @@ import redis
 from dramatiq import Broker, Message
 from dramatiq.middleware import Middleware, MiddlewareError
 
-from pipeline import jobs, presence, queues
+from pipeline import connection, jobs, presence, queues
 from pipeline.errors import CODES, JobError
 from pipeline.options import Options, is_text, parse, shown
 
@@ -88,8 +88,8 @@ class Admission(Middleware):
         except redis.exceptions.OutOfMemoryError:
             raise Refused(JobError("system_full", "Redis has no memory left")) from None
         except redis.RedisError as error:
-            reason = str(error).rstrip(".")
-            raise Refused(JobError("redis_unavailable", f"Redis cannot be reached: {reason}")) from error
+            reason = (connection.refusal(error) or f"cannot be reached: {error}").rstrip(".")
+            raise Refused(JobError("redis_unavailable", f"Redis {reason}")) from error
         except Exception as error:  # Dramatiq would log it, and send the message without a record
             raise Refused(JobError("internal", f"the message could not be checked: {type(error).__name__}")) from error
         message.kwargs["schema"] = SCHEMA

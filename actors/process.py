@@ -6,7 +6,6 @@ import fcntl
 import multiprocessing
 import os
 import signal
-import ssl
 import stat
 import sys
 import threading
@@ -101,11 +100,9 @@ def _await_redis(stage: str, place: str, timeout: float) -> None:
     while True:
         try:
             connection.client().ping()
-        except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
-            give_up(stage, f"Redis at {place} refuses the login: {error}", NO_REDIS)
         except redis.RedisError as error:
-            if isinstance(error.__cause__ or error.__context__, ssl.SSLError) or "CERTIFICATE" in str(error).upper():
-                give_up(stage, f"Redis at {place} has a certificate that is not trusted: {error}", NO_REDIS)
+            if refused := connection.refusal(error):
+                give_up(stage, f"Redis at {place} {refused}", NO_REDIS)
             if time.monotonic() >= deadline:
                 give_up(stage, f"Redis at {place} was not there within {timeout:g} s: {error}", NO_REDIS)
             if not told:

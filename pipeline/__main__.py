@@ -123,8 +123,7 @@ def _explained(error: Exception):  # type: ignore[no-untyped-def]  # noqa: ANN20
 
     if isinstance(error, redis.RedisError):
         place = settings.mask_url(connection.parameters()[0])
-        problem = "refuses the login" if isinstance(error, redis.AuthenticationError) else "cannot be used"
-        return f"Redis at {place} {problem}: {error}", NO_REDIS
+        return f"Redis at {place} {connection.refusal(error) or f'cannot be used: {error}'}", NO_REDIS
     if isinstance(error, JobError):
         return f"{error}. {CODES[error.code].remedy}", USAGE if error.code == "invalid_settings" else FAILED
     codes = {settings.SettingsError: USAGE, jobs.UnknownJob: UNKNOWN_JOB, TimeoutError: UNFINISHED}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 import threading
 from typing import Any
 
@@ -57,7 +58,6 @@ def parameters() -> tuple[str, dict[str, Any]]:
     options: dict[str, Any] = {
         "socket_timeout": SOCKET_TIMEOUT,
         "socket_connect_timeout": SOCKET_TIMEOUT,
-        "socket_keepalive": True,
         "health_check_interval": 30,
         "client_name": os.environ.get("VOICEMILL_CLIENT_NAME") or "voicemill",
     }
@@ -98,3 +98,21 @@ def client() -> redis.Redis:
 def may_pass(error: redis.RedisError) -> bool:
     """Tell whether the same command may go well once Redis is back, has room, or has its replicas."""
     return isinstance(error, PASSING) or not PASSING_WORDS.isdisjoint(re.findall("[A-Z]+", str(error)))
+
+
+def refusal(error: redis.RedisError) -> str | None:
+    """Return why Redis does not let us in, or why we do not trust it, to be put behind "Redis"; None: neither is so.
+
+    No waiting mends that, as it may a Redis that is away.
+    """
+    if isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError):
+        return f"refuses the login: {error}"
+    authority = parameters()[1].get("ssl_ca_certs")
+    try:
+        if authority:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(authority)
+    except OSError as wrong:
+        return f"cannot be trusted: REDIS_CA_CERTS names {authority}: {wrong.strerror or wrong}"
+    if isinstance(error.__cause__ or error.__context__, ssl.SSLError) or "CERTIFICATE" in str(error).upper():
+        return f"has a certificate that is not trusted: {error}"
+    return None

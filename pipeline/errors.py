@@ -54,7 +54,7 @@ CODES: dict[str, Code] = {
     "out_of_memory": Code(True, "Use a smaller model or compute type."),
     # The queue
     "lost": Code(True, "The job's message vanished from Redis: check its maxmemory-policy, then send again."),
-    "redis_unavailable": Code(True, "Check REDIS_URL and that Redis runs, then send again."),
+    "redis_unavailable": Code(True, "Check REDIS_URL, its login and authority, and that Redis runs; then send again."),
     "worker_stopped": Code(True, "The worker was told to stop before the message's turn: another takes the job."),
     "worker_killed": Code(False, "The message killed its worker again and again: keep it and report it."),
     "system_full": Code(True, "Too much waits: send again later; add workers, or raise MAX_QUEUED, MAX_HANDOFF_BYTES."),

@@ -25,6 +25,7 @@ from pipeline.jobs import STAGES
 WEBHOOK = "webhook"  # the queue that is no stage's
 QUEUES = (*STAGES, WEBHOOK)
 UNREADABLE = "?"
+NO_RECORD = "unknown"  # code of a dead letter whose job's record is gone
 BEATS_KEY = f"{connection.NAMESPACE}:beats"
 
 # Default of the setting of this name; a test holds it to config/settings.py.
@@ -54,7 +55,7 @@ class DeadLetter:
     job_id: str  # UNREADABLE, where its body is no message
     stage: str  # or "webhook"
     at: float  # Unix seconds
-    code: str  # one of pipeline/errors.py
+    code: str  # one of pipeline/errors.py, or NO_RECORD
     reason: str
 
 
@@ -119,12 +120,25 @@ def demand_room(*stages: str) -> None:
 
 
 def oldest(stage: str) -> float | None:
-    """Return how long the message that a stage takes next has waited (seconds); None: there is none, or it is none."""
-    client = connection.client()
-    first = cast("Any", client.lindex(key(stage), 0))
-    message = None if first is None else cast("bytes | None", client.hget(key(stage, ".msgs"), first))
+    """Return how long ago the oldest message that waits was sent (seconds); None: there is none, or it is none.
+
+    Both ends are looked at: what is tried again, or was taken from a dead worker, waits at the tail.
+    """
+    with connection.client().pipeline(transaction=False) as pipe:
+        pipe.lindex(key(stage), 0)
+        pipe.lindex(key(stage), -1)
+        ends = [found for found in pipe.execute() if found is not None]
+    if not ends:
+        return None
+    messages = cast("list[bytes | None]", connection.client().hmget(key(stage, ".msgs"), ends))
+    sent = [at for at in map(_sent_at, messages) if at is not None]
+    return max(0.0, time.time() - min(sent)) if sent else None
+
+
+def _sent_at(message: bytes | None) -> float | None:
+    """Return when a message was sent (Unix seconds); None: it is gone, or no message of Dramatiq's."""
     try:
-        return None if message is None else max(0.0, time.time() - json.loads(message)["message_timestamp"] / 1000)
+        return None if message is None else json.loads(message)["message_timestamp"] / 1000
     except (ValueError, TypeError, KeyError):
         return None
 
@@ -200,7 +214,7 @@ def _read(found: list[tuple[str, bytes, float]]) -> Iterator[DeadLetter]:
         errors = pipe.execute()
     for ((stage, letter, at), job_id), error in zip(there, errors, strict=True):
         why = "it is no message: drop it" if job_id == UNREADABLE else "the job's record has expired"
-        told = json.loads(error) if error else {"code": "unknown", "message": why}
+        told = json.loads(error) if error else {"code": NO_RECORD, "message": why}
         yield DeadLetter(letter.decode(), job_id, stage, at / 1000, told["code"], told["message"])
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
+import sys
 import time
 
 from rich.console import Console
@@ -12,9 +14,11 @@ from rich.text import Text
 from actors import broker
 from actors.admission import Refused
 from pipeline import jobs, queues
+from pipeline.errors import CODES
 from pipeline.queues import DeadLetter
 
 HOUR = 3600.0  # seconds
+UNKNOWN = 4  # exit code
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,19 +26,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("list", "show", "retry", "drop"), help="what to do with the chosen ones")
     parser.add_argument("id", metavar="ID", nargs="*", help="only these jobs (all)")
     parser.add_argument("--stage", choices=queues.QUEUES, help="only those that failed in this stage")
-    parser.add_argument("--code", metavar="CODE", help="only those with this error code, such as undecodable")
+    parser.add_argument("--code", type=_code, metavar="CODE", help="only those with this code, such as undecodable")
     parser.add_argument("--older", type=float, metavar="HOURS", help="only those that died longer ago than this")
     parser.add_argument("--newer", type=float, metavar="HOURS", help="only those that died since")
     parser.add_argument("--all", action="store_true", help="with retry and drop: yes, all that match")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do it; 2 where `retry` or `drop` would take everything unasked, 1 where some could not be retried."""
+    """Do it; 2 where `retry` or `drop` would take everything unasked, 4 for an id without a dead letter that matches.
+
+    1 where some could not be retried.
+    """
     chosen = _chosen(arguments)
-    narrowed = arguments.id or arguments.stage or arguments.code or arguments.older or arguments.newer
+    limits = (arguments.stage, arguments.code, arguments.older, arguments.newer)
+    narrowed = arguments.id or any(limit is not None for limit in limits)
     if arguments.action in ("retry", "drop") and not narrowed and not arguments.all:
         print(f"{len(chosen)} dead letters match: narrow them down, or add --all")
         return 2
+    code = 0
     if arguments.action == "list":
         _list(chosen)
     elif arguments.action == "show":
@@ -44,8 +53,19 @@ def run(arguments: argparse.Namespace) -> int:
             queues.drop(letter)
         print(f"{len(chosen)} dropped")
     else:
-        return _retry(chosen)
-    return 0
+        code = _retry(chosen)
+    unknown = [job_id for job_id in arguments.id if job_id not in {letter.job_id for letter in chosen}]
+    for job_id in unknown:
+        print(f"no dead letter of job {job_id!r} matches", file=sys.stderr)
+    return UNKNOWN if unknown else code
+
+
+def _code(text: str) -> str:
+    if text in CODES or text == queues.NO_RECORD:
+        return text
+    near = difflib.get_close_matches(text, CODES)
+    hint = f"near it are {', '.join(near)}" if near else "docs/reference/errors.md has them all"
+    raise argparse.ArgumentTypeError(f"{text!r} is no error code: {hint}")
 
 
 def _chosen(arguments: argparse.Namespace) -> list[DeadLetter]:

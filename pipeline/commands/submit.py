@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import redis
+
 from actors import decode
 from actors.admission import Refused
 from pipeline import handoff, jobs
@@ -15,7 +17,7 @@ from pipeline.commands import output, progress
 from pipeline.errors import JobError
 
 # exit code by the reason for which nothing was sent
-EXIT = {"invalid_options": 2, "invalid_settings": 2, "redis_unavailable": 3}
+EXIT = {"invalid_options": 2, "invalid_settings": 2}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +32,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--metadata", metavar="JSON", type=_json, help="handed back in the record")
     parser.add_argument("--callback-url", metavar="URL", help="an address that is told how the job ends")
     parser.add_argument("--word-timestamps", action="store_true", help="times of each word, too")
+    parser.add_argument("--stream", type=int, metavar="N", help="which audio stream of several, from 0 (the default)")
+    parser.add_argument("--dedupe", action="store_true", help="take the earlier transcript of the same message")
     parser.add_argument("--no-enrich", action="store_true", help="transcript only, no summary")
     parser.add_argument("--wait", action="store_true", help="wait for the end and print the result")
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="with --wait: wait no longer than this")
@@ -38,16 +42,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Send the message; print its id, or with --wait its result."""
-    names = ("language", "task", "prompt", "hotwords", "metadata", "callback_url")
+    names = ("language", "task", "prompt", "hotwords", "stream", "metadata", "callback_url")
     options = {name: getattr(arguments, name) for name in names}
     options = {name: value for name, value in options.items() if value is not None}
-    flags = {"word_timestamps": arguments.word_timestamps, "enrich": not arguments.no_enrich}
+    flags = {
+        "word_timestamps": arguments.word_timestamps,
+        "dedupe": arguments.dedupe,
+        "enrich": not arguments.no_enrich,
+    }
     try:
         if arguments.upload:
             job_id = send_file(arguments.upload, **options, **flags)
         else:
             job_id = decode.send(arguments.source, **options, **flags).message_id
     except (OSError, Refused) as error:
+        if isinstance(error.__cause__, redis.RedisError):
+            raise error.__cause__ from None  # told as with every other command
         print(f"not sent: {error}", file=sys.stderr)
         return EXIT.get(getattr(error, "code", "invalid_options"), 1)
     if not arguments.wait:

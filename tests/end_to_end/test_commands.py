@@ -39,6 +39,18 @@ def test_submit_prints_the_job_record_and_nothing_else_on_standard_output(voicem
     assert "transcribing" in ran.stderr
 
 
+def test_submit_sends_each_option_that_it_has(voicemill):
+    texts = {"language": "en", "task": "translate", "prompt": "Kim", "hotwords": "Seoul"}
+    words = [word for name, text in texts.items() for word in (f"--{name}", text)]
+    words += ["--stream", "0", "--dedupe", "--word-timestamps", "--no-enrich"]
+
+    ran = voicemill("submit", "letter.ogg", *words, "--format", "json")
+
+    assert ran.returncode == 0, ran.stderr
+    rest = {"stream": 0, "dedupe": True, "word_timestamps": True, "enrich": False, "callback_url": None}
+    assert json.loads(ran.stdout)["options"] == texts | rest
+
+
 def test_a_local_file_goes_by_upload_and_its_result_comes_in_every_format(voicemill, media):
     sent = voicemill("submit", "--upload", media / "en.ogg", "--language", "en", "--metadata", '{"chat": [42]}')
     job_id = sent.stdout.strip()
@@ -80,6 +92,7 @@ def test_nothing_is_left_of_a_local_file_that_was_not_sent(
         (["submit", "en.ogg", "--language", "klingon"], 2, "language is 'klingon'"),
         (["submit", "en.ogg", "--metadata", "{chat: 42}"], 2, "takes JSON"),
         (["submit", "en.ogg", "--callback-url", "ftp://example.com"], 2, "callback_url is 'ftp://example.com'"),
+        (["submit", "en.ogg", "--stream", "-1"], 2, "stream is -1"),
         (["submit", "--upload", "/nowhere/voice.ogg"], 2, "No such file"),
         (["submit", "--upload", "/tmp"], 2, "directory"),
         (["result"], 2, "required"),

@@ -2,15 +2,21 @@
 
 import json
 import os
+import re
 import signal
+import subprocess
+import sys
+import uuid
 
 import pytest
+from conftest import CLONE, ffmpeg
 from dramatiq import Message
 from processes import models
 
 from actors import decode
 from actors.admission import Refused
 from pipeline import connection, handoff, jobs
+from pipeline.options import Options
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -123,13 +129,48 @@ def test_a_wrong_option_is_told_to_the_sender_at_once():
 
 
 def test_a_sender_that_checks_nothing_gets_a_failed_job():
-    message = Message("decode", "decode", ("en.ogg",), {"language": "klingon"}, {})
-    bare = message.copy(options={"redis_message_id": message.message_id})
-    decode.broker.do_enqueue("decode", message.message_id, bare.encode())
-
-    job = wait_for_record(message.message_id)
+    job = wait_for_record(put("decode", ("en.ogg",), {"language": "klingon"}))
 
     assert (job.status, job.error["code"]) == ("failed", "invalid_options")
+
+
+def test_a_program_with_nothing_but_dramatiq_sends_as_the_documentation_says(media, stages_redis, tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", (CLONE / "docs" / "backend.md").read_text(), re.DOTALL)
+    (program,) = (block for block in blocks if "RedisBroker" in block)
+    (tmp_path / "sender.py").write_text(program)
+    command = [sys.executable, "-I", "sender.py", "en.ogg"]  # -I: nothing of this repository is on its path
+
+    ran = subprocess.run(
+        command, cwd=tmp_path, env={"REDIS_URL": stages_redis}, capture_output=True, text=True, timeout=30
+    )
+
+    assert ran.returncode == 0, ran.stderr
+    job = wait_for_record(ran.stdout.strip())
+    assert (job.status, job.options["language"]) == ("done", "en")
+    assert "meeting" in job.transcript["text"].lower()
+
+
+@pytest.mark.parametrize("version", [{}, {"schema": 0}], ids=["no schema", "an older schema"])
+def test_messages_of_an_earlier_version_that_still_lie_in_a_queue_are_understood(media, tmp_path, version):
+    to_decode, decoded = put("decode", ("letter.ogg",), version), str(uuid.uuid4())
+    ffmpeg("-i", media / "en.ogg", "-ar", "16000", "-ac", "1", tmp_path / "audio.flac")
+    jobs.create(decoded, "en.ogg", Options(language="en", enrich=False))
+    jobs.begin(decoded, "decode", "host:1")
+    handoff.put(decoded, tmp_path / "audio.flac")
+    jobs.finish(decoded, "decode", {"audio": {"sha256": "0"}})
+
+    put("transcribe", (decoded,), version, message_id=decoded)
+
+    assert wait_for_record(to_decode).error["code"] == "undecodable"  # and not for its schema
+    assert jobs.wait(decoded, timeout=30).status == "done"
+
+
+def put(stage, args, keywords, **identity):
+    """Put a message into a queue as it is, past what checks and stamps those that are sent; return its id."""
+    message = Message(stage, stage, args, keywords, {}, **identity)
+    bare = message.copy(options={"redis_message_id": message.message_id})
+    decode.broker.do_enqueue(stage, message.message_id, bare.encode())
+    return message.message_id
 
 
 def wait_for_record(job_id):

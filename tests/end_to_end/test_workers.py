@@ -4,11 +4,14 @@ import json
 import os
 import shutil
 import signal
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from processes import children, end
+from processes import becomes, children, end
 from processes import models as slots
 
+from actors import decode
 from config.environment import STATE
 from pipeline import connection, handoff, jobs
 from pipeline.options import Options
@@ -50,6 +53,53 @@ def test_a_stage_stops_cleanly_on_sigterm_also_when_the_whole_group_gets_it(dram
     assert process.wait(timeout=15) == 0, out
     assert "Killing" not in out
     assert end(started)
+
+
+def test_a_stage_stops_cleanly_on_ctrl_c_which_goes_to_the_whole_group(dramatiq, until):
+    process = dramatiq("actors.decode")
+    until(process, "ready for action")
+    started = children(process.pid)
+
+    os.killpg(process.pid, signal.SIGINT)
+
+    out = process.stdout.read()
+    assert process.wait(timeout=15) == 0, out
+    assert "Traceback" not in out
+    assert end(started)
+
+
+def test_a_job_that_is_cancelled_while_it_is_decoded_leaves_no_audio_and_goes_no_further(dramatiq, redis_url, until):
+    asked, answer = threading.Event(), threading.Event()
+
+    class Slow(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.set()
+            answer.wait(60)
+            voice = (CLONE / "samples" / "voice-message.ogg").read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(voice)))
+            self.end_headers()
+            self.wfile.write(voice)
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Slow) as server:
+        threading.Thread(target=server.handle_request).start()
+        process = dramatiq("actors.decode", SOURCE_ALLOW_HTTP="true", SOURCE_ALLOW_PRIVATE="true")
+        until(process, "ready for action")
+        job_id = decode.send(f"http://127.0.0.1:{server.server_port}/voice.ogg").message_id
+        assert asked.wait(30)
+
+        assert jobs.get(job_id).status == "decoding"
+        assert jobs.cancel(job_id)
+        answer.set()
+
+        client = connection.client()
+        assert becomes(lambda: not client.hlen("{voicemill}:decode.msgs"), timeout=30)
+    assert jobs.get(job_id).status == "cancelled"
+    assert not handoff.exists(job_id)
+    assert client.hlen("{voicemill}:transcribe.msgs") == 0
 
 
 def test_nothing_is_orphaned_when_the_master_is_killed(dramatiq, until):

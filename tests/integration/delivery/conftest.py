@@ -14,9 +14,11 @@ from config.environment import STATE
 CLONE = STATE.parent
 
 PROLOGUE = """
-import os, signal, sys, time
+import os, pathlib, signal, sys, time
 sys.path.insert(0, {clone!r})
 import dramatiq, redis
+from config import environment
+environment.ROOT = pathlib.Path({folder!r})  # where `.env` lies
 from actors import broker
 from pipeline import connection, jobs
 from pipeline.errors import JobError
@@ -35,7 +37,7 @@ class Workers:
     def start(self, body, stage="decode", *, threads=2, ready=True, **variables):
         """Start a worker whose actors `body` declares on BROKER; return its master process."""
         module = f"delivery_{len(self.processes)}"
-        text = PROLOGUE.format(clone=str(CLONE), stage=stage) + textwrap.dedent(body)
+        text = PROLOGUE.format(clone=str(CLONE), folder=str(self.folder), stage=stage) + textwrap.dedent(body)
         (self.folder / f"{module}.py").write_text(text)
         environment = os.environ | {"REDIS_URL": self.url, "PYTHONPATH": str(self.folder), "LOG_FORMAT": "json"}
         process = subprocess.Popen(

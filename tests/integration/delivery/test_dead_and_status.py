@@ -112,8 +112,12 @@ def test_a_cancelled_job_that_waits_is_not_begun(workers, monkeypatch):
     assert jobs.get("j").stages["transcribe"].attempts == 0
 
 
-def test_the_status_shows_live_workers_and_names_the_stages_without_one(workers, pipeline):
-    master = workers.start(ACTOR, "transcribe")
+def test_the_status_shows_live_workers_and_names_the_stages_without_one(workers, pipeline, tmp_path):
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text('#!/bin/sh\necho "NVIDIA A10, 4096, 23028, 87, 61"\n')
+    smi.chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    master = workers.start(f"{ACTOR}\nBROKER.device = 'NVIDIA A10'\n", "transcribe", PATH=path)
     send("j")
     jobs.wait("j", timeout=20)
     waited = pipeline("status", "--json")
@@ -123,8 +127,15 @@ def test_the_status_shows_live_workers_and_names_the_stages_without_one(workers,
     assert now["unattended"] == ["decode", "enrich"]
     (worker,) = now["stages"]["transcribe"]["workers"]
     assert worker["pid"] != master.pid
+    assert worker["device"] == "NVIDIA A10"
+    assert [gpu["utilisation"] for gpu in worker["gpus"]] == [87]
     assert now["stages"]["transcribe"]["done_last_minute"] == 1
     assert "No live worker consumes the enrich stage" in pipeline("status").stdout
+    sent = pipeline("submit", "voice.ogg")
+    assert sent.returncode == 0
+    assert jobs.get(sent.stdout.strip()).status == "queued"
+    assert "No live worker consumes the decode stage: jobs wait" in sent.stderr
+    assert "the transcribe stage" not in sent.stderr
     master.terminate()
     master.wait(20)
     assert "transcribe" in json.loads(pipeline("status", "--json").stdout)["unattended"]

@@ -13,28 +13,36 @@ from pipeline import jobs, presence
 from pipeline.options import Options
 
 ACTOR = """
+from config import settings
+
 @dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, throws=JobError)
 def transcribe(job_id, schema=1):
     jobs.begin(job_id, "transcribe", "host:1")
-    jobs.finish(job_id, "transcribe", {"transcript": {"text": job_id}}, last=True)
+    jobs.finish(job_id, "transcribe", {"transcript": {"text": settings.get().whisper_model}}, last=True)
 """
 
 
-def test_sighup_replaces_the_worker_and_the_master_goes_on(workers):
+def test_sighup_replaces_the_worker_by_one_that_has_read_env_anew_and_the_master_goes_on(workers, tmp_path):
     from actors.broker import enqueue_stage, for_process
 
+    def work(name):
+        jobs.create(name, "voice.ogg", Options())
+        enqueue_stage(for_process("decode"), "transcribe", name)
+        return jobs.wait(name, timeout=20).transcript["text"]
+
+    (tmp_path / ".env").write_text("WHISPER_MODEL=tiny\n")
     master = workers.start(ACTOR, "transcribe")
     workers.until("ready for action")
     before = {worker.pid for worker in presence.workers()}
+    assert work("earlier") == "tiny"
 
+    (tmp_path / ".env").write_text("WHISPER_MODEL=base\n")
     master.send_signal(signal.SIGHUP)
     workers.until("ready for action", 2)
 
     assert end(before)
     assert master.poll() is None
-    jobs.create("j", "voice.ogg", Options())
-    enqueue_stage(for_process("decode"), "transcribe", "j")
-    assert jobs.wait("j", timeout=20).status == "done"
+    assert work("later") == "base"
 
 
 def test_a_worker_that_would_consume_nothing_ends_instead_of_idling(redis_url):

@@ -1,5 +1,6 @@
 """Dead letters, presence, backpressure and the sweeper, against a real Redis."""
 
+import argparse
 import json
 import time
 
@@ -9,8 +10,10 @@ from dramatiq import Message
 from actors import decode
 from actors.admission import Refused
 from actors.broker import Brake, enqueue_stage, for_process
+from actors.consumer import acks_key
 from config import settings
 from pipeline import connection, handoff, jobs, presence, queues, status, sweeper
+from pipeline.commands import dead
 from pipeline.errors import JobError
 from pipeline.options import Options
 
@@ -52,6 +55,63 @@ def test_dead_letters_are_found_by_their_job_and_by_which_died_last():
     assert [found.job_id for found in queues.last_dead_letters(2)] == ["j2", "j1"]
     assert queues.dead_letter("enrich", "j1") == letter("j1")
     assert queues.dead_letter("decode", "j1") is None
+
+
+def run_dead(*words):
+    """`dead`, as it is typed."""
+    parser = argparse.ArgumentParser()
+    dead.configure(parser)
+    return dead.run(parser.parse_args(words))
+
+
+@pytest.mark.parametrize(("age", "chosen"), [("--older", "yesterday"), ("--newer", "now")], ids=["longer ago", "since"])
+def test_dead_letters_are_chosen_by_their_age(age, chosen, capsys):
+    for name in ("yesterday", "now"):
+        jobs.create(name, "voice.ogg", Options())
+        die(name, "decode")
+    connection.client().zadd(queues.key("decode", ".XQ"), {"r-yesterday": (time.time() - 86400) * 1000})
+
+    assert run_dead("show", age, "12") == 0
+
+    assert [shown["job"] for shown in json.loads(capsys.readouterr().out)] == [chosen]
+
+
+def test_an_age_of_0_narrows_down_to_all():
+    jobs.create("j", "voice.ogg", Options())
+    die("j", "decode")
+    connection.client().zadd(queues.key("decode", ".XQ"), {"r-j": (time.time() - 1) * 1000})
+
+    assert run_dead("drop", "--older", "0") == 0
+
+    assert list(queues.dead_letters()) == []
+
+
+@pytest.mark.parametrize(
+    ("action", "done"),
+    [("list", "j  decode"), ("show", '"job": "j"'), ("retry", "j: queued for decode"), ("drop", "1 dropped")],
+)
+def test_an_id_without_a_dead_letter_is_told_while_the_others_are_served(action, done, capsys):
+    jobs.create("j", "voice.ogg", Options())
+    die("j", "decode")
+
+    assert run_dead(action, "typo", "j", "--code", "undecodable") == 4
+
+    told = capsys.readouterr()
+    assert told.err == "no dead letter of job 'typo' matches\n"
+    assert done in told.out
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [("undecodeable", "near it are undecodable"), ("xyz", "docs/reference/errors.md has them all")],
+)
+def test_a_code_that_does_not_exist_is_wrong_usage_and_near_ones_are_named(typed, said, capsys):
+    with pytest.raises(SystemExit) as raised:
+        run_dead("drop", "--code", typed)
+
+    assert raised.value.code == 2
+    assert f"{typed!r} is no error code: {said}" in capsys.readouterr().err
+    assert run_dead("drop", "--code", "unknown") == 0  # of those whose record is gone
 
 
 @pytest.mark.parametrize(
@@ -256,7 +316,6 @@ def test_audio_that_finds_no_place_in_an_empty_store_either_is_refused_for_good(
 
 def test_a_dead_letter_that_the_full_system_has_no_room_for_stays_and_its_job_too(monkeypatch, capsys):
     from actors.broker import enqueue_again
-    from pipeline.commands import dead
 
     jobs.create("j", "voice.ogg", Options())
     die("j", "decode")
@@ -310,6 +369,22 @@ def test_the_status_counts_what_waits_and_computes_percentiles_of_what_was_done(
     assert now.stages["transcribe"].oldest_waiting < 5
     assert now.stages["transcribe"].workers[0].device == "NVIDIA A10"
     assert now.unattended == ["decode", "enrich"]
+
+
+def test_the_oldest_message_is_found_at_the_tail_where_it_was_put_back():
+    decode.send("first.ogg")
+    decode.broker.do_fetch("decode", 1)
+    (taken,) = connection.client().smembers(acks_key(decode.broker, "decode"))
+    body = json.loads(connection.client().hget(queues.key("decode", ".msgs"), taken))
+    body["message_timestamp"] -= 60_000
+    connection.client().hset(queues.key("decode", ".msgs"), taken, json.dumps(body))
+    decode.send("second.ogg")
+    assert queues.oldest("decode") < 30
+
+    decode.broker.do_requeue("decode", taken)
+
+    assert connection.client().lindex(queues.key("decode"), -1) == taken
+    assert 60 <= queues.oldest("decode") < 90
 
 
 def test_a_message_of_an_earlier_version_without_a_schema_is_understood_and_of_a_later_one_refused():

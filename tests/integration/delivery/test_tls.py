@@ -49,27 +49,61 @@ def test_a_message_goes_through_all_stages_over_tls_with_a_password(server, tmp_
     assert not [line for line in lines if PASSWORD in line]
 
 
+def beside(server, variables):
+    """The server's variables, some of them wrong, with the file that is named taken for one in the server's folder."""
+    if name := variables.get("REDIS_CA_CERTS"):
+        variables = {"REDIS_CA_CERTS": str(Path(server["REDIS_CA_CERTS"]).with_name(name))}
+    return server | variables
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"REDIS_PASSWORD": "guessed"}, "refuses the login"),
-        ({"REDIS_PASSWORD": ""}, "refuses the login"),
-        ({"REDIS_CA_CERTS": "another.crt"}, "a certificate that is not trusted"),
+        ({"REDIS_PASSWORD": "guessed"}, "refuses the login: "),
+        ({"REDIS_PASSWORD": ""}, "refuses the login: "),
+        ({"REDIS_CA_CERTS": "another.crt"}, "has a certificate that is not trusted: "),
+        ({"REDIS_CA_CERTS": "nowhere.crt"}, "cannot be trusted: REDIS_CA_CERTS names "),
+        ({"REDIS_CA_CERTS": "names"}, "cannot be trusted: REDIS_CA_CERTS names "),
     ],
-    ids=["wrong password", "no password", "wrong authority"],
+    ids=["wrong password", "no password", "wrong authority", "no file of it", "a file of something else"],
 )
-def test_what_redis_or_we_refuse_is_one_line_and_exit_code_3(server, wrong, said):
-    if "REDIS_CA_CERTS" in wrong:
-        wrong = {"REDIS_CA_CERTS": str(Path(server["REDIS_CA_CERTS"]).with_name(wrong["REDIS_CA_CERTS"]))}
-    command = [Path(sys.executable).with_name("dramatiq"), "actors.decode", "-p", "1", "--skip-logging"]
+def test_what_redis_or_we_refuse_is_told_from_a_redis_that_is_away(server, monkeypatch, wrong, said):
+    for name, value in beside(server, wrong).items():
+        monkeypatch.setenv(name, value)
+
+    with connection.connect(retries=0) as client, pytest.raises(redis.RedisError) as raised:
+        client.ping()
+
+    assert connection.refusal(raised.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    "command", ["dramatiq actors.decode -p 1 --skip-logging", "python -m pipeline submit voice.ogg"]
+)
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"REDIS_PASSWORD": "guessed"}, "refuses the login: "),
+        ({"REDIS_CA_CERTS": "nowhere.crt"}, "nowhere.crt: No such file or directory"),
+    ],
+    ids=["wrong password", "no file of the authority"],
+)
+def test_what_redis_or_we_refuse_is_one_line_and_exit_code_3(server, command, wrong, said):
+    program, *arguments = command.split()
 
     ran = subprocess.run(
-        command, cwd=CLONE, env=os.environ | server | wrong, capture_output=True, text=True, timeout=30
+        [Path(sys.executable).with_name(program), *arguments],
+        cwd=CLONE,
+        env=os.environ | beside(server, wrong),
+        capture_output=True,
+        text=True,
+        timeout=30,
     )
 
-    told = [line for line in (ran.stdout + ran.stderr).splitlines() if line.startswith("decode: ")]
+    told = [line for line in (ran.stdout + ran.stderr).splitlines() if "Redis" in line]
     assert ran.returncode == 3
     assert len(told) == 1
+    assert f"Redis at {server['REDIS_URL']} " in told[0]
     assert said in told[0]
     assert "Traceback" not in ran.stderr
     assert PASSWORD not in ran.stderr

@@ -57,6 +57,11 @@ def test_only_the_master_is_signalled_since_a_second_signal_would_kill_what_is_a
     assert "stopasgroup" not in supervised[f"program:{stage}"]
 
 
+@pytest.mark.parametrize("stage", PROCFILE)
+def test_a_reload_under_systemd_is_the_signal_on_which_a_master_replaces_its_worker(stage):
+    assert unit(stage)["Service"]["ExecReload"] == "/bin/kill -HUP $MAINPID"
+
+
 def test_nothing_that_hides_devices_or_forbids_made_code_holds_for_the_gpu_stage():
     service = unit("transcribe")["Service"]
 

@@ -4,6 +4,7 @@ import argparse
 import importlib
 import re
 import shlex
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import pytest
 from pipeline.__main__ import COMMANDS
 from pipeline.commands import reference
 from pipeline.doctor import cli
+from pipeline.jobs import Job, Stage
+from pipeline.options import Options
 
 CLONE = Path(__file__).parents[3]
 READMES = [CLONE / "README.md", CLONE / "README.ko.md"]
@@ -32,6 +35,13 @@ def test_every_setting_code_and_command_has_its_place_in_the_reference():
     assert reference.settings().count("\n| `") == len(reference.Settings.model_fields)
     assert reference.errors().count("\n| `") == len(reference.CODES)
     assert [line[3:] for line in reference.commands().splitlines() if line.startswith("## ")] == list(COMMANDS)
+
+
+def test_the_backends_page_explains_every_option_and_every_field_of_the_record():
+    rows = re.findall(r"^\|.*", (CLONE / "docs/backend.md").read_text(), re.MULTILINE)
+    explained = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+
+    assert {field.name for kind in (Options, Job, Stage) for field in fields(kind)} <= explained
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
