@@ -5,9 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import hostile_files
 import hostile_urls
+import misbehaving
 import pytest
 
 from config.settings import Settings
+from pipeline.decode import cage, convert, probe
 from pipeline.decode import decode as work
 from pipeline.errors import JobError
 
@@ -33,6 +35,25 @@ def test_every_hostile_or_broken_file_ends_in_its_code(voice, tmp_path):
     wrong = {case.name: found for case, found in zip(cases, outcomes, strict=True) if found not in case.codes}
     assert wrong == {}
     assert len(cases) >= 150
+
+
+@pytest.mark.parametrize("lead", ["an address", "a list"])
+def test_neither_program_opens_what_it_is_not_given(lead, voice, tmp_path, monkeypatch):
+    """No container that is allowed leads elsewhere; so what does takes the place of the message."""
+    (tmp_path / "list").write_text("ffconcat version 1.0\nfile 'voice.wav'\n")
+    (tmp_path / "voice.wav").write_bytes(voice.read_bytes())
+    with misbehaving.serving(voice.read_bytes()) as server, voice.open("rb") as file:
+        monkeypatch.setattr(cage, "INPUT", ("-i", server.url("good") if lead == "an address" else "file:list"))
+        with monkeypatch.context() as free:
+            free.setattr(cage, "FORBID", ())
+            sound = probe.probe(file, tmp_path, None)
+            convert.convert(file, sound, tmp_path, longest=60, seconds=60).path.unlink()
+        server.asked.clear()
+        with pytest.raises(JobError, match="undecodable"):
+            probe.probe(file, tmp_path, None)
+        with pytest.raises(JobError, match="undecodable"):
+            convert.convert(file, sound, tmp_path, longest=60, seconds=60)
+    assert server.asked == []
 
 
 @pytest.fixture
