@@ -28,7 +28,18 @@ def server(message, monkeypatch):
         yield server
 
 
-GOOD = ["good", "nolength", "chunked", "resume", "changed", "otherpart", "busyonce", "to?/good", "to?/to?/good"]
+GOOD = [
+    "good",
+    "nolength",
+    "chunked",
+    "negative",
+    "resume",
+    "changed",
+    "otherpart",
+    "busyonce",
+    "to?/good",
+    "to?/to?/good",
+]
 
 
 @pytest.mark.parametrize("path", GOOD)
