@@ -22,8 +22,11 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address
 ASSIGNMENTS = ipaddress.IPv4Network("192.0.0.0/24")  # RFC 6890; public to Python before 3.11.10 and 3.12.4
+DOCUMENTS = ipaddress.IPv6Network("3fff::/20")  # RFC 9637; public to many a Python
 NAT64_LOCAL = ipaddress.IPv6Network("64:ff9b:1::/48")  # RFC 8215: a site's own, at whatever place
 COMPATIBLE = ipaddress.IPv6Network("::/96")  # RFC 4291, given up: the last 32 bits are an IPv4 address
+# RFC 5214: what stands in an IPv6 address before the IPv4 one of a machine of the same site, in whatever network.
+ISATAP = (b"\0\0\x5e\xfe", b"\2\0\x5e\xfe")
 # Where clouds hand credentials to their machines, beyond the link-local 169.254.169.254: Azure's wireserver, which has
 # a public number, Alibaba's, Oracle's, and over IPv6 Amazon's two and Google's.
 _SERVICES = ("168.63.129.16", "100.100.100.200", "192.0.0.192", "fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254")
@@ -85,11 +88,11 @@ def checked(host: str, port: int, rules: Policy) -> list[tuple[str, int]]:
 
 def public(address: Address) -> bool:
     """Tell whether an address is a public machine's, also where another address is wrapped in it."""
+    if address in ASSIGNMENTS or address in DOCUMENTS or _local(address):
+        return False
     inner = _wrapped(address)
     if inner is not None:
         return public(inner)
-    if address in ASSIGNMENTS or address in NAT64_LOCAL or (isinstance(address, IPv6Address) and address.is_site_local):
-        return False
     return address.is_global and not (address.is_reserved or nobodys(address))
 
 
@@ -105,7 +108,11 @@ def _of_cloud(address: Address) -> bool:
 
 
 def _local(address: Address) -> bool:
-    return address in NAT64_LOCAL or address in COMPATIBLE
+    """Tell whether an address means something to its own site alone."""
+    if isinstance(address, IPv4Address):
+        return False
+    isatap = address.packed[8:12] in ISATAP
+    return isatap or address.is_site_local or address in NAT64_LOCAL or address in COMPATIBLE
 
 
 def _wrapped(address: Address) -> Address | None:
@@ -118,11 +125,11 @@ def _wrapped(address: Address) -> Address | None:
 
 
 def _allowed(text: str, name: str, rules: Policy) -> bool:
-    address = ipaddress.ip_address(text.partition("%")[0])  # without the zone of a link-local address
-    address = _wrapped(address) or address
+    given = ipaddress.ip_address(text.partition("%")[0])  # without the zone of a link-local address
+    address = _wrapped(given) or given
     if any(address in network for network in rules.deny_networks):
         return False
-    if nobodys(address) or not (rules.private or public(address)):
+    if nobodys(given) or nobodys(address) or not (rules.private or public(given)):
         return False
     if not (rules.allow_names or rules.allow_networks):
         return True

@@ -1,14 +1,23 @@
-"""What tests of every layer share: a real Redis, of the tests' own."""
+"""What tests of every layer share: a real Redis and real workers, of the tests' own."""
 
 import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import redis
+from processes import children, end
 from tables import LINES
 
 from config import environment
 from pipeline import connection
 from pipeline.commands.embedded import valkey
+
+CLONE = environment.STATE.parent
+DRAMATIQ = str(Path(sys.executable).with_name("dramatiq"))
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +38,53 @@ def redis_url(valkey_url, monkeypatch):
     for used in connection._clients.values():
         used.close()
     client.close()
+
+
+@pytest.fixture
+def dramatiq(valkey_url):
+    """Start `dramatiq …` in a group of its own and return the process, its output to be read."""
+    started = []
+
+    def start(*arguments, **variables):
+        environment = os.environ | {"REDIS_URL": valkey_url, "WHISPER_DEVICE": "cpu", "LOG_FORMAT": "json"}
+        environment |= {"WHISPER_MODEL": "bundled:tiny.en", "WHISPER_CPU_REPLICAS": "1"}
+        process = subprocess.Popen(
+            [DRAMATIQ, *arguments, "--skip-logging", "--processes", "1"],
+            cwd=CLONE,
+            env=environment | variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        family = children(process.pid)
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        for pid in family:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        assert end(family, timeout=30)  # else it takes the next test's message
+
+
+@pytest.fixture
+def until():
+    """Read a process's output up to a line that holds a text, and return the lines that were read."""
+
+    def read(process, text):
+        seen = []
+        for line in process.stdout:
+            seen.append(line)
+            if text in line:
+                return seen
+        raise AssertionError(f"{text!r} never came:\n{''.join(seen)}")
+
+    return read
 
 
 @pytest.fixture(autouse=True)

@@ -2,16 +2,11 @@
 
 import os
 import re
-import signal
 import subprocess
-import sys
 import threading
-from contextlib import suppress
-from pathlib import Path
 
 import browsers
 import pytest
-from processes import children, end
 from tables import LINES
 
 from config.environment import STATE
@@ -20,7 +15,6 @@ from pipeline.commands.embedded import valkey
 from pipeline.commands.supervisor import Supervisor, procfile
 
 CLONE = STATE.parent
-DRAMATIQ = str(Path(sys.executable).with_name("dramatiq"))
 SPEECH = {
     "en": ("en-us", "Please move our meeting with the design team to Thursday morning."),
     "de": ("de", "Guten Morgen, bitte rufen Sie mich heute Nachmittag zurück."),
@@ -121,50 +115,3 @@ def backend(stages, stages_redis, monkeypatch):
     yield stages
     for client in connection._clients.values():
         client.close()
-
-
-@pytest.fixture
-def dramatiq(valkey_url):
-    """Start `dramatiq …` in a group of its own and return the process, its output to be read."""
-    started = []
-
-    def start(*arguments, **variables):
-        environment = os.environ | {"REDIS_URL": valkey_url, "WHISPER_DEVICE": "cpu", "LOG_FORMAT": "json"}
-        environment |= {"WHISPER_MODEL": "bundled:tiny.en", "WHISPER_CPU_REPLICAS": "1"}
-        process = subprocess.Popen(
-            [DRAMATIQ, *arguments, "--skip-logging", "--processes", "1"],
-            cwd=CLONE,
-            env=environment | variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        family = children(process.pid)
-        process.kill()
-        process.wait()
-        process.stdout.close()
-        for pid in family:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        assert end(family, timeout=30)  # else it takes the next test's message
-
-
-@pytest.fixture
-def until():
-    """Read a process's output up to a line that holds a text, and return the lines that were read."""
-
-    def read(process, text):
-        seen = []
-        for line in process.stdout:
-            seen.append(line)
-            if text in line:
-                return seen
-        raise AssertionError(f"{text!r} never came:\n{''.join(seen)}")
-
-    return read

@@ -17,7 +17,7 @@ NESTED: list = []
 for _ in range(100_000):
     NESTED = [NESTED]
 
-# A drill tries thousands of cases: FUZZ_CASES=20000 python -m pytest tests/unit/test_options.py
+# A drill tries thousands of cases: FUZZ_CASES=10000 python -m pytest tests/unit/test_options.py
 fuzzed = settings(
     max_examples=int(os.environ.get("FUZZ_CASES", "100")),
     deadline=None,

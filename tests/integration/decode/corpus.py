@@ -10,19 +10,23 @@ import subprocess
 from pathlib import Path
 
 _AAC, _OPUS, _MP3 = ("-c:a", "aac"), ("-c:a", "libopus"), ("-c:a", "libmp3lame")
+_OWN = ("-strict", "-2", "-b:a", "48k", "-ar", "48000")  # FFmpeg's own encoders, which it calls experimental
 _VIDEO = ("-f", "lavfi", "-i", "color=c=blue:s=64x64:r=5", "-map", "0:a", "-map", "1:v", "-shortest")
 
 FFMPEG: dict[str, tuple[str, ...]] = {
     "opus-16k.ogg": (*_OPUS, "-b:a", "16k", "-application", "voip"),
     "opus-64k-stereo.opus": (*_OPUS, "-b:a", "64k", "-ac", "2"),
+    "opus-native.ogg": ("-c:a", "opus", *_OWN),
     "opus.webm": (*_OPUS, "-b:a", "32k"),
     "opus-live.webm": (*_OPUS, "-b:a", "24k", "-live", "1"),  # without a duration, as browsers record
     "opus.mka": (*_OPUS, "-b:a", "24k"),
     "opus-16k.caf": (*_OPUS, "-b:a", "16k", "-ar", "48000", "-frame_duration", "20"),
     "opus-48k.caf": (*_OPUS, "-b:a", "48k", "-ar", "48000", "-frame_duration", "20"),
+    "opus-native.caf": ("-c:a", "opus", *_OWN, "-opus_delay", "2.5"),  # CAF holds frames of one length
     "opus.mp4": (*_OPUS, "-b:a", "32k", "-strict", "-2"),
     "vorbis-q1.ogg": ("-c:a", "libvorbis", "-q:a", "1"),
     "vorbis-q6.ogg": ("-c:a", "libvorbis", "-q:a", "6"),
+    "vorbis-native.ogg": ("-c:a", "vorbis", *_OWN, "-ac", "2"),
     "vorbis.webm": ("-c:a", "libvorbis", "-q:a", "3"),
     "speex-16k.ogg": ("-c:a", "libspeex", "-ar", "16000"),
     "speex-8k.ogg": ("-c:a", "libspeex", "-ar", "8000"),
@@ -80,8 +84,10 @@ SOX = {  # other encoders than FFmpeg's; for the drill, where sox is installed
     "sox-flac.flac": ("-C", "8"),
     "sox-32.aiff": ("-b", "32"),
 }
-SAMPLES = Path(__file__).parent / "samples"  # the same voice in AMR, which Debian's FFmpeg cannot write
-WIDE, NARROW = ("voice-24k.awb", "voice-13k.awb"), ("voice-nb-12k.amr", "voice-nb-7k.amr")
+# The same voice in AMR, which Debian's FFmpeg cannot write, but can put into 3GP as phones do.
+SAMPLES = Path(__file__).parent / "samples"
+WIDE = ("voice-24k.awb", "voice-13k.awb", "voice-24k.awb.3gp")
+NARROW = ("voice-nb-12k.amr", "voice-nb-7k.amr", "voice-nb-7k.amr.3gp")
 KEPT = WIDE + NARROW
 NAMES = (*FFMPEG, *KEPT)
 SENTENCE = (
@@ -98,9 +104,12 @@ def speak(path: Path) -> Path:
 def encode(voice: Path, folder: Path, name: str) -> Path:
     """Write the voice in one of the formats."""
     path = folder / name
-    if name in KEPT:
+    if name in KEPT and not name.endswith(".3gp"):
         return Path(shutil.copy(SAMPLES / name, path))
-    if name in FFMPEG:
+    if name in KEPT:
+        sample = SAMPLES / name.removesuffix(".3gp")
+        command = ["ffmpeg", "-nostdin", "-v", "error", "-y", "-i", str(sample), "-c:a", "copy", str(path)]
+    elif name in FFMPEG:
         command = ["ffmpeg", "-nostdin", "-v", "error", "-y", "-i", str(voice), *FFMPEG[name], str(path)]
     else:
         command = ["sox", "-V1", str(voice), *SOX[name], str(path)]

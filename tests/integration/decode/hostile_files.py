@@ -35,7 +35,7 @@ class Hostile:
 def build(root: Path, secret: Path) -> list[Hostile]:
     """Write all of them into `root` and return them."""
     found: list[Hostile] = []
-    for maker in (_pointers, _documents, _garbage, _magic, _headers, _stumps, _mute, _waves, _boxes, _paths):
+    for maker in (_pointers, _documents, _garbage, _magic, _headers, _stumps, _mute, _waves, _boxes, _outside, _paths):
         found += maker(root, secret)
     return found
 
@@ -227,8 +227,8 @@ def _waves(root: Path, _secret: Path) -> Iterator[Hostile]:
         yield _write(root, f"wave-{name}", data, SILENT)
 
 
-def _boxes(root: Path, secret: Path) -> Iterator[Hostile]:
-    """MP4 whose boxes lie: about their size, their depth, and where their sound is."""
+def _boxes(root: Path, _secret: Path) -> Iterator[Hostile]:
+    """MP4 whose boxes lie: about their size and their depth."""
 
     def box(kind: bytes, body: bytes = b"", size: int | None = None) -> bytes:
         return struct.pack(">I", size if size is not None else 8 + len(body)) + kind + body
@@ -237,22 +237,43 @@ def _boxes(root: Path, secret: Path) -> Iterator[Hostile]:
     deep = b""
     for _ in range(500):
         deep = box(b"moov", deep)
-    url = box(b"url ", b"\0\0\0\0" + f"file://{secret}".encode() + b"\0")
-    dref = box(b"dref", b"\0\0\0\0\0\0\0\1" + url)
-    outside = box(b"moov", box(b"trak", box(b"mdia", box(b"minf", box(b"dinf", dref)))))
     boxes = {
         "huge": ftyp + box(b"moov", b"", 0xFFFF_FFFF),
         "huge-64": ftyp + struct.pack(">I4sQ", 1, b"moov", 2**63),
         "tiny": ftyp + box(b"moov", b"", 1),
         "zero": ftyp + box(b"moov", b"", 0),
         "deep": ftyp + deep,
-        "outside": ftyp + outside,
         "many": ftyp + box(b"moov", box(b"trak", box(b"stsz", b"\0" * 8 + b"\xff\xff\xff\xff"))),
         "tracks": ftyp + box(b"moov", box(b"trak") * 2000),
         "only-type": ftyp,
     }
     for name, data in boxes.items():
         yield _write(root, f"box-{name}", data, SILENT)
+
+
+def _outside(root: Path, secret: Path) -> Iterator[Hostile]:
+    """A good movie that holds no sound: its samples are those of the secret, which an alias record names by its path.
+
+    FFmpeg opens such a file where it is told `-enable_drefs 1 -use_absolute_path 1`, and by default it does not.
+    """
+    whole = root / "whole.mov"
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-y", "-i", secret, "-c:a", "copy", "-bitexact", whole]
+    subprocess.run(command, check=True)
+    data = whole.read_bytes()
+    whole.unlink()
+    movie, path = bytearray(data[data.index(b"moov") - 4 :]), str(secret).encode()
+    # Of the fields before the path, FFmpeg reads three names, which are empty, and two levels of folders.
+    record = bytes(4 + 150) + struct.pack(">HH", 2, len(path)) + path + bytes(len(path) % 2) + b"\xff\xff\0\0"
+    alias = struct.pack(">I", 8 + len(record)) + b"alis" + record
+    url = movie.rindex(b"url ") - 4  # of 12 bytes: the samples are in this file
+    movie[url : url + 12] = alias
+    for kind in (b"moov", b"trak", b"mdia", b"minf", b"dinf", b"dref"):
+        start = movie.index(kind) - 4
+        size = int.from_bytes(movie[start : start + 4], "big")
+        movie[start : start + 4] = struct.pack(">I", size + len(alias) - 12)
+    first = movie.index(b"stco") + 12  # where the sound begins, in the other file now
+    movie[first : first + 4] = struct.pack(">I", secret.read_bytes().index(b"data") + 8)
+    yield _write(root, "outside.mov", data[:20] + movie, SILENT)
 
 
 def _paths(root: Path, secret: Path) -> Iterator[Hostile]:

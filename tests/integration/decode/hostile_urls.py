@@ -16,6 +16,7 @@ _PRIVATE = """
     [fd00:ec2::254]/latest/meta-data [fec0::1] [ff02::1] [2001:db8::1] [::ffff:127.0.0.1] [::ffff:169.254.169.254]
     [::ffff:7f00:1] [::ffff:0a00:0001] [::127.0.0.1] [64:ff9b::7f00:1] [64:ff9b::169.254.169.254] [64:ff9b:1::808:808]
     [2002:7f00:1::] [2002:a9fe:a9fe::] [2001:0:53aa:64c:0:0:80ff:fffe] localhost localhost. LOCALHOST
+    [3fff::1] [2001:4860::5efe:10.0.0.1] [2001:4860::200:5efe:a9fe:a9fe] [2002:808:808::5efe:a00:1]
     user:password@127.0.0.1 user@[::1] example.com@127.0.0.1 127.0.0.1#@example.com 127.0.0.1?@example.com
 """
 _SPELLINGS = """

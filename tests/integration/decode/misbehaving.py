@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Iterator
@@ -18,9 +19,11 @@ class Misbehaving(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, voice: bytes) -> None:
+    def __init__(self, voice: bytes, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.voice = voice
+        if tls:
+            self.socket = tls.wrap_socket(self.socket, server_side=True)
+        self.voice, self.scheme = voice, "https" if tls else "http"
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.stopping = threading.Event()
 
@@ -28,15 +31,15 @@ class Misbehaving(ThreadingHTTPServer):
         """Say nothing: clients that hang up are what the tests are about."""
 
     def url(self, path: str, *, credentials: str = "", host: str = "127.0.0.1") -> str:
-        return f"http://{credentials}{host}:{self.server_port}/{path}"
+        return f"{self.scheme}://{credentials}{host}:{self.server_port}/{path}"
 
     def times(self, path: str) -> int:
         return sum(asked == f"/{path}" for asked, _ in self.asked)
 
 
 @contextmanager
-def serving(voice: bytes) -> Iterator[Misbehaving]:
-    server = Misbehaving(voice)
+def serving(voice: bytes, tls: ssl.SSLContext | None = None) -> Iterator[Misbehaving]:
+    server = Misbehaving(voice, tls)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:

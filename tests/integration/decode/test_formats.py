@@ -25,7 +25,7 @@ def decoded(voice, tmp_path_factory):
 @pytest.mark.parametrize("name", corpus.NAMES)
 def test_the_whole_message_is_heard(decoded, name):
     # Encoders pad to whole frames; the AMR samples end in frames that say nothing.
-    assert decoded[name].duration == pytest.approx(6.72, abs=0.25 if name.endswith(".amr") else 0.1)
+    assert decoded[name].duration == pytest.approx(6.72, abs=0.25 if ".amr" in name else 0.1)
 
 
 @pytest.mark.parametrize("name", corpus.NAMES)
@@ -37,7 +37,7 @@ def test_the_voice_is_as_loud_as_it_was(decoded, name):
     assert not audio["silent"]
 
 
-@pytest.mark.parametrize("name", [name for name in corpus.NAMES if not name.endswith(".amr")])
+@pytest.mark.parametrize("name", [name for name in corpus.NAMES if ".amr" not in name])
 def test_a_good_file_has_no_warnings(decoded, name):
     assert decoded[name].warnings == []
 

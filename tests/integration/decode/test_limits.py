@@ -89,6 +89,26 @@ def test_a_program_that_takes_too_much_memory_is_refused_it(tmp_path):
     assert "MemoryError" in outcome.said
 
 
+def test_a_program_that_writes_too_much_is_ended(tmp_path):
+    with Path(os.devnull).open("rb") as nothing:
+        script = "while :; do echo voice; done > large"
+        outcome = cage.run(["sh", "-c", script], nothing, tmp_path, seconds=20, file_size=1000)
+    with pytest.raises(JobError, match="disk_full"):
+        cage.judge(outcome, "FFmpeg", 20)
+    assert (tmp_path / "large").stat().st_size == 1000
+
+
+def test_a_program_has_a_bound_on_its_use_of_the_processor(tmp_path):
+    """It is what ends a program of several threads, or one that no worker and no `setpriv` watches any more."""
+    with Path(os.devnull).open("rb") as nothing:
+        # It ends as soon as it sees its bound, and else is ended by the clock.
+        waits = 'until [ "$(ulimit -t)" = 21 ]; do :; done'
+        assert cage.run(["sh", "-c", waits], nothing, tmp_path, seconds=20).status == 0
+        outcome = cage.run(["sh", "-c", "kill -XCPU $$"], nothing, tmp_path, seconds=20)
+    with pytest.raises(JobError, match="decode_timeout"):
+        cage.judge(outcome, "FFmpeg", 20)
+
+
 def test_a_program_sees_nothing_of_the_workers_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("GEMINI_API_KEY", "secret")
     with Path(os.devnull).open("rb") as nothing:

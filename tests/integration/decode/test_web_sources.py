@@ -1,7 +1,11 @@
 """Fetching over HTTP from servers that do what servers do."""
 
 import base64
+import socket
+import ssl
+import subprocess
 import time
+from contextlib import ExitStack
 
 import misbehaving
 import pytest
@@ -24,7 +28,18 @@ def server(message, monkeypatch):
         yield server
 
 
-GOOD = ["good", "nolength", "chunked", "resume", "changed", "otherpart", "busyonce", "to?/good", "to?/to?/good"]
+GOOD = [
+    "good",
+    "nolength",
+    "chunked",
+    "negative",
+    "resume",
+    "changed",
+    "otherpart",
+    "busyonce",
+    "to?/good",
+    "to?/to?/good",
+]
 
 
 @pytest.mark.parametrize("path", GOOD)
@@ -83,6 +98,24 @@ def test_no_server_holds_a_worker_beyond_the_time_limit(server, code, path):
     assert time.monotonic() - started < 2
 
 
+@pytest.mark.parametrize("path", ["silent", "hangs"])
+def test_a_server_that_falls_silent_is_asked_again_long_before_the_time_limit(server, code, path):
+    assert code(server.url(path), **OPEN | {"fetch_read_timeout": 0.1}) == "source_unavailable"
+    assert server.times(path) == web.ATTEMPTS
+
+
+def test_a_server_that_takes_no_connection_is_given_up_long_before_the_time_limit(code, monkeypatch):
+    monkeypatch.setattr(web, "FIRST_PAUSE", 0.01)
+    with ExitStack() as stack:
+        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(3):  # Linux lets a connection or two wait beyond the backlog, and answers no further one
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        url = f"http://127.0.0.1:{full.getsockname()[1]}/"
+        assert code(url, **OPEN | {"fetch_timeout": 3, "fetch_connect_timeout": 0.1}) == "source_unavailable"
+
+
 def test_a_length_that_is_too_small_is_not_gone_beyond(server, decode):
     assert decode(server.url("short"), **OPEN).duration < 5
 
@@ -138,31 +171,31 @@ def test_http_is_refused_unless_allowed(server, code):
     assert server.asked == []
 
 
-def test_an_untrusted_certificate_is_told(code, tmp_path, ffmpeg):
-    import ssl
-    import subprocess
-    import threading
-    from http.server import HTTPServer, SimpleHTTPRequestHandler
-
-    pem = tmp_path / "own.pem"
+@pytest.fixture
+def certificate(tmp_path):
+    """A certificate of localhost, which its own key has signed, and a server's context that shows it."""
+    certificate, key = tmp_path / "localhost.crt", tmp_path / "localhost.key"
     subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
-    subprocess.run([*command, "-keyout", pem, "-out", tmp_path / "crt"], check=True, capture_output=True)
+    subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "crt", pem)
+    context.load_cert_chain(certificate, key)
+    return certificate, context
 
-    class Quiet(HTTPServer):
-        def handle_error(self, *_):
-            pass
 
-    with Quiet(("127.0.0.1", 0), SimpleHTTPRequestHandler) as served:
-        served.socket = context.wrap_socket(served.socket, server_side=True)
-        thread = threading.Thread(target=served.serve_forever, args=(0.01,))
-        thread.start()
-        found = code(f"https://localhost:{served.server_port}/", source_allow_private=True)
-        served.shutdown()
-        thread.join()
-    assert found == "source_untrusted"
+def test_an_untrusted_certificate_is_told(code, message, certificate):
+    with misbehaving.serving(message, certificate[1]) as secure:
+        assert code(secure.url("good", host="localhost"), **OPEN) == "source_untrusted"
+
+
+def test_a_redirect_from_https_to_http_is_not_followed(server, decode, message, certificate, monkeypatch):
+    """Not even where http:// addresses are taken: who sent this one wanted it secret and unchanged."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    with misbehaving.serving(message, certificate[1]) as secure:
+        assert decode(secure.url("to?/good", host="localhost"), **OPEN).duration > 6
+        with pytest.raises(JobError, match="redirects from https to http"):
+            decode(secure.url(f"to?{server.url('good')}", host="localhost"), **OPEN)
+    assert server.asked == []
 
 
 def test_no_query_of_an_address_reaches_a_message(server, tmp_path, decode):

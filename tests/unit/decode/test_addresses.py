@@ -19,10 +19,11 @@ NOT_PUBLIC = {
     "shared by carriers": "100.64.0.1 100.127.255.255",
     "groups": "224.0.0.1 239.255.255.250 ff02::1 ff0e::1",
     "nobody's": "0.0.0.0 0.1.2.3 255.255.255.255 240.0.0.1 ::",
-    "tests and documents": "192.0.2.1 198.51.100.1 203.0.113.1 198.18.0.1 2001:db8::1",
+    "tests and documents": "192.0.2.1 198.51.100.1 203.0.113.1 198.18.0.1 2001:db8::1 3fff::1 3fff:fff::1",
     "IPv4 in IPv6": "::ffff:127.0.0.1 ::ffff:10.0.0.1 ::ffff:169.254.169.254 ::7f00:1",
     "IPv4 through NAT64": "64:ff9b::7f00:1 64:ff9b::a9fe:a9fe 64:ff9b:1::808:808",
     "IPv4 through 6to4 and Teredo": "2002:7f00:1:: 2002:a00:1:: 2001:0:53aa:64c:0:0:80ff:fffe",
+    "IPv4 by ISATAP": "2001:4860::5efe:10.0.0.1 2001:4860::200:5efe:7f00:1 2002:808:808::5efe:a00:1 fe80::5efe:808:808",
     "given up": "fec0::1",
 }
 PUBLIC = "8.8.8.8 1.1.1.1 93.184.216.34 172.32.0.1 100.128.0.1 2001:4860:4860::8888 ::ffff:8.8.8.8 64:ff9b::808:808"
@@ -49,18 +50,19 @@ def test_no_spelling_of_loopback_gets_through(host):
 
 
 WRAPPED = "::a9fe:a9fe ::ffff:a9fe:a9fe 64:ff9b::a9fe:a9fe 64:ff9b:1::a9fe:a9fe 64:ff9b:1:a9fe:a9:fe00:: ::6464:64c8"
+ISATAP = "2001:4860::5efe:a9fe:a9fe fd12::200:5efe:a9fe:a9fe fd12::5efe:6464:64c8 2002:808:808::5efe:a9fe:a9fe"
 OTHERS = "169.254.169.254 fe80::1%1 224.0.0.1 0.0.0.0"
 
 
 @pytest.mark.parametrize(
-    "host", [*NOT_PUBLIC["services of clouds elsewhere"].split(), *WRAPPED.split(), *OTHERS.split()]
+    "host", [*NOT_PUBLIC["services of clouds elsewhere"].split(), *f"{WRAPPED} {ISATAP} {OTHERS}".split()]
 )
 def test_metadata_services_are_refused_in_closed_networks_too(host):
     with pytest.raises(JobError, match="source_forbidden"):
         addresses.checked(host, 80, addresses.Policy(private=True))
 
 
-@pytest.mark.parametrize("host", ["64:ff9b:1::a00:1", "::10.0.0.1", "fd12::1"])
+@pytest.mark.parametrize("host", ["64:ff9b:1::a00:1", "::10.0.0.1", "fd12::1", "fd12::5efe:a00:1"])
 def test_closed_networks_may_use_their_own_ways_of_writing_an_address(host):
     assert addresses.checked(host, 80, addresses.Policy(private=True)) == [(host, 80)]
 

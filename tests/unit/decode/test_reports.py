@@ -15,7 +15,7 @@ from pipeline.decode import convert, levels, probe, reasons
 from pipeline.decode.sources import fetch
 from pipeline.errors import CODES, JobError
 
-# A drill tries each promise on thousands of cases: FUZZ_CASES=5000 python -m pytest tests/unit/decode/test_reports.py
+# A drill tries each promise on thousands of cases: FUZZ_CASES=10000 python -m pytest tests/unit/decode/test_reports.py
 fuzzed = settings(
     max_examples=int(os.environ.get("FUZZ_CASES", "100")),
     deadline=None,
