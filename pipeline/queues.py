@@ -21,6 +21,7 @@ from typing import Any, cast
 from pipeline import connection, handoff, jobs, variables
 from pipeline.errors import JobError
 from pipeline.jobs import STAGES
+from pipeline.options import is_text
 
 WEBHOOK = "webhook"  # the queue that is no stage's
 QUEUES = (*STAGES, WEBHOOK)
@@ -50,7 +51,7 @@ class Depth:
 class DeadLetter:
     """A message whose work failed for good."""
 
-    id: str  # Redis's, not the job's
+    id: bytes  # Redis's, not the job's
     job_id: str  # UNREADABLE, where its body is no message
     stage: str  # or "webhook"
     at: float  # Unix seconds
@@ -124,16 +125,17 @@ def oldest(stage: str) -> float | None:
     message = None if first is None else cast("bytes | None", client.hget(key(stage, ".msgs"), first))
     try:
         return None if message is None else max(0.0, time.time() - json.loads(message)["message_timestamp"] / 1000)
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError):
         return None
 
 
 def job_of(message: bytes) -> str | None:
     """Return the job that a message in a queue belongs to; None: it is no message of Dramatiq's."""
     try:
-        return str(json.loads(message)["message_id"])
+        found = json.loads(message)["message_id"]
     except (ValueError, TypeError, KeyError):
         return None
+    return found if is_text(found) else None
 
 
 def job_ids() -> set[str | None]:
@@ -200,7 +202,7 @@ def _read(found: list[tuple[str, bytes, float]]) -> Iterator[DeadLetter]:
     for ((stage, letter, at), job_id), error in zip(there, errors, strict=True):
         why = "it is no message: drop it" if job_id == UNREADABLE else "the job's record has expired"
         told = json.loads(error) if error else {"code": "unknown", "message": why}
-        yield DeadLetter(letter.decode(), job_id, stage, at / 1000, told["code"], told["message"])
+        yield DeadLetter(letter, job_id, stage, at / 1000, told["code"], told["message"])
 
 
 def killed() -> dict[str, str]:
