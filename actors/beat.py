@@ -59,7 +59,7 @@ class Beat(Middleware):
             declared = ", ".join(sorted(broker.get_declared_actors()))
             process.give_up(declared, "-Q names no queue of this worker's", process.USAGE)
         self._said["stages"] = [queue for queue in taken_from if not queue.endswith(".DQ")]
-        threading.Thread(target=self._run, args=(broker, taken_from), name="beat", daemon=True).start()
+        threading.Thread(target=self._run, args=(broker, taken_from, worker), name="beat", daemon=True).start()
 
     def after_worker_shutdown(self, broker: Any, worker: dramatiq.Worker) -> None:
         """End; the worker no longer counts among the present, and what it could not end in time goes to the others."""
@@ -71,8 +71,9 @@ class Beat(Middleware):
         except redis.RedisError as error:  # then it is missed in a while
             log.warning("Could not take leave of Redis: others take over in a while", reason=str(error))
 
-    def _run(self, broker: Any, taken_from: list[str]) -> None:
+    def _run(self, broker: Any, taken_from: list[str], worker: dramatiq.Worker) -> None:
         while not self._ended.is_set():
+            _demand_hands(worker)
             pause = BEAT
             try:
                 self._beat(broker, taken_from)
@@ -96,6 +97,17 @@ class Beat(Middleware):
             log.error("Job failed", job=job_id, stage=stage, code=error.code, reason=error.message)
             jobs.fail(job_id, stage, error)
             handoff.delete(job_id)
+
+
+def _demand_hands(worker: dramatiq.Worker) -> None:
+    """End a worker of which a thread has died: it would look well and do less, or nothing.
+
+    At once, so that the message that the thread died of counts as one that kills workers, and ends no more than a few.
+    """
+    threads: list[threading.Thread] = [*worker.workers, *worker.consumers.values()]
+    if not all(thread.is_alive() for thread in threads) and not process.draining.is_set():
+        log.error("A thread of this worker has died: it ends, and others take over")
+        os._exit(process.UNFIT)
 
 
 def _hand_back(broker: Any, queue: str) -> None:

@@ -5,6 +5,7 @@ Part of the backend's path, as the broker is: the standard library, dramatiq and
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import socket
 import threading
@@ -20,6 +21,7 @@ from dramatiq.common import compute_backoff, current_millis
 from dramatiq.errors import ConnectionClosed, DecodeError
 
 from pipeline import connection
+from pipeline.options import is_text
 
 if TYPE_CHECKING:
     from actors.broker import Broker
@@ -30,6 +32,9 @@ RECONCILE = 30.0  # seconds between two comparisons of what Redis thinks that we
 POLL = 1000  # milliseconds at most between two looks into an empty queue, where a server does not let us wait in it
 BRISK = 0.05  # seconds of a thread for a message under which more are taken ahead: they wait hardly longer than that
 FULL = 1.0  # seconds between looks around while as many messages are at work as may be
+# What a message brings for us; other options of Dramatiq's are our actors' affair, and a wrong `throws` kills a thread.
+OPTIONS = ("redis_message_id", "eta", "retries")
+LAST = 2**53  # milliseconds: no delayed message may wait for a later time than that
 
 
 class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there is
@@ -192,25 +197,25 @@ class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there 
             return None
         data = self.message_cache.pop(0)
         try:
-            message = MessageProxy(Message.decode(data))
-            eta = message.options.get("eta")
-            self.held[message.options["redis_message_id"]] = eta if isinstance(eta, int | float) else 0
-        except (DecodeError, TypeError, AttributeError, KeyError):
+            message = read(data, self.queue_name)
+        except DecodeError:
             self._bury(data)
             return None
-        return message
+        self.held[message.options["redis_message_id"]] = message.options.get("eta", 0)
+        return MessageProxy(message)
 
     def _bury(self, data: bytes) -> None:
         """Put what cannot be read among the dead letters; its id is known to Redis alone."""
         self.logger.error("What lies in queue %r is no message: it goes to the dead letters.", self.queue_name)
-        for taken in self._noted() - set(self.held):
+        for taken in self._unknown():
             if self.broker.client.hget(f"{self.list}.msgs", taken) == data:
                 self.broker.do_nack(self.queue_name, taken)
                 return
 
-    def _noted(self) -> set[str]:
-        """Return the ids of the messages that we hold, as Redis thinks."""
-        return {member.decode() for member in self.broker.client.smembers(self.acks)}
+    def _unknown(self) -> set[bytes]:
+        """Return the ids of the messages that we hold, as Redis thinks, and of which we know nothing."""
+        noted: set[bytes] = self.broker.client.smembers(self.acks)
+        return noted - {name.encode() for name in self.held}
 
     def _reconcile(self) -> None:
         """Put back what Redis thinks that we hold and we do not: a fetch whose answer was lost on the way."""
@@ -218,10 +223,36 @@ class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there 
         if now < self.next_reconciliation:
             return
         self.next_reconciliation = now + RECONCILE
-        lost = self._noted() - set(self.held)
+        lost = self._unknown()
         if lost:
             self.logger.warning("Requeueing %d message(s) of %r that never arrived.", len(lost), self.queue_name)
             self.broker.do_requeue(self.queue_name, *lost)
+
+
+def read(data: bytes, queue: str) -> Message[Any]:
+    """Return the message that was in a queue, with those of its options that are a producer's.
+
+    Whatever else Dramatiq takes for a message, its threads die of, or never give back.
+
+    Raises:
+        DecodeError: it is no message of this queue.
+    """
+    message: Message[Any] = Message.decode(data)
+    names = (message.message_id, message.actor_name)
+    if message.queue_name != queue or not all(map(is_text, names)) or not isinstance(message.kwargs, dict):
+        raise DecodeError("it is for another queue, or nobody", data, None)
+    try:
+        options = {name: message.options[name] for name in OPTIONS if name in message.options}
+        if queue.endswith(".DQ"):
+            options["eta"] = options.get("eta") or 0
+        else:
+            options.pop("eta", None)  # the hands of this queue would wait for it
+        times = 0 <= options.get("eta", 0) <= LAST and 0 <= options.get("retries", 0) <= LAST
+    except (TypeError, AttributeError) as error:
+        raise DecodeError("its options are none", data, error) from error
+    if not times or not is_text(options.get("redis_message_id")):
+        raise DecodeError("its options are out of bounds", data, None)
+    return dataclasses.replace(message, options=options)
 
 
 def acks_key(broker: Broker, queue: str) -> str:

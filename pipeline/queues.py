@@ -21,6 +21,7 @@ from typing import Any, cast
 from pipeline import connection, handoff, jobs, variables
 from pipeline.errors import JobError
 from pipeline.jobs import STAGES
+from pipeline.options import is_text
 
 WEBHOOK = "webhook"  # the queue that is no stage's
 QUEUES = (*STAGES, WEBHOOK)
@@ -51,7 +52,7 @@ class Depth:
 class DeadLetter:
     """A message whose work failed for good."""
 
-    id: str  # Redis's, not the job's
+    id: bytes  # Redis's, not the job's
     job_id: str  # UNREADABLE, where its body is no message
     stage: str  # or "webhook"
     at: float  # Unix seconds
@@ -139,16 +140,17 @@ def _sent_at(message: bytes | None) -> float | None:
     """Return when a message was sent (Unix seconds); None: it is gone, or no message of Dramatiq's."""
     try:
         return None if message is None else json.loads(message)["message_timestamp"] / 1000
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError):
         return None
 
 
 def job_of(message: bytes) -> str | None:
     """Return the job that a message in a queue belongs to; None: it is no message of Dramatiq's."""
     try:
-        return str(json.loads(message)["message_id"])
+        found = json.loads(message)["message_id"]
     except (ValueError, TypeError, KeyError):
         return None
+    return found if is_text(found) else None
 
 
 def job_ids() -> set[str | None]:
@@ -215,7 +217,7 @@ def _read(found: list[tuple[str, bytes, float]]) -> Iterator[DeadLetter]:
     for ((stage, letter, at), job_id), error in zip(there, errors, strict=True):
         why = "it is no message: drop it" if job_id == UNREADABLE else "the job's record has expired"
         told = json.loads(error) if error else {"code": NO_RECORD, "message": why}
-        yield DeadLetter(letter.decode(), job_id, stage, at / 1000, told["code"], told["message"])
+        yield DeadLetter(letter, job_id, stage, at / 1000, told["code"], told["message"])
 
 
 def killed() -> dict[str, str]:

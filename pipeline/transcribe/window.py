@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pipeline.transcribe.transcript import Segment
+
+# The VAD's onnxruntime, which is imported with the first message, would call Microsoft.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 LONGEST = 30.0  # seconds; Whisper's encoder takes no more
 MARGIN = 0.2  # seconds kept around speech; with none the first and last sounds suffer, with 0.5 nothing is gained

@@ -23,8 +23,9 @@ def fetch(uri: str, folder: Path, limit: int) -> BufferedReader:
         raise JobError("source_unsupported", "a data: address holds a comma before its data")
     data = unquote_to_bytes(body)
     if head.lower().rstrip().endswith(";base64"):
+        data = data.translate(None, b" \t\r\n")
         try:
-            data = base64.b64decode(data.translate(None, b" \t\r\n") + b"=" * (-len(data) % 4), validate=True)
+            data = base64.b64decode(data + b"=" * (-len(data) % 4), validate=True)
         except binascii.Error as error:
             raise JobError("source_unsupported", f"the data: address is not base64: {error}") from None
     return save([data], folder, limit)

@@ -8,6 +8,7 @@ import uuid
 import pytest
 
 from pipeline import handoff
+from pipeline.decode.sources import inline
 
 
 def test_a_small_message_can_be_its_own_address(decode, voice, media, ffmpeg):
@@ -15,6 +16,15 @@ def test_a_small_message_can_be_its_own_address(decode, voice, media, ffmpeg):
     encoded = base64.b64encode((media / "v.ogg").read_bytes()).decode()
     assert decode(f"data:audio/ogg;base64,{encoded}").duration == pytest.approx(6.72, abs=0.05)
     assert decode(f"data:;base64,{encoded.rstrip('=')}").audio["codec"] == "opus"
+
+
+@pytest.mark.parametrize("size", [98, 99, 100])  # bytes: with two, one and no signs of padding
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "%0A", " "])
+def test_base64_may_be_broken_into_lines(tmp_path, size, newline):
+    encoded = base64.encodebytes(bytes(range(size))).decode()
+    for written in (encoded, encoded.replace("=", "")):
+        with inline.fetch("data:;base64," + written.replace("\n", newline), tmp_path, limit=1000) as file:
+            assert file.read() == bytes(range(size))
 
 
 def test_a_file_may_be_named_by_its_address(decode, voice, media):

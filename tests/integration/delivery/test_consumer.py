@@ -26,11 +26,37 @@ def send(broker, name):
     broker.do_enqueue("decode", name, Message("decode", "decode", ("a.ogg",), {}, options, message_id=name).encode())
 
 
-@pytest.mark.parametrize("body", ["no JSON", "[]", "{}", json.dumps({"message_id": "j"})])
+def like_ours(suffix="", **changes):
+    """A message as ours are, but for some fields."""
+    fields = Message("decode" + suffix, "decode", ("a.ogg",), {}, {"redis_message_id": "bad"}, message_id="j").asdict()
+    return json.dumps(fields | changes)
+
+
+HARMFUL = [
+    {"queue_name": "webhook"},
+    {"queue_name": "decode.XQ"},
+    {"queue_name": None},
+    {"queue_name": ["decode"]},
+    {"actor_name": ["decode"]},
+    {"kwargs": ["schema"]},
+    {"message_id": [1]},
+    {"message_id": 1},
+    {"message_id": "\ud800"},
+    {"options": None},
+    {"options": ["redis_message_id"]},
+    {"options": {"redis_message_id": {}}},
+    {"options": {"redis_message_id": "bad", "retries": "many"}},
+    {"options": {"redis_message_id": "bad", "retries": -1000}},  # of which there would be no end
+]
+HARMFUL_LATER = [{"options": {"redis_message_id": "bad", "eta": eta}} for eta in ("soon", 10**400, -(10**400))]
+BAD = ["no JSON", "[]", "{}", json.dumps({"message_id": "j"}), json.dumps({"message_timestamp": 10**400})]
+
+
+@pytest.mark.parametrize("body", BAD)
 @pytest.mark.parametrize("suffix", ["", ".DQ"])
 def test_what_is_no_message_goes_to_the_dead_letters_and_stops_nobody(body, suffix):
     broker = Broker(middleware=[])
-    broker.do_enqueue("decode" + suffix, "bad", body)
+    broker.do_enqueue("decode" + suffix, b"\xff", body)
     assert status.read().stages["decode"].oldest_waiting is None
     assert sweeper.sweep(after=0) == []
     consumer = broker.consume("decode" + suffix, prefetch=2)
@@ -38,10 +64,65 @@ def test_what_is_no_message_goes_to_the_dead_letters_and_stops_nobody(body, suff
     assert next(consumer) is None
 
     (letter,) = queues.dead_letters()
-    assert (letter.id, letter.stage) == ("bad", "decode")
+    assert (letter.id, letter.stage) == (b"\xff", "decode")
     assert taken(broker) == 0
     queues.drop(letter)
+    assert not list(queues.dead_letters())
     consumer.close()
+
+
+@pytest.mark.parametrize("suffix", ["", ".DQ"])
+def test_a_message_that_would_end_a_thread_or_never_be_given_back_does_so_too(suffix):
+    broker = Broker(middleware=[])
+    harmful = [like_ours(suffix, **changes) for changes in HARMFUL + HARMFUL_LATER * (suffix == ".DQ")]
+    harmful.append(like_ours("" if suffix else ".DQ"))
+    consumer = broker.consume("decode" + suffix, prefetch=1)
+
+    for number, body in enumerate(harmful):
+        broker.do_enqueue("decode" + suffix, f"bad{number}", body)
+        assert next(consumer) is None, body
+        assert not broker.held["decode" + suffix]
+
+    consumer.close()
+    assert taken(broker) == 0
+    assert len(list(queues.dead_letters())) == len(harmful)
+
+
+def test_a_message_brings_no_options_that_are_an_actors_or_of_another_queue():
+    broker = Broker(middleware=[])
+    options = {"throws": "abc", "pipe_target": {}, "eta": 2**52, "retries": 1}
+    for queue in ("decode", "decode.DQ"):
+        name = f"in {queue}"
+        message = Message(queue, "decode", ("a.ogg",), {}, options | {"redis_message_id": name})
+        broker.do_enqueue(queue, name, message.encode())
+        consumer = broker.consume(queue, prefetch=1)
+
+        found = next(consumer).options
+
+        consumer.close()
+        later = {"eta": 2**52} if queue == "decode.DQ" else {}
+        assert found == {"redis_message_id": name, "retries": 1} | later
+
+
+def test_messages_that_are_none_cost_a_stage_no_thread_and_no_room(workers):
+    broker = Broker(middleware=[])
+    bodies = [like_ours(**changes) for changes in HARMFUL]
+    bodies += [like_ours(options={"redis_message_id": "bad", "eta": 2**52})]
+    for number, body in enumerate(bodies):
+        broker.do_enqueue("decode", f"bad{number}", body.replace('"bad"', f'"bad{number}"'))
+    send(broker, "good")
+
+    workers.start(
+        """
+        @dramatiq.actor(queue_name="decode", actor_name="decode", broker=BROKER, throws=JobError)
+        def decode(source, schema=1):
+            connection.client().rpush("done", source)
+        """
+    )
+
+    assert connection.client().blpop("done", timeout=20)
+    assert connection.client().blpop("done", timeout=20)
+    assert len(list(queues.dead_letters())) == len(HARMFUL)
 
 
 def test_an_idle_worker_that_may_not_wait_in_redis_polls_more_and_more_rarely(monkeypatch):

@@ -72,6 +72,24 @@ def test_a_message_that_kills_its_workers_again_and_again_fails_and_its_neighbou
         assert jobs.wait(name, timeout=20).status == "done"
 
 
+def test_a_worker_of_which_a_thread_has_died_ends_instead_of_looking_well(workers):
+    master = workers.start(
+        """
+        from actors import beat
+        beat.BEAT = 0.2
+        @dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, throws="no exception")
+        def transcribe(job_id, schema=1):
+            raise JobError("internal", "what it throws is compared with no exception, which ends the thread")
+        """,
+        "transcribe",
+    )
+
+    send("j")
+
+    assert master.wait(30) == 1
+    workers.until("A thread of this worker has died")
+
+
 def test_what_does_not_end_within_the_shutdown_timeout_goes_back_at_once_and_that_is_no_death(workers):
     broker, client = for_process("decode"), connection.client()
     master = workers.start(ACTOR, "transcribe", SHUTDOWN_TIMEOUT="0.5")

@@ -3,6 +3,7 @@
 import json
 import threading
 
+import dramatiq
 import pytest
 from dramatiq.brokers import redis as stock
 
@@ -135,7 +136,7 @@ def test_a_worker_goes_on_beating_whatever_goes_wrong_in_a_sweep(redis_url, monk
         raise ValueError("no JSON")
 
     monkeypatch.setattr(sweeper, "sweep_when_due", fail)
-    thread = threading.Thread(target=worker.pulse._run, args=(worker.broker, QUEUES))
+    thread = threading.Thread(target=worker.pulse._run, args=(worker.broker, QUEUES, dramatiq.Worker(worker.broker)))
     thread.start()
     try:
         assert all(swept.acquire(timeout=5) for _ in range(3))
