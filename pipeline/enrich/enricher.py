@@ -161,7 +161,7 @@ class Enricher:
             # Counting takes nothing from Google's limit of tokens, and so nothing from ours.
             tokens = self._send(task, 0, lambda: self._gemini.count(task.model, task.text), lambda _: (0, 0, ""))
             record.store(task.job_id, name, tokens, self._ttl)
-        return min(MAX_PARTS, -(-int(tokens) // self._part_tokens))
+        return min(MAX_PARTS, max(1, -(-int(tokens) // self._part_tokens)))
 
     def _notes(self, task: Task, count: int) -> list[dict[str, Any]]:
         """Return notes of each part of the text, those of earlier tries included."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import requests
 
-from pipeline.enrich.gemini import CONNECTIONS, Refusal, Reply, Request, no_connection, refused
+from pipeline.enrich.gemini import CONNECTIONS, Refusal, Reply, Request, no_connection, refused, tokens
 
 with warnings.catch_warnings():
     # The README says both once; a worker's log need not say them at every start.
@@ -61,7 +61,7 @@ class Client:
     def count(self, model: str, text: str) -> int:
         """Return how many tokens `text` is."""
         counted = _call(lambda: sdk.GenerativeModel(model).count_tokens(text, request_options=self._options))
-        return int(counted.total_tokens)
+        return tokens(counted.total_tokens)
 
     def models(self) -> list[str]:
         """Return the names of the models that the key may use to generate."""
@@ -102,8 +102,8 @@ def _reply(response: Any) -> Reply:
         finish=getattr(first.finish_reason, "name", str(first.finish_reason)) if first else "",
         blocked=getattr(blocked, "name", str(blocked)) if blocked else "",
         model=getattr(response._result, "model_version", ""),  # noqa: SLF001 - it has no public name
-        input_tokens=int(usage.prompt_token_count),
-        output_tokens=int(usage.total_token_count - usage.prompt_token_count),  # this SDK shows no thoughts
+        input_tokens=tokens(usage.prompt_token_count),
+        output_tokens=tokens(usage.total_token_count - usage.prompt_token_count),  # this SDK shows no thoughts
     )
 
 

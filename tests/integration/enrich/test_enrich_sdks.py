@@ -232,6 +232,23 @@ def test_the_days_totals_count_every_request(gemini, enricher, sdk):
     assert totals["cost_usd"] == pytest.approx(0.000018)
 
 
+@pytest.mark.parametrize("said", [-5, 2**31 - 1])
+def test_a_number_of_tokens_that_cannot_be_holds_up_no_other_job(sdk, gemini, enricher, said):
+    subject = enricher(sdk, gemini_tokens_per_minute=100_000)
+    gemini.plan(google.answer(SUMMARY, tokens=(said, 0, 0)))
+
+    assert subject.enrich("job", TRANSCRIPT)["usage"]["input_tokens"] in range(2**21 + 1)
+
+    refusals = []
+    for job in ("waits", "waits behind it"):
+        try:
+            subject.enrich(job, TRANSCRIPT)
+        except JobError as error:
+            refusals.append(error)
+    assert {error.code for error in refusals} <= {"enrich_rate_limited"}, "Redis itself is all right"
+    assert all(error.retry_after < 3600 for error in refusals)
+
+
 def test_an_unpriced_model_has_no_cost_rather_than_a_wrong_one(gemini, enricher):
     gemini.models.append("gemini-9-nano")
     reply = google.answer(SUMMARY)
