@@ -66,11 +66,11 @@ def _call(ask: Any) -> Any:
         raise refused(int(error.code or 0), error.details) from None
     except httpx2.TimeoutException:
         raise Refusal("timeout", "no answer in time") from None
-    except httpx2.TransportError as error:
+    except httpx2.RequestError as error:
         if no_connection(error):
             raise Refusal("unreachable", "Gemini's address cannot be reached") from None
         raise Refusal("broken", "the connection broke off") from None
-    except (errors.UnknownApiResponseError, json.JSONDecodeError, pydantic.ValidationError):
+    except (errors.UnknownApiResponseError, json.JSONDecodeError, pydantic.ValidationError, RecursionError):
         raise Refusal("broken", "the answer is not one of Gemini's") from None
 
 

@@ -17,7 +17,6 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=r"\s*All support for the `google.generativeai`", category=FutureWarning)
     warnings.filterwarnings("ignore", message=r"You are using a Python version", category=FutureWarning)
     import google.generativeai as _sdk
-    from google.api_core import exceptions
     from google.generativeai import client as sdk_client
     from google.generativeai import protos
     from google.protobuf import json_format
@@ -38,6 +37,7 @@ class Client:
         services: tuple[Any, ...] = (sdk_client.get_default_generative_client(), sdk_client.get_default_model_client())
         for service in services:
             session = service.transport._session  # noqa: SLF001 - neither its ten connections nor its
+            session.hooks["response"].append(_refuse)
             session._max_refresh_attempts = 0  # noqa: SLF001 - repetition of a refused request are settings
             adapter = requests.adapters.HTTPAdapter(pool_maxsize=CONNECTIONS)
             session.mount("https://", adapter)
@@ -76,21 +76,25 @@ class Client:
 def _call(ask: Any) -> Any:
     try:
         return ask()
-    except exceptions.GoogleAPICallError as error:
-        response = getattr(error, "response", None)
-        try:
-            body = response.json() if response is not None else None
-        except ValueError:
-            body = None
-        raise refused(int(error.code or 0), body) from None
     except requests.exceptions.Timeout:
         raise Refusal("timeout", "no answer in time") from None
     except requests.exceptions.RequestException as error:
         if no_connection(error):
             raise Refusal("unreachable", "Gemini's address cannot be reached") from None
         raise Refusal("broken", "the connection broke off") from None
-    except (json_format.ParseError, ValueError):
+    except (json_format.ParseError, ValueError, RecursionError):
         raise Refusal("broken", "the answer is not one of Gemini's") from None
+
+
+def _refuse(response: requests.Response, **_: Any) -> None:
+    """Raise the refusal that an HTTP error is, before the SDK does: it fails at bodies that are not Google's own."""
+    if response.ok:
+        return
+    try:
+        body = response.json()
+    except (ValueError, RecursionError):
+        body = None
+    raise refused(response.status_code, body)
 
 
 def _reply(response: Any) -> Reply:
