@@ -141,11 +141,10 @@ class Enricher:
         reading = "\n\n".join(
             f"Part {number} of {len(notes)}, notes: {note['notes']}" for number, note in enumerate(notes, 1)
         )
-        contract = task.contract.without_cleaned() if task.contract.cleaned else task.contract
-        document, reply = self._ask(task, task.prompt, reading, contract)
-        if task.contract.cleaned:
-            document[CLEANED] = "\n\n".join(note[CLEANED] for note in notes)
-        return document, reply
+        contract = task.contract
+        if contract.cleaned:
+            contract = contract.with_cleaned("\n\n".join(note[CLEANED] for note in notes))
+        return self._ask(task, task.prompt, reading, contract)
 
     @property
     def _part_tokens(self) -> int:

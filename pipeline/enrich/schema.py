@@ -127,12 +127,12 @@ class Contract:
             raise JobError("enrich_invalid_answer", fault) from None
         return document
 
-    def without_cleaned(self) -> Contract:
-        """Return the same contract less the cleaned-up text, which `check` then finds empty."""
+    def with_cleaned(self, text: str) -> Contract:
+        """Return the same contract, whose answers lack the cleaned-up text: `check` finds this one in its place."""
         properties = {name: inner for name, inner in self.schema["properties"].items() if name != CLEANED}
         required = [name for name in self.schema.get("required", ()) if name != CLEANED]
         schema = {**self.schema, "properties": properties, "required": required}
-        return Contract(schema, lambda value: self.check(value | {CLEANED: ""} if isinstance(value, dict) else value))
+        return Contract(schema, lambda value: self.check(value | {CLEANED: text} if isinstance(value, dict) else value))
 
 
 def of_model(model: type[BaseModel]) -> Contract:
