@@ -90,7 +90,9 @@ class Retries(Middleware):
                 message.fail()
             return
         measures.note("attempts_failed_total", stage=stage, code=error.code)
-        log.warning("Stage is tried again", code=error.code, reason=error.message, delay=round(delay, 1))
+        # Gemini's own words go into the job's record alone: they may quote what was said.
+        told = {} if stage == "enrich" else {"reason": error.message}
+        log.warning("Stage is tried again", code=error.code, **told, delay=round(delay, 1))
         again = message.copy(options={"retries": retries + counted})
         patiently(lambda: broker.enqueue(again, delay=int(delay * 1000)))
         patiently(lambda: jobs.retrying(message.message_id, stage, error, time.time() + delay))

@@ -141,11 +141,10 @@ class Enricher:
         reading = "\n\n".join(
             f"Part {number} of {len(notes)}, notes: {note['notes']}" for number, note in enumerate(notes, 1)
         )
-        contract = task.contract.without_cleaned() if task.contract.cleaned else task.contract
-        document, reply = self._ask(task, task.prompt, reading, contract)
-        if task.contract.cleaned:
-            document[CLEANED] = "\n\n".join(note[CLEANED] for note in notes)
-        return document, reply
+        contract = task.contract
+        if contract.cleaned:
+            contract = contract.with_cleaned("\n\n".join(note[CLEANED] for note in notes))
+        return self._ask(task, task.prompt, reading, contract)
 
     @property
     def _part_tokens(self) -> int:
@@ -161,7 +160,7 @@ class Enricher:
             # Counting takes nothing from Google's limit of tokens, and so nothing from ours.
             tokens = self._send(task, 0, lambda: self._gemini.count(task.model, task.text), lambda _: (0, 0, ""))
             record.store(task.job_id, name, tokens, self._ttl)
-        return min(MAX_PARTS, -(-int(tokens) // self._part_tokens))
+        return min(MAX_PARTS, max(1, -(-int(tokens) // self._part_tokens)))
 
     def _notes(self, task: Task, count: int) -> list[dict[str, Any]]:
         """Return notes of each part of the text, those of earlier tries included."""

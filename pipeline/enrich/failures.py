@@ -82,8 +82,7 @@ def _code(refusal: Refusal, said: str) -> str:
 
 
 def _of_quota(refusal: Refusal, said: str) -> JobError:
-    violations = [item for detail in _details(refusal, "QuotaFailure") for item in detail.get("violations", ())]
-    if any("PerDay" in str(violation.get("quotaId", "")) for violation in violations):
+    if any("PerDay" in str(detail.get("violations")) for detail in _details(refusal, "QuotaFailure")):
         return JobError("enrich_quota_exhausted", said, retry_after=until_midnight())
     return JobError("enrich_rate_limited", said, retry_after=_delay(refusal))
 

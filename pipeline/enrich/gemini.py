@@ -16,6 +16,7 @@ ADAPTERS = {  # by the SDK's name: the module, and the extra of pyproject.toml t
     "google-genai": ("pipeline.enrich.sdk_genai", "enrich-genai"),
 }
 CONNECTIONS = 64  # kept open by one process: more than a worker has threads
+MOST_TOKENS = 2**21  # of one request; no model takes more
 
 Kind = Literal["answered", "unreachable", "timeout", "broken"]
 
@@ -118,6 +119,11 @@ def refused(status: int, body: Any) -> Refusal:
     if not isinstance(error, dict):
         return Refusal("answered", f"HTTP {status}", status)
     return Refusal("answered", str(error.get("message") or f"HTTP {status}"), status, error)
+
+
+def tokens(count: Any) -> int:
+    """Return a number of tokens as it can be: by one out of all proportion other jobs would wait for days."""
+    return min(max(0, int(count or 0)), MOST_TOKENS)
 
 
 def no_connection(error: BaseException) -> bool:

@@ -127,12 +127,12 @@ class Contract:
             raise JobError("enrich_invalid_answer", fault) from None
         return document
 
-    def without_cleaned(self) -> Contract:
-        """Return the same contract less the cleaned-up text, which `check` then finds empty."""
+    def with_cleaned(self, text: str) -> Contract:
+        """Return the same contract, whose answers lack the cleaned-up text: `check` finds this one in its place."""
         properties = {name: inner for name, inner in self.schema["properties"].items() if name != CLEANED}
         required = [name for name in self.schema.get("required", ()) if name != CLEANED]
         schema = {**self.schema, "properties": properties, "required": required}
-        return Contract(schema, lambda value: self.check(value | {CLEANED: ""} if isinstance(value, dict) else value))
+        return Contract(schema, lambda value: self.check(value | {CLEANED: text} if isinstance(value, dict) else value))
 
 
 def of_model(model: type[BaseModel]) -> Contract:
@@ -162,29 +162,33 @@ def load(name: str | None) -> Contract:
     """
     if name is None:
         return of_model(Summary)
-    if name.endswith(".json"):
-        return _of_file(ROOT / name)  # a relative path is one beside the Procfile
-    module, _, attribute = name.replace(":", ".").rpartition(".")
     try:
-        model = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise SettingsError(f"ENRICH_SCHEMA is {name!r}: {error}") from None
+        # A relative path is one beside the Procfile.
+        return _of_file(ROOT / name) if name.endswith(".json") else of_model(_named(name))
+    except SettingsError:
+        raise
+    except Exception as error:  # noqa: BLE001 - an operator's module may raise anything, and a schema be anything
+        raise SettingsError(f"ENRICH_SCHEMA is {name!r}: {_first_line(error)}") from None
+
+
+def _named(name: str) -> type[BaseModel]:
+    module, _, attribute = name.replace(":", ".").rpartition(".")
+    model = getattr(importlib.import_module(module), attribute)
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
         raise SettingsError(f"ENRICH_SCHEMA is {name!r}: takes a pydantic model or a *.json file")
-    return of_model(model)
+    return model
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _of_file(path: Path) -> Contract:
     import jsonschema  # noqa: PLC0415 - only operators with a file of their own pay for it
 
-    try:
-        schema = json.loads(path.read_text(encoding="utf-8"))
-        validator = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
-        validator.check_schema(schema)
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"ENRICH_SCHEMA is {str(path)!r}: {error}") from None
-    except jsonschema.SchemaError as error:
-        raise SettingsError(f"ENRICH_SCHEMA is {str(path)!r}: {error.message}") from None
+    schema = json.loads(path.read_text(encoding="utf-8"))
+    validator = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+    validator.check_schema(schema)
 
     def check(value: Any) -> dict[str, Any]:
         kept = _prune(value, contract.schema)
@@ -221,8 +225,8 @@ def _plain(schema: Any, definitions: dict[str, Any], at: str, depth: int = 0) ->
     if not isinstance(schema, dict) or depth > NESTING:
         raise fail("it refers to itself" if depth > NESTING else "a schema must be an object")
     schema = _one_type(schema, fail)
-    name = str(schema.get("$ref", "")).rpartition("/")[2]
-    if name and name not in definitions:
+    place, _, name = str(schema.get("$ref", "")).rpartition("/")
+    if name and (place not in ("#/$defs", "#/definitions") or name not in definitions):
         raise fail(f"{schema['$ref']} is not in $defs")
     if name:
         rest = {word: value for word, value in schema.items() if word != "$ref"}

@@ -10,7 +10,7 @@ import pydantic
 from google import genai
 from google.genai import errors, types
 
-from pipeline.enrich.gemini import CONNECTIONS, Refusal, Reply, Request, no_connection, refused
+from pipeline.enrich.gemini import CONNECTIONS, Refusal, Reply, Request, no_connection, refused, tokens
 
 
 class Client:
@@ -47,7 +47,7 @@ class Client:
 
     def count(self, model: str, text: str) -> int:
         """Return how many tokens `text` is."""
-        return int(_call(lambda: self._client.models.count_tokens(model=model, contents=text)).total_tokens or 0)
+        return tokens(_call(lambda: self._client.models.count_tokens(model=model, contents=text)).total_tokens)
 
     def models(self) -> list[str]:
         """Return the names of the models that the key may use to generate."""
@@ -66,11 +66,11 @@ def _call(ask: Any) -> Any:
         raise refused(int(error.code or 0), error.details) from None
     except httpx2.TimeoutException:
         raise Refusal("timeout", "no answer in time") from None
-    except httpx2.TransportError as error:
+    except httpx2.RequestError as error:
         if no_connection(error):
             raise Refusal("unreachable", "Gemini's address cannot be reached") from None
         raise Refusal("broken", "the connection broke off") from None
-    except (errors.UnknownApiResponseError, json.JSONDecodeError, pydantic.ValidationError):
+    except (errors.UnknownApiResponseError, json.JSONDecodeError, pydantic.ValidationError, RecursionError):
         raise Refusal("broken", "the answer is not one of Gemini's") from None
 
 
@@ -85,6 +85,6 @@ def _reply(response: types.GenerateContentResponse) -> Reply:
         finish=(first.finish_reason.name if first.finish_reason else "") if first else "",
         blocked=feedback.block_reason.name if feedback and feedback.block_reason else "",
         model=response.model_version or "",
-        input_tokens=asked,
-        output_tokens=max(0, (usage.total_token_count or asked) - asked),
+        input_tokens=tokens(asked),
+        output_tokens=tokens((usage.total_token_count or asked) - asked),
     )

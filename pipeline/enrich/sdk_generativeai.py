@@ -10,14 +10,13 @@ from typing import Any
 
 import requests
 
-from pipeline.enrich.gemini import CONNECTIONS, Refusal, Reply, Request, no_connection, refused
+from pipeline.enrich.gemini import CONNECTIONS, Refusal, Reply, Request, no_connection, refused, tokens
 
 with warnings.catch_warnings():
     # The README says both once; a worker's log need not say them at every start.
     warnings.filterwarnings("ignore", message=r"\s*All support for the `google.generativeai`", category=FutureWarning)
     warnings.filterwarnings("ignore", message=r"You are using a Python version", category=FutureWarning)
     import google.generativeai as _sdk
-    from google.api_core import exceptions
     from google.generativeai import client as sdk_client
     from google.generativeai import protos
     from google.protobuf import json_format
@@ -38,6 +37,7 @@ class Client:
         services: tuple[Any, ...] = (sdk_client.get_default_generative_client(), sdk_client.get_default_model_client())
         for service in services:
             session = service.transport._session  # noqa: SLF001 - neither its ten connections nor its
+            session.hooks["response"].append(_refuse)
             session._max_refresh_attempts = 0  # noqa: SLF001 - repetition of a refused request are settings
             adapter = requests.adapters.HTTPAdapter(pool_maxsize=CONNECTIONS)
             session.mount("https://", adapter)
@@ -61,7 +61,7 @@ class Client:
     def count(self, model: str, text: str) -> int:
         """Return how many tokens `text` is."""
         counted = _call(lambda: sdk.GenerativeModel(model).count_tokens(text, request_options=self._options))
-        return int(counted.total_tokens)
+        return tokens(counted.total_tokens)
 
     def models(self) -> list[str]:
         """Return the names of the models that the key may use to generate."""
@@ -76,21 +76,25 @@ class Client:
 def _call(ask: Any) -> Any:
     try:
         return ask()
-    except exceptions.GoogleAPICallError as error:
-        response = getattr(error, "response", None)
-        try:
-            body = response.json() if response is not None else None
-        except ValueError:
-            body = None
-        raise refused(int(error.code or 0), body) from None
     except requests.exceptions.Timeout:
         raise Refusal("timeout", "no answer in time") from None
     except requests.exceptions.RequestException as error:
         if no_connection(error):
             raise Refusal("unreachable", "Gemini's address cannot be reached") from None
         raise Refusal("broken", "the connection broke off") from None
-    except (json_format.ParseError, ValueError):
+    except (json_format.ParseError, ValueError, RecursionError):
         raise Refusal("broken", "the answer is not one of Gemini's") from None
+
+
+def _refuse(response: requests.Response, **_: Any) -> None:
+    """Raise the refusal that an HTTP error is, before the SDK does: it fails at bodies that are not Google's own."""
+    if response.ok:
+        return
+    try:
+        body = response.json()
+    except (ValueError, RecursionError):
+        body = None
+    raise refused(response.status_code, body)
 
 
 def _reply(response: Any) -> Reply:
@@ -102,8 +106,8 @@ def _reply(response: Any) -> Reply:
         finish=getattr(first.finish_reason, "name", str(first.finish_reason)) if first else "",
         blocked=getattr(blocked, "name", str(blocked)) if blocked else "",
         model=getattr(response._result, "model_version", ""),  # noqa: SLF001 - it has no public name
-        input_tokens=int(usage.prompt_token_count),
-        output_tokens=int(usage.total_token_count - usage.prompt_token_count),  # this SDK shows no thoughts
+        input_tokens=tokens(usage.prompt_token_count),
+        output_tokens=tokens(usage.total_token_count - usage.prompt_token_count),  # this SDK shows no thoughts
     )
 
 

@@ -82,14 +82,16 @@ def test_a_transcript_gets_its_validated_summary_with_what_it_cost(enrich_worker
 
 
 def test_an_overload_is_retried_by_the_queue_and_the_summary_comes(enrich_worker, gemini):
-    gemini.plan(gemini_server.overloaded(), gemini_server.rate_limited(0.5))
+    quoting = gemini_server.failure(503, "UNAVAILABLE", f"Overloaded by: {TRANSCRIPT['text']}")
+    gemini.plan(quoting, gemini_server.rate_limited(0.5))
     lines = enrich_worker()
 
     job = jobs.wait(send("j"), timeout=60)
 
     assert job.enrichment is not None, job.enrichment_error
     assert job.stages["enrich"].attempts == 3
-    assert not any("Traceback" in line for line in lines)
+    assert any("Stage is tried again" in line for line in lines)
+    assert not any("Traceback" in line or TRANSCRIPT["text"] in line for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from pipeline import connection
-from pipeline.enrich.gate import FAILURES, REFUSED, Gate
+from pipeline.enrich.gate import FAILURES, LONG, REFUSED, SOON, Gate
 from pipeline.errors import JobError
 
 
@@ -198,6 +198,20 @@ def test_after_a_failure_nobody_follows_until_one_on_its_way_has_told_how_gemini
     assert 0 < delay(subject, "c") < 2
     subject.succeeded(second)
     assert delay(subject, "c") == 0
+
+
+def test_who_waits_for_one_request_looks_the_less_often_the_longer_that_takes(gate):
+    subject = gate(probe=60)
+    subject.enter("slow", 1)
+    subject.failed(subject.enter("a", 1), unreachable=False)
+    (flight,) = subject._keys("", "flight")
+    ((slow, went),) = connection.client().zrange(flight, 0, -1, withscores=True)
+    connection.client().zadd(flight, {slow: went + 60_000})  # as if it had only just gone
+    assert 0.5 * SOON <= delay(subject, "b") <= 1.5 * SOON
+    connection.client().zadd(flight, {slow: went - 2_000})
+    assert 1 <= delay(subject, "b") <= 1.5 * LONG
+    connection.client().zadd(flight, {slow: went - 30_000})
+    assert 0.5 * LONG <= delay(subject, "b") <= 1.5 * LONG
 
 
 def test_a_request_that_hangs_holds_up_the_others_no_longer_than_a_probe(gate):

@@ -1,5 +1,7 @@
 """Hours of speech: read in parts, each paid for once."""
 
+import json
+
 import gemini_server as google
 import pytest
 
@@ -93,6 +95,19 @@ def test_what_is_masked_is_put_back_before_the_answer_is_held_to_its_schema(gemi
     gemini.plan(google.answer({"to": "[EMAIL-1]"}))
     subject = enricher(enrich_redact=True, enrich_schema=str(file))
     assert subject.enrich("job", {"text": "Write to mina@example.com."})["to"] == "mina@example.com"
+
+
+@pytest.mark.parametrize(("bound", "fits"), [("minLength", True), ("maxLength", False)])
+def test_the_cleaned_up_parts_are_held_to_the_operators_schema_together(gemini, enricher, tmp_path, bound, fits):
+    fields = {"cleaned_text": {"type": "string", bound: 5000}, "title": {"type": "string"}}
+    (tmp_path / "schema.json").write_text(json.dumps({"type": "object", "properties": fields}), encoding="utf-8")
+    gemini.decide = reader
+    subject = enricher(enrich_part_tokens=1500, enrich_schema=str(tmp_path / "schema.json"))
+    if fits:
+        assert subject.enrich("job", TRANSCRIPT)["cleaned_text"].split() == TRANSCRIPT["text"].split()
+    else:
+        with pytest.raises(JobError, match="cleaned_text: maxLength"):
+            subject.enrich("job", TRANSCRIPT)
 
 
 def test_the_notes_of_a_part_are_made_for_the_operators_own_prompt_and_fields(gemini, enricher, tmp_path):

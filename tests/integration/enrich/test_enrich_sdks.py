@@ -29,6 +29,7 @@ SUMMARY = {
     "custom": [],
 }
 SUSPENDED = "Permission denied: Consumer 'api_key:AIzaSecretOfOurs' has been suspended."
+NO_VIOLATIONS = {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": None}
 
 
 def test_a_summary_holds_every_field_and_what_it_cost(sdk, gemini, enricher):
@@ -67,6 +68,13 @@ FAILURES = [  # what Gemini answers, the code that the job gets, its delay (seco
     (google.failure(503, "UNAVAILABLE", "Overloaded.", google.retry_info(7)), "enrich_unavailable", (7, 7.7), 1),
     (google.failure(500, "INTERNAL", "An internal error has occurred."), "enrich_unavailable", (1, 1.1), 1),
     (google.Answer(502, "<html>Bad gateway</html>"), "enrich_unavailable", (1, 1.1), 1),
+    (google.Answer(503, '{"error": "no healthy upstream"}'), "enrich_unavailable", (1, 1.1), 1),
+    (google.Answer(500, [{"error": {"code": "x", "message": None}}]), "enrich_unavailable", (1, 1.1), 1),
+    (google.Answer(503, "[" * 100_000), "enrich_unavailable", (1, 1.1), 1),
+    (google.Answer(429, '"slower"'), "enrich_rate_limited", (1, 1.1), 1),
+    (google.failure(429, "RESOURCE_EXHAUSTED", "Quota.", NO_VIOLATIONS), "enrich_rate_limited", (1, 1.1), 1),
+    (google.Answer(200, "[" * 100_000), "enrich_unavailable", (1, 1.1), 1),
+    (google.Answer(200, "plain", headers={"content-encoding": "gzip"}), "enrich_unavailable", (1, 1.1), 1),
     (google.Answer(200, "<html>Sign in to this network</html>"), "enrich_unavailable", (1, 1.1), 1),
     (google.Answer(hang_up=True), "enrich_unavailable", (1, 1.1), 1),
     (google.failure(504, "DEADLINE_EXCEEDED", "Deadline expired."), "enrich_timeout", (1, 1.1), 1),
@@ -230,6 +238,23 @@ def test_the_days_totals_count_every_request(gemini, enricher, sdk):
     assert (totals["summaries"], totals["requests"], totals["failures"]) == (1, 2, 1)
     assert (totals["input_tokens"], totals["output_tokens"]) == (100, 20)
     assert totals["cost_usd"] == pytest.approx(0.000018)
+
+
+@pytest.mark.parametrize("said", [-5, 2**31 - 1])
+def test_a_number_of_tokens_that_cannot_be_holds_up_no_other_job(sdk, gemini, enricher, said):
+    subject = enricher(sdk, gemini_tokens_per_minute=100_000)
+    gemini.plan(google.answer(SUMMARY, tokens=(said, 0, 0)))
+
+    assert subject.enrich("job", TRANSCRIPT)["usage"]["input_tokens"] in range(2**21 + 1)
+
+    refusals = []
+    for job in ("waits", "waits behind it"):
+        try:
+            subject.enrich(job, TRANSCRIPT)
+        except JobError as error:
+            refusals.append(error)
+    assert {error.code for error in refusals} <= {"enrich_rate_limited"}, "Redis itself is all right"
+    assert all(error.retry_after < 3600 for error in refusals)
 
 
 def test_an_unpriced_model_has_no_cost_rather_than_a_wrong_one(gemini, enricher):

@@ -91,6 +91,16 @@ def test_an_operators_model_is_named_by_its_path(tmp_path, monkeypatch):
     sys.modules.pop("house_models", None)
 
 
+LOOSE = """
+from collections.abc import Callable
+from pydantic import BaseModel
+class Unfinished(BaseModel):
+    later: "Nowhere"
+class Callback(BaseModel):
+    call: Callable[[], None]
+"""
+
+
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [
@@ -98,11 +108,22 @@ def test_an_operators_model_is_named_by_its_path(tmp_path, monkeypatch):
         ("json:loads", "takes a pydantic model"),
         ("nothing", "nothing"),
         ("/no/such/file.json", "No such file"),
+        ("house_slip:Model", "invalid syntax"),
+        ("house_fault:Model", "no database"),
+        ("house_loose:Unfinished", "not fully defined"),
+        ("house_loose:Callback", "JsonSchema"),
+        ("..up", "relative import"),
     ],
 )
-def test_a_schema_that_cannot_be_had_is_refused_at_the_start(name, complaint):
-    with pytest.raises(SettingsError, match=complaint):
+def test_a_schema_that_cannot_be_had_is_refused_at_the_start(tmp_path, monkeypatch, name, complaint):
+    (tmp_path / "house_slip.py").write_text("def f(:", encoding="utf-8")
+    (tmp_path / "house_fault.py").write_text("raise RuntimeError('no database')", encoding="utf-8")
+    (tmp_path / "house_loose.py").write_text(LOOSE, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SettingsError, match=complaint) as caught:
         schema.load(name)
+    assert "\n" not in str(caught.value)
+    sys.modules.pop("house_loose", None)
 
 
 @pytest.mark.parametrize(
@@ -118,6 +139,10 @@ def test_a_schema_that_cannot_be_had_is_refused_at_the_start(name, complaint):
         ('{"type": "object", "properties": {"a": {"type": "array"}}}', r"a\[\]"),
         ('{"type": "object", "properties": {"usage": {"type": "string"}}}', "usage is a name of the job record"),
         ('{"type": "object", "properties": {"a": {"$ref": "#"}}}', r"\$ref|refers|\$defs"),
+        ('{"properties": {"a": {"$ref": "http://x/y#/$defs/A"}}, "$defs": {"A": {"type": "string"}}}', r"\$defs"),
+        ('{"properties": {"a": {"$ref": "#/properties/A"}}, "$defs": {"A": {"type": "string"}}}', r"\$defs"),
+        ("NaN", "float"),
+        ("[" * 100_000, "recursion"),
         ('{"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/A"}}}', "refers to itself"),
     ],
 )
