@@ -14,7 +14,6 @@ from typing import Any
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.connection import parse_url
 from redis.retry import Retry
 
 from pipeline.errors import JobError
@@ -50,11 +49,6 @@ def parameters() -> tuple[str, dict[str, Any]]:
         JobError: `invalid_settings`: `REDIS_URL` is not an address of Redis.
     """
     url = os.environ.get("REDIS_URL") or DEFAULT_URL
-    try:
-        parse_url(url)  # type: ignore[no-untyped-call]
-    except ValueError:  # its text may hold a piece of the password
-        takes = "REDIS_URL takes redis://HOST:PORT/NUMBER, rediss:// for TLS, or unix://PATH, and holds something else"
-        raise JobError("invalid_settings", takes) from None
     options: dict[str, Any] = {
         "socket_timeout": SOCKET_TIMEOUT,
         "socket_connect_timeout": SOCKET_TIMEOUT,
@@ -66,6 +60,13 @@ def parameters() -> tuple[str, dict[str, Any]]:
             options[option] = os.environ[variable]
     if url.startswith("rediss://") and os.environ.get("REDIS_CA_CERTS"):
         options["ssl_ca_certs"] = os.environ["REDIS_CA_CERTS"]
+    if not url.startswith("unix://"):
+        options["socket_keepalive"] = True
+    try:
+        redis.ConnectionPool.from_url(url, **options).make_connection()
+    except (ValueError, TypeError, redis.RedisError):  # its text may hold a piece of the password
+        takes = "REDIS_URL takes redis://HOST:PORT/NUMBER, rediss:// for TLS, or unix://PATH, and holds something else"
+        raise JobError("invalid_settings", takes) from None
     return url, options
 
 
