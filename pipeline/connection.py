@@ -60,8 +60,6 @@ def parameters() -> tuple[str, dict[str, Any]]:
             options[option] = os.environ[variable]
     if url.startswith("rediss://") and os.environ.get("REDIS_CA_CERTS"):
         options["ssl_ca_certs"] = os.environ["REDIS_CA_CERTS"]
-    if not url.startswith("unix://"):
-        options["socket_keepalive"] = True
     try:
         redis.ConnectionPool.from_url(url, **options).make_connection()
     except (ValueError, TypeError, redis.RedisError):  # its text may hold a piece of the password
