@@ -12,6 +12,8 @@ from pydantic import SecretStr
 from config.settings import SettingsError
 from pipeline import connection
 from pipeline.enrich import record
+from pipeline.enrich.gate import FAILURES as FAILED
+from pipeline.enrich.gate import REFUSED
 from pipeline.errors import JobError
 
 TRANSCRIPT = {"text": "Um, please move the, the review to Thursday. Ask Mina in Busan.", "language": "en"}
@@ -202,6 +204,31 @@ def test_a_job_that_fails_for_ever_is_given_up_after_its_tries(sdk, gemini, enri
         codes.append(caught.value.code)
     assert codes == ["enrich_rate_limited", "enrich_rate_limited", "enrich_gave_up"]
     assert caught.value.retry_after is None
+
+
+def test_a_request_that_finds_gemini_still_down_is_not_held_against_its_job(gemini, enricher):
+    subject = enricher(enrich_tries=1)
+    for _ in range(FAILED):
+        subject._gate.failed(subject._gate.enter("others", 1, subject.model), unreachable=False)
+    connection.client().delete(*subject._gate._keys(subject.model, "probe"))  # as when it has expired
+    gemini.plan(google.overloaded())
+    with pytest.raises(JobError) as caught:
+        subject.enrich("job", TRANSCRIPT)
+    assert caught.value.code == "enrich_unavailable"
+    assert record.account("job").failures == 0
+
+
+def test_a_limit_that_all_run_into_ends_no_job_and_is_forgiven_it_once(gemini, enricher):
+    subject = enricher(enrich_tries=1)
+    for number in range(REFUSED - 1):
+        subject._gate.refused(subject._gate.enter("others", 1, subject.model), f"other-{number}", 1)
+    for failures in (0, 1):
+        gemini.plan(google.rate_limited(1))
+        connection.client().delete(*subject._gate._keys(subject.model, "hold"))  # as when it has expired
+        with pytest.raises(JobError) as caught:
+            subject.enrich("job", TRANSCRIPT)
+        assert caught.value.code == "enrich_rate_limited"
+        assert record.account("job").failures == failures
 
 
 def test_tokens_are_counted_by_gemini(sdk, enricher):
