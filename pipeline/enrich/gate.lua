@@ -37,7 +37,11 @@ end
 
 local failures = tonumber(redis.call("HGET", KEYS[1], "failures") or 0)
 local open = failures >= threshold
-local cap = failures > 0 and 1 or tonumber(redis.call("HGET", KEYS[1], "cap") or math.huge)
+local cap = tonumber(redis.call("HGET", KEYS[1], "cap") or math.huge)
+if failures > 0 then
+  -- As many as it takes to open the breaker: an outage costs no more calls, and one that hangs holds up nobody.
+  cap = math.min(cap, math.max(1, threshold - failures))
+end
 redis.call("ZREMRANGEBYSCORE", KEYS[5], "-inf", now - hold)
 if redis.call("ZCARD", KEYS[5]) >= cap then
   local first = redis.call("ZRANGE", KEYS[5], 0, 0, "WITHSCORES")[2]

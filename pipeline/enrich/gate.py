@@ -3,8 +3,8 @@
 Who may not go is told when to come back, and waits in the queue, not in a thread. Of all models together there are the
 operator's limits (`GEMINI_REQUESTS_PER_MINUTE`, `GEMINI_TOKENS_PER_MINUTE`), taken in turn, one place a job, so that
 neither a long recording's many parts nor a large request's size decides. Of each model: the breaker, which after a
-failure lets nobody follow before it is known how those on their way fare, and after some in a row one request every
-ten seconds, later every thirty; the hold, where Gemini's own limit is reached; and the pause while the day's quota is
+failure lets few be on their way before it is known how those fare, and after some in a row one request every ten
+seconds, later every thirty; the hold, where Gemini's own limit is reached; and the pause while the day's quota is
 used up. After a hold or pause requests go one by one at first, one more at a time with each that is answered.
 """
 

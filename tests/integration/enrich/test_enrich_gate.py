@@ -191,19 +191,21 @@ def test_time_outs_of_requests_older_than_an_answer_are_no_outage(gate):
     assert not subject.enter("next", 1).probe
 
 
-def test_after_a_failure_nobody_follows_until_one_on_its_way_has_told_how_gemini_is(gate):
+def test_after_a_failure_no_more_are_on_their_way_than_would_open_the_breaker(gate):
     subject = gate()
-    first, second = subject.enter("a", 1), subject.enter("b", 1)
-    subject.failed(first, unreachable=False)
-    assert 0 < delay(subject, "c") < 2
-    subject.succeeded(second)
-    assert delay(subject, "c") == 0
+    fail(subject)
+    others = [subject.enter(f"other-{number}", 1) for number in range(FAILURES - 1)]
+    assert 0 < delay(subject, "next") < 2
+    subject.failed(others.pop(), unreachable=False)
+    assert delay(subject, "next") > 0
+    subject.succeeded(others.pop())
+    assert delay(subject, "next") == 0
 
 
 def test_who_waits_for_one_request_looks_the_less_often_the_longer_that_takes(gate):
     subject = gate(probe=60)
     subject.enter("slow", 1)
-    subject.failed(subject.enter("a", 1), unreachable=False)
+    fail(subject, FAILURES - 1)
     (flight,) = subject._keys("", "flight")
     ((slow, went),) = connection.client().zrange(flight, 0, -1, withscores=True)
     connection.client().zadd(flight, {slow: went + 60_000})  # as if it had only just gone
@@ -217,7 +219,7 @@ def test_who_waits_for_one_request_looks_the_less_often_the_longer_that_takes(ga
 def test_a_request_that_hangs_holds_up_the_others_no_longer_than_a_probe(gate):
     subject = gate(probe=0.2)
     subject.enter("hangs", 1)
-    subject.failed(subject.enter("a", 1), unreachable=False)
+    fail(subject, FAILURES - 1)
     assert delay(subject, "b") > 0
     time.sleep(0.21)
     assert delay(subject, "b") == 0
