@@ -8,7 +8,7 @@ import sys
 import threading
 
 import pytest
-from processes import children, command, end
+from processes import becomes, children, command, end
 
 from config.environment import STATE
 
@@ -107,6 +107,12 @@ def test_up_serves_the_clone_restarts_what_dies_and_leaves_jobs_but_no_process(u
     first.until("Stage ready", 5)
     job_id = first.run("submit", "--upload", sample, "--language", "en")[1].strip()
     assert first.run("result", job_id, "--wait", 30)[0] == 0
+
+    redis = next(pid for pid in children(first.process.pid) if "valkey-server" in command(pid))
+    os.kill(redis, signal.SIGKILL)
+    first.until("The embedded Redis ended with exit code -9; it is started again")
+    assert becomes(lambda: first.run("result", job_id)[0] == 0, timeout=60)
+    assert first.run("submit", "--upload", sample, "--language", "en", "--wait")[0] == 0
 
     started = children(first.process.pid)
     first.process.send_signal(signal.SIGINT)
