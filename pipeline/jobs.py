@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from pipeline import connection, handoff, measures, variables
 from pipeline.errors import CODES, JobError
@@ -41,6 +42,7 @@ COUNTS_KEY = f"{connection.NAMESPACE}:jobs:counts"  # hash: how many jobs ended,
 OUTBOX_KEY = f"{connection.NAMESPACE}:webhook"  # queue of the webhook workers; prefix of what pipeline/webhook keeps
 
 _ADVANCE = (Path(__file__).parent / "advance.lua").read_text(encoding="utf-8")
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]*\]|[^:\[\]]*)(:[0-9]*)?")  # with or without a port
 _scripts: dict[int, Any] = {}  # by client: a script remembers the client that it was registered with
 
 
@@ -490,16 +492,18 @@ def delivery_message(job_id: str) -> tuple[str, str]:
 
 def masked(source: str) -> str:
     """Return a source fit to be shown: no user, password, query or fragment, and no bytes of a data: address."""
-    scheme, colon, _rest = source.partition(":")
-    if colon and scheme.lower() == "data":
+    scheme, colon, rest = source.partition(":")
+    if not colon or "/" in scheme:
+        return source  # a path
+    if scheme.lower() == "data":
         return "data:…"
-    if "://" not in source:
-        return source
-    try:
-        address = urlsplit(source)
-        return urlunsplit((address.scheme, address.netloc.rpartition("@")[2], address.path, "", ""))
-    except ValueError:
-        return f"{scheme}://…"
+    place = re.split("[?#]", rest, maxsplit=1)[0]
+    authority, slash, path = place.removeprefix("//").partition("/")
+    host = authority.rpartition("@")[2]
+    if place.startswith("//") and _HOST.fullmatch(host):
+        return f"{scheme}://{host}{slash}{path}"
+    # No address as it should be, or one in another: whatever stands before an @ may be a password.
+    return f"{scheme}:{re.split('[?#]', rest.rpartition('@')[2], maxsplit=1)[0]}"
 
 
 def describe(error: JobError) -> dict[str, Any]:
