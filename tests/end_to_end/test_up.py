@@ -145,3 +145,15 @@ def test_what_is_no_address_of_redis_ends_it_at_once():
 
     assert ran.returncode == 2
     assert ran.stderr.startswith("REDIS_URL is a value that is not shown: takes redis://")
+
+
+def test_a_clone_that_it_may_not_write_to_ends_it_in_one_line(clone):
+    (clone / ".voicemill" / "up.lock").mkdir(parents=True)  # even root may not write to it
+
+    environment = {"PATH": os.environ["PATH"], "WHISPER_MODEL": "bundled:tiny.en"}
+    ran = subprocess.run(
+        [sys.executable, "-m", "pipeline", "up"], cwd=clone, env=environment, capture_output=True, text=True, timeout=30
+    )
+
+    assert ran.returncode == 1
+    assert ran.stderr == f"{clone}/.voicemill/up.lock: Is a directory\n"
