@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from pipeline import connection, handoff, measures, variables
 from pipeline.errors import CODES, JobError
-from pipeline.options import Options
+from pipeline.options import Options, is_text, shown
 
 STAGES = ("decode", "transcribe", "enrich")
 WORKING = {"decode": "decoding", "transcribe": "transcribing", "enrich": "enriching"}
@@ -224,8 +224,10 @@ def create(job_id: str, source: str, options: Options, *, created_at: float | No
     Its receiver is `callback_url` or the environment's `WEBHOOK_URL`, also where only the workers know of the latter.
 
     Raises:
-        JobError: `invalid_options`: `WEBHOOK_URL` is not an address.
+        JobError: `invalid_options`: no job may have this id, or `WEBHOOK_URL` is not an address.
     """
+    if not is_id(job_id):
+        raise JobError("invalid_options", f"message_id is {shown(job_id)}: it takes text without a colon")
     now = created_at or time.time()
     fields = {"source": source, "options": json.dumps(asdict(options)), "created_at": now, "decode.queued_at": now}
     url = options.callback_url or os.environ.get("WEBHOOK_URL")
@@ -361,6 +363,11 @@ def raw_source(job_id: str) -> str:
 
 
 # How a record lies in Redis
+
+
+def is_id(value: Any) -> bool:
+    """Tell whether a job may have this id: text without a colon, behind which other keys of another job's may begin."""
+    return is_text(value) and ":" not in value
 
 
 def record_key(job_id: str) -> str:
