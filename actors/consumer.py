@@ -20,7 +20,7 @@ from dramatiq.brokers import redis as stock
 from dramatiq.common import compute_backoff, current_millis
 from dramatiq.errors import ConnectionClosed, DecodeError
 
-from pipeline import connection
+from pipeline import connection, jobs
 from pipeline.options import is_text
 
 if TYPE_CHECKING:
@@ -238,8 +238,8 @@ def read(data: bytes, queue: str) -> Message[Any]:
         DecodeError: it is no message of this queue.
     """
     message: Message[Any] = Message.decode(data)
-    names = (message.message_id, message.actor_name)
-    if message.queue_name != queue or not all(map(is_text, names)) or not isinstance(message.kwargs, dict):
+    named = jobs.is_id(message.message_id) and is_text(message.actor_name)
+    if message.queue_name != queue or not named or not isinstance(message.kwargs, dict):
         raise DecodeError("it is for another queue, or nobody", data, None)
     try:
         options = {name: message.options[name] for name in OPTIONS if name in message.options}

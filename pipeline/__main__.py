@@ -6,12 +6,21 @@ The grammar is Python 3.8's and nothing but the standard library is imported, so
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import signal
 import sys
 
 DONE, FAILED, USAGE, NO_REDIS, UNKNOWN_JOB, UNFINISHED, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130  # exit codes
+
+UNWRITABLE = (
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EISDIR,
+    errno.ENOSPC,
+    errno.EROFS,
+)  # what a disk answers, and no fault of ours
 
 COMMANDS = {
     "up": "run every stage here, with an embedded Redis unless REDIS_URL is set",
@@ -43,7 +52,9 @@ def main(argv: list[str]) -> int:
 
         return int(doctor.main(argv[1:]))
     try:
-        return _run(argv)
+        code = _run(argv)
+        if sys.stdout is not None:  # closed before we began
+            sys.stdout.flush()  # what fails now is told, and not by the interpreter at its end
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
@@ -54,7 +65,9 @@ def main(argv: list[str]) -> int:
         if known is None:
             raise
         line, code = known
-    print(line, file=sys.stderr)
+        print(line, file=sys.stderr)
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # our output has no place: what is left of it goes nowhere
     return int(code)
 
 
@@ -115,6 +128,8 @@ def _explained(error: Exception):  # type: ignore[no-untyped-def]  # noqa: ANN20
 
     if isinstance(error, environment.DotenvError):
         return str(error), USAGE
+    if isinstance(error, OSError) and error.errno in UNWRITABLE:
+        return f"{error.filename or 'The output'}: {error.strerror}", FAILED
     import redis
 
     from config import settings

@@ -9,17 +9,18 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from pipeline import connection, handoff, measures, variables
 from pipeline.errors import CODES, JobError
-from pipeline.options import Options
+from pipeline.options import Options, is_text, shown
 
 STAGES = ("decode", "transcribe", "enrich")
 WORKING = {"decode": "decoding", "transcribe": "transcribing", "enrich": "enriching"}
@@ -42,6 +43,7 @@ COUNTS_KEY = f"{connection.NAMESPACE}:jobs:counts"  # hash: how many jobs ended,
 OUTBOX_KEY = f"{connection.NAMESPACE}:webhook"  # queue of the webhook workers; prefix of what pipeline/webhook keeps
 
 _ADVANCE = (Path(__file__).parent / "advance.lua").read_text(encoding="utf-8")
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]*\]|[^:\[\]]*)(:[0-9]*)?")  # with or without a port
 _scripts: dict[int, Any] = {}  # by client: a script remembers the client that it was registered with
 
 
@@ -224,8 +226,10 @@ def create(job_id: str, source: str, options: Options, *, created_at: float | No
     Its receiver is `callback_url` or the environment's `WEBHOOK_URL`, also where only the workers know of the latter.
 
     Raises:
-        JobError: `invalid_options`: `WEBHOOK_URL` is not an address.
+        JobError: `invalid_options`: no job may have this id, or `WEBHOOK_URL` is not an address.
     """
+    if not is_id(job_id):
+        raise JobError("invalid_options", f"message_id is {shown(job_id)}: it takes text without a colon")
     now = created_at or time.time()
     fields = {"source": source, "options": json.dumps(asdict(options)), "created_at": now, "decode.queued_at": now}
     url = options.callback_url or os.environ.get("WEBHOOK_URL")
@@ -363,6 +367,11 @@ def raw_source(job_id: str) -> str:
 # How a record lies in Redis
 
 
+def is_id(value: Any) -> bool:
+    """Tell whether a job may have this id: text without a colon, behind which other keys of another job's may begin."""
+    return is_text(value) and ":" not in value
+
+
 def record_key(job_id: str) -> str:
     """Return the key of the job's record, a hash."""
     return f"{connection.NAMESPACE}:job:{job_id}"
@@ -498,16 +507,18 @@ def delivery_message(job_id: str) -> tuple[str, str]:
 
 def masked(source: str) -> str:
     """Return a source fit to be shown: no user, password, query or fragment, and no bytes of a data: address."""
-    scheme, colon, _rest = source.partition(":")
-    if colon and scheme.lower() == "data":
+    scheme, colon, rest = source.partition(":")
+    if not colon or "/" in scheme:
+        return source  # a path
+    if scheme.lower() == "data":
         return "data:…"
-    if "://" not in source:
-        return source
-    try:
-        address = urlsplit(source)
-        return urlunsplit((address.scheme, address.netloc.rpartition("@")[2], address.path, "", ""))
-    except ValueError:
-        return f"{scheme}://…"
+    place = re.split("[?#]", rest, maxsplit=1)[0]
+    authority, slash, path = place.removeprefix("//").partition("/")
+    host = authority.rpartition("@")[2]
+    if place.startswith("//") and _HOST.fullmatch(host):
+        return f"{scheme}://{host}{slash}{path}"
+    # No address as it should be, or one in another: whatever stands before an @ may be a password.
+    return f"{scheme}:{re.split('[?#]', rest.rpartition('@')[2], maxsplit=1)[0]}"
 
 
 def describe(error: JobError) -> dict[str, Any]:

@@ -7,8 +7,9 @@ import ctypes
 import signal
 import socket
 import subprocess
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import redis
@@ -16,6 +17,7 @@ import redis
 START_TIMEOUT = 10.0  # seconds; it takes 0.1 on an idle machine
 STOP_TIMEOUT = 10.0  # seconds
 PORT_FILE = "port"  # in the server's folder: where it listened last
+RESTART_DELAY = 1.0  # seconds until one that ended by itself is started again
 PR_SET_PDEATHSIG = 1  # prctl(2): the signal to get when the parent dies
 
 _libc = ctypes.CDLL(None)  # loaded before any fork, which may call nothing that takes a lock
@@ -31,12 +33,13 @@ def leash() -> None:
 
 
 @contextlib.contextmanager
-def valkey(folder: Path, *, durable: bool) -> Iterator[str]:
+def valkey(folder: Path, *, durable: bool, on_end: Callable[[int], None] | None = None) -> Iterator[str]:
     """Run a Valkey and yield its URL, that of its last start where its port is free; it is stopped at the end.
 
     Args:
         folder: where it keeps its data and its port.
         durable: whether every write is on disk before the next second ends, so that jobs outlive this run.
+        on_end: where it is given, a Valkey that ends by itself is started again, and this called with its exit code.
 
     Raises:
         StartError: it did not start.
@@ -56,26 +59,53 @@ def valkey(folder: Path, *, durable: bool) -> Iterator[str]:
         "daemonize": "no",
     }
     command = [str(get_binary_path()), *(word for name, value in options.items() for word in (f"--{name}", value))]
-    with (folder / "valkey.log").open("wb") as log:
-        server = subprocess.Popen(  # noqa: S603 - our own command
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is for us: the server goes last
-            preexec_fn=leash,  # noqa: PLW1509 - one system call, nothing that could take a lock
-        )
+    ending = threading.Event()
+    changing = threading.Lock()
+
+    def start() -> subprocess.Popen[bytes]:
+        with (folder / "valkey.log").open("wb") as log:
+            return subprocess.Popen(  # noqa: S603 - our own command
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for us: the server goes last
+                preexec_fn=leash,  # noqa: PLW1509 - one system call, nothing that could take a lock
+            )
+
+    server = start()
+
+    def keep(tell: Callable[[int], None]) -> None:
+        nonlocal server
+        while True:
+            code = server.wait()
+            if ending.is_set():
+                return
+            tell(code)
+            ending.wait(RESTART_DELAY)
+            with changing:
+                if ending.is_set():
+                    return
+                server = start()
+
+    keeper = threading.Thread(target=keep, args=(on_end,), name="valkey-keeper")
     try:
         url = _url(port)
         _await(url, server, folder / "valkey.log")
+        if on_end is not None:
+            keeper.start()
         yield url
     finally:
+        with changing:
+            ending.set()
         server.terminate()
         try:
             server.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+        if keeper.ident is not None:
+            keeper.join()
 
 
 def last_url(folder: Path) -> str:

@@ -75,7 +75,7 @@ def _redis() -> Iterator[str]:
             raise StartError(
                 f"`up` runs in this clone already, with REDIS_URL={environment.embedded_redis()}"
             ) from None
-        with valkey(DATA, durable=True) as url:
+        with valkey(DATA, durable=True, on_end=_tell_of_redis) as url:
             environment.REDIS_URL_FILE.write_text(url + "\n")
             try:
                 print(f"export REDIS_URL={url}   # for your backend; commands in this clone know it", flush=True)
@@ -94,6 +94,10 @@ def _look(url: str) -> None:
         print(f"{place.rstrip('.')}. Unset it for a Redis of `up`'s own.", file=sys.stderr, flush=True)
     finally:
         client.close()
+
+
+def _tell_of_redis(code: int) -> None:
+    print(f"The embedded Redis ended with exit code {code}; it is started again", file=sys.stderr, flush=True)
 
 
 def child_environment(url: str) -> dict[str, str]:

@@ -6,6 +6,7 @@ next worker can tell what was left behind from what is in use.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -15,14 +16,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from pipeline.errors import JobError
+
 PREFIX = "voicemill-decode-"
 SETTLED = 60.0  # seconds after which the maker of a folder that is still empty has surely locked it
 
 
 @contextmanager
 def workspace() -> Iterator[Path]:
-    """Make a folder that only this user may enter, and remove it with all that is in it."""
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    """Make a folder that only this user may enter, and remove it with all that is in it.
+
+    Raises:
+        JobError: `disk_full`, or `source_unreadable`: the worker may make none.
+    """
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    except OSError as error:
+        code = "disk_full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "source_unreadable"
+        raise JobError(code, f"no folder can be made in TMPDIR of the decode worker: {error.strerror}") from error
     lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import logging
 import os
@@ -47,6 +48,12 @@ def main(argv: List[str]) -> int:
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has left: nothing more can be said to it
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(f"The report cannot be written: {error.strerror}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return UNFIT
     return FIT if report.ok else UNFIT
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import redis
@@ -120,6 +121,25 @@ def test_a_redis_out_of_reach_is_exit_code_3(voicemill, arguments):
     assert ran.returncode == 3, ran.stderr
     assert "127.0.0.1:1" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize("command", [["status"], ["dead", "list"], ["settings"], ["doctor", "--only", "python"]])
+def test_an_output_for_which_there_is_no_room_is_one_line_and_exit_code_1(stages, stages_redis, command):
+    environment = os.environ | {"REDIS_URL": stages_redis}
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "pipeline", *command],
+            cwd=CLONE,
+            env=environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+
+    assert ran.returncode == 1
+    assert ran.stderr.endswith("No space left on device\n")
+    assert ran.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("command", [["submit", "en.ogg"], ["status"], ["result", "abc"]])

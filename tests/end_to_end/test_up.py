@@ -8,7 +8,7 @@ import sys
 import threading
 
 import pytest
-from processes import children, command, end
+from processes import becomes, children, command, end
 
 from config.environment import STATE
 
@@ -109,6 +109,12 @@ def test_up_serves_the_clone_restarts_what_dies_and_leaves_jobs_but_no_process(u
     job_id = first.run("submit", "--upload", sample, "--language", "en")[1].strip()
     assert first.run("result", job_id, "--wait", 30)[0] == 0
 
+    redis = next(pid for pid in children(first.process.pid) if "valkey-server" in command(pid))
+    os.kill(redis, signal.SIGKILL)
+    first.until("The embedded Redis ended with exit code -9; it is started again")
+    assert becomes(lambda: first.run("result", job_id)[0] == 0, timeout=60)
+    assert first.run("submit", "--upload", sample, "--language", "en", "--wait")[0] == 0
+
     started = children(first.process.pid)
     first.process.send_signal(signal.SIGINT)
     assert first.process.wait(timeout=20) == 0
@@ -150,3 +156,15 @@ def test_what_is_no_address_of_redis_ends_it_at_once():
 
     assert ran.returncode == 2
     assert ran.stderr.startswith("REDIS_URL is a value that is not shown: takes redis://")
+
+
+def test_a_clone_that_it_may_not_write_to_ends_it_in_one_line(clone):
+    (clone / ".voicemill" / "up.lock").mkdir(parents=True)  # even root may not write to it
+
+    environment = {"PATH": os.environ["PATH"], "WHISPER_MODEL": "bundled:tiny.en"}
+    ran = subprocess.run(
+        [sys.executable, "-m", "pipeline", "up"], cwd=clone, env=environment, capture_output=True, text=True, timeout=30
+    )
+
+    assert ran.returncode == 1
+    assert ran.stderr == f"{clone}/.voicemill/up.lock: Is a directory\n"

@@ -303,6 +303,14 @@ def test_a_record_expires_after_the_result_ttl(monkeypatch):
         ("data:audio/ogg;base64,AAAA", "data:…"),
         ("inbox/voice.ogg", "inbox/voice.ogg"),
         ("upload:4f", "upload:4f"),
+        ("https://user:pw@[::1]:8443/a@b.ogg", "https://[::1]:8443/a@b.ogg"),
+        ("https://host/v.ogg?mail=a@b", "https://host/v.ogg"),
+        ("https:user:pw@host/v.ogg?X-Signature=abc", "https:host/v.ogg"),
+        ("https://user:p/w@host/v.ogg", "https:host/v.ogg"),
+        ("https://user:p?w#@host/v.ogg", "https:host/v.ogg"),
+        ("simplecache::https://user:pw@host/v.ogg?a=b", "simplecache:host/v.ogg"),
+        ("simplecache::s3://bucket/v.ogg", "simplecache::s3://bucket/v.ogg"),
+        (" https://user:pw@host/v.ogg", " https://host/v.ogg"),
     ],
 )
 def test_a_record_shows_its_source_without_secrets(source, shown):

@@ -1,11 +1,13 @@
 """No message takes more than its share of time, memory, disk or processes."""
 
+import errno
 import os
 import select
 import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -229,6 +231,23 @@ def test_a_full_disk_ends_in_its_code(voice, tmp_path, size):
         text=True,
     )
     assert done.stdout.split()[-1:] == ["disk_full"], done.stderr
+
+
+def test_a_temporary_folder_that_is_gone_or_full_is_named(tmp_path, monkeypatch):
+    from pipeline.decode import workspace
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(JobError, match=r"source_unreadable.* TMPDIR .*No such file"), workspace.workspace():
+        pass
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "mkdir", no_inodes_left)
+    with pytest.raises(JobError, match=r"disk_full.* TMPDIR .*No space left"), workspace.workspace():
+        pass
+
+
+def no_inodes_left(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_a_killed_workers_folder_is_swept_and_a_living_ones_is_not(tmp_path, monkeypatch):

@@ -42,6 +42,7 @@ HARMFUL = [
     {"message_id": [1]},
     {"message_id": 1},
     {"message_id": "\ud800"},
+    {"message_id": "j:events"},  # the key of another job's events
     {"options": None},
     {"options": ["redis_message_id"]},
     {"options": {"redis_message_id": {}}},

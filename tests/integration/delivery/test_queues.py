@@ -406,3 +406,14 @@ def test_decode_goes_on_while_what_fills_the_store_is_what_it_works_off(tmp_path
 
     handoff.put("j", tmp_path / "a.flac")
     assert not Brake()("decode")
+
+
+@pytest.mark.parametrize("message_id", ["j:events", 7, "\ud800"])
+def test_an_id_that_is_the_key_of_another_job_or_no_text_is_refused(message_id):
+    jobs.create("j", "voice.ogg", Options())
+
+    with pytest.raises(Refused, match=r"message_id is .*: it takes text without a colon") as raised:
+        decode.broker.enqueue(decode.message("voice.ogg").copy(message_id=message_id))
+
+    assert raised.value.code == "invalid_options"
+    assert queues.depths()["decode"].waiting == 0
