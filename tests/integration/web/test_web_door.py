@@ -231,6 +231,20 @@ def test_events_are_told_live_and_go_on_behind_the_last_one_that_was_heard(door,
     assert opened.ask("/jobs/nix/events").code == "unknown_job"
 
 
+def test_a_stream_of_events_goes_on_where_its_connection_to_redis_is_lost(door, engine):
+    opened, admin = door(), connection.client()
+    sent = opened.ask("/jobs", body={"source": "a"}).json["id"]
+    request = urllib.request.Request(f"{opened.url}/jobs/{sent}/events", headers={"Authorization": f"Bearer {KEY}"})
+    with urllib.request.urlopen(request, timeout=PATIENCE) as stream:
+        assert heard(stream)[1]["status"] == "queued"
+        following = []
+        while not following:
+            following = [found["id"] for found in admin.client_list() if found["cmd"] == "xread"]
+        admin.client_kill_filter(_id=following[0])
+        engine()
+        assert [event["status"] for _, event in iter(lambda: heard(stream), None)][-1] == "done"
+
+
 def heard(stream):
     """The next event with its id; None: the stream is over."""
     event_id = None
