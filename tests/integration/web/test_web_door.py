@@ -10,12 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
-from door import KEY, PATIENCE
+from door import ENTRY, KEY, PATIENCE, Door, served
 
+from config.settings import Settings
 from pipeline import connection, handoff, jobs, queues
 from pipeline.errors import JobError
 from pipeline.options import Options
 from pipeline.web import access, keys, limits
+from pipeline.web.app import create_app
 
 SMALL = b"OggS" * 100
 
@@ -281,6 +283,20 @@ def test_a_job_is_cancelled_once_and_deleted_for_good(door):
     assert opened.ask(f"/jobs/{sent}", method="DELETE").code == "unknown_job"
 
 
+def test_whoever_still_waits_as_the_door_stops_is_told_to_send_again(redis_url):
+    app = create_app(Settings(api_keys=ENTRY, api_requests_per_minute=0))
+    with ThreadPoolExecutor(1) as pool:
+        with served(app) as port:
+            told = pool.submit(Door(port, app).upload, "/v1/audio/transcriptions", SMALL, model="whisper-1")
+            while not connection.client().info("clients")["blocked_clients"]:
+                pass  # until it waits
+        answer = told.result()
+
+    assert (answer.status, answer.code) == (503, "stopping")
+    assert answer.headers["x-should-retry"] == "true"
+    assert jobs.get(answer.headers["X-Job-Id"]).status == "queued"
+
+
 def test_a_client_that_leaves_while_it_waits_takes_its_job_with_it(door):
     opened = door()
     form = b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper-1\r\n--x\r\n'
@@ -346,8 +362,7 @@ def logged(monkeypatch):
     """The next line that the door logs, as its fields; `level` among them."""
     lines = queue.SimpleQueue()
     levels = {
-        level: lambda _event, level=level, **fields: lines.put(fields | {"level": level})
-        for level in ("info", "exception")
+        level: lambda _event, level=level, **fields: lines.put(fields | {"level": level}) for level in ("info", "error")
     }
     monkeypatch.setattr(access, "log", SimpleNamespace(**levels))
     return lambda: lines.get(timeout=PATIENCE)
@@ -364,7 +379,8 @@ def test_a_fault_of_the_door_is_answered_and_logged_as_one(door, logged, monkeyp
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert answer.headers["Cache-Control"] == "no-store"
     fault, request = logged(), logged()
-    assert (fault["level"], request["status"]) == ("exception", 500)
+    assert (fault["level"], request["status"]) == ("error", 500)
+    assert isinstance(fault["exc_info"], LookupError)
     assert fault["request"] == request["request"] == answer.headers["X-Request-Id"]
 
 
