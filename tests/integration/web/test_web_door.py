@@ -84,6 +84,7 @@ def test_a_body_that_is_too_large_is_refused_by_what_it_says_and_by_what_it_has(
     unasked = {"key": "wrong", "body": large * 40, "Content-Type": "multipart/form-data; boundary=x"}
     assert door().ask("/jobs", **unasked).status == 401  # whatever the reason, who still sends is told it
     assert opened.ask("/jobs", body=b" " * (limits.SMALL + 1), **{"Content-Type": "application/json"}).status == 413
+    assert opened.ask("/jobs", body=b"{}", **{"Content-Length": "0" * 5000 + "2"}).status == 413
     connection_ = http.client.HTTPConnection("127.0.0.1", opened.port, timeout=PATIENCE)
     head = {"Authorization": f"Bearer {KEY}", "Content-Type": "multipart/form-data; boundary=x"}
     frame = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.ogg"\r\n\r\n'
