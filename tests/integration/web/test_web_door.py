@@ -16,7 +16,7 @@ from config.settings import Settings
 from pipeline import connection, handoff, jobs, queues
 from pipeline.errors import JobError
 from pipeline.options import Options
-from pipeline.web import access, keys, limits
+from pipeline.web import access, api, keys, limits, records
 from pipeline.web.app import create_app
 
 SMALL = b"OggS" * 100
@@ -232,6 +232,16 @@ def test_events_are_told_live_and_go_on_behind_the_last_one_that_was_heard(door,
     assert again.body.decode().count("data: ") == len(rest)
     assert opened.ask(f"/jobs/{sent}/events", **{"Last-Event-ID": rest[-1][0]}).status == 204
     assert opened.ask("/jobs/nix/events").code == "unknown_job"
+
+
+def test_a_stream_of_events_on_which_nothing_happens_says_that_it_lives(door, monkeypatch):
+    monkeypatch.setattr(api, "KEEP_ALIVE", 0.0)
+    monkeypatch.setattr(records, "BLOCK", 20)
+    opened = door()
+    sent = opened.ask("/jobs", body={"source": "a"}).json["id"]
+    request = urllib.request.Request(f"{opened.url}/jobs/{sent}/events", headers={"Authorization": f"Bearer {KEY}"})
+    with urllib.request.urlopen(request, timeout=PATIENCE) as stream:
+        assert b": still here\n" in iter(stream.readline, b"")
 
 
 def test_a_stream_of_events_goes_on_where_its_connection_to_redis_is_lost(door, engine):
