@@ -188,6 +188,29 @@ def test_a_system_that_is_full_says_when_to_come_again(door, monkeypatch):
         assert (full.status, full.code) == (503, "system_full")
         assert int(full.headers["Retry-After"]) >= 1
     assert handoff.total_bytes() == 0  # nothing is left of what was not sent
+    client = http.client.HTTPConnection("127.0.0.1", opened.port, timeout=PATIENCE)
+    client.putrequest("POST", "/jobs")
+    for name, value in {"Authorization": f"Bearer {KEY}", "Content-Length": "2000000"}.items():
+        client.putheader(name, value)
+    client.putheader("Content-Type", "multipart/form-data; boundary=x")
+    client.endheaders()
+    assert client.getresponse().status == 503  # before much is sent for nothing
+    client.close()
+
+
+def test_what_an_openai_form_asks_for_is_asked_of_the_stages(door):
+    form = {"language": "EN", "prompt": "Voicemill", "enrich": "true", "response_format": "verbose_json"}
+    form |= {"timestamp_granularities[]": "word"}
+    late = door(api_wait_timeout=0.2).upload("/v1/audio/translations", SMALL, model="whisper-1", **form)
+
+    options = jobs.get(late.headers["X-Job-Id"]).options
+    assert {name: options[name] for name in ("task", "language", "prompt", "enrich", "word_timestamps")} == {
+        "task": "translate",
+        "language": "en",
+        "prompt": "Voicemill",
+        "enrich": True,
+        "word_timestamps": True,
+    }
 
 
 def test_a_store_that_is_full_says_when_to_come_again(door, monkeypatch):
