@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 
+STOPPING = "the door is being stopped, and could not wait for the end of this request: send it again"
 FAULT = "a fault of Voicemill: report it with the lines of the door's log that have this X-Request-Id"
 
 log = structlog.get_logger(__name__)
@@ -69,6 +71,7 @@ class Access:
             return
         clock = scope["voicemill.clock"] = Clock()
         request_id = scope["voicemill.id"] = uuid.uuid4().hex
+        scope["voicemill.headers"] = {"X-Request-Id": request_id}  # of whatever is answered
         status, own, received = 499, 0.0, 0  # 499, as nginx has it: the client left before there was an answer
 
         async def receiving() -> Message:
@@ -85,7 +88,7 @@ class Access:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
-                headers["X-Request-Id"] = request_id
+                headers.update(scope["voicemill.headers"])
                 headers["Server-Timing"] = f"own;dur={own * 1000:.2f}, away;dur={clock.elsewhere * 1000:.2f}"
             await send(message)
 
@@ -93,11 +96,11 @@ class Access:
             await self.app(scope, receiving, sending)
         except ClientDisconnect:
             pass  # in the middle of its body
-        except Exception:
-            log.exception("The door has a fault", request=request_id)
+        except (Exception, asyncio.CancelledError) as error:
+            problem = _problem_of(error, request_id)
             if status != 499:
                 raise  # the server breaks off the answer that has begun
-            await problems.answer(Problem(500, "internal", FAULT))(scope, receiving, sending)
+            await problems.answer(problem)(scope, receiving, sending)
         finally:
             log.info(
                 "Request",
@@ -110,3 +113,11 @@ class Access:
                 caller=scope.get("voicemill.caller"),
                 request=request_id,
             )
+
+
+def _problem_of(error: BaseException, request_id: str) -> Problem:
+    """Return what is told where a request came to no end: by a fault, or as the stopping server waits no longer."""
+    if isinstance(error, asyncio.CancelledError):
+        return Problem(503, "stopping", STOPPING, retry_after=problems.AGAIN)
+    log.error("The door has a fault", request=request_id, exc_info=error)
+    return Problem(500, "internal", FAULT)

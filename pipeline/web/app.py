@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from redis import asyncio as aioredis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
 from starlette.middleware.cors import CORSMiddleware
 
 from config.settings import Settings
@@ -65,7 +67,8 @@ def create_app(settings: Settings) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     url, options = connection.parameters()
-    async with aioredis.Redis.from_url(url, max_connections=CONNECTIONS, **options) as app.state.redis:
+    retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), connection.RETRIES)  # from_url has none of itself
+    async with aioredis.Redis.from_url(url, max_connections=CONNECTIONS, retry=retry, **options) as app.state.redis:
         app.state.arrivals = Arrivals(app.state.redis)
         yield
         await app.state.arrivals.close()

@@ -6,13 +6,16 @@ import asyncio
 import time
 from typing import Any, cast
 
+import redis
 from redis import asyncio as aioredis
 
-from pipeline import jobs
+from pipeline import connection, jobs
 from pipeline.jobs import BLOCK, Job
 from pipeline.web import records
 
 LOOK = 5.0  # seconds between looks at the records of those that nothing is heard of: what tells of them may be lost
+PAUSE = 0.5  # seconds between tries to hear something while Redis is away
+PATIENCE = 60.0  # seconds of that after which each who waits is told
 
 
 class Arrivals:
@@ -33,7 +36,7 @@ class Arrivals:
 
         Raises:
             UnknownJob: there is no such job, or it was deleted meanwhile.
-            RedisError: Redis cannot be reached any more.
+            RedisError: Redis cannot be used, and has not been for PATIENCE where that may pass.
         """
         try:
             while True:
@@ -54,18 +57,28 @@ class Arrivals:
             await asyncio.wait({self._listening})
 
     async def _listen(self) -> None:
+        heard = time.monotonic()
         try:
             while self._waiting:
-                entries = cast("Any", await self._client.xread({jobs.ARRIVALS_KEY: self._last}, block=BLOCK))
-                for at, fields in entries[0][1] if entries else ():
-                    self._tell(fields[b"job"].decode())
-                    self._last = at.decode()
-                if time.monotonic() - self._looked >= LOOK:
-                    await self._look()
+                try:
+                    await self._hear()
+                    heard = time.monotonic()
+                except redis.RedisError as error:  # the jobs go on once it is back, and so does the waiting
+                    if not connection.may_pass(error) or time.monotonic() - heard >= PATIENCE:
+                        raise
+                    await asyncio.sleep(PAUSE)
         except Exception as error:  # noqa: BLE001 - it is the failure of each who waits, and would be nobody's otherwise
             for told in self._waiting.values():
                 if not told.done():
                     told.set_exception(error)
+
+    async def _hear(self) -> None:
+        entries = cast("Any", await self._client.xread({jobs.ARRIVALS_KEY: self._last}, block=BLOCK))
+        for at, fields in entries[0][1] if entries else ():
+            self._tell(fields[b"job"].decode())
+            self._last = at.decode()
+        if time.monotonic() - self._looked >= LOOK:
+            await self._look()
 
     async def _look(self) -> None:
         quiet = [job_id for job_id in self._waiting if job_id in self._quiet]

@@ -18,6 +18,7 @@ MINUTE = 60.0  # seconds
 UPLOADS = ("/jobs", "/page/jobs", "/v1/audio/transcriptions", "/v1/audio/translations")  # where a form brings a file
 SMALL = 1024 * 1024  # bytes of a body of JSON there; `metadata` and `prompt` have limits of their own within it
 TINY = 16 * 1024  # bytes of any other body: a key, a choice; whoever has no key may send them
+DIGITS = 20  # of a length, zeros in front included: Python reads no number of thousands
 FRAME = 64 * 1024  # bytes of a multipart body beside the file
 SILENCE = 30.0  # seconds within which more of a body has to come
 SLOWEST = 4096  # bytes a second that a body comes with, all in all: who sends less only holds a place
@@ -107,7 +108,7 @@ class BodyLimit:
                 message = {"type": "http.response.body"}
             await send(message)
 
-        if not said.isdigit() or int(said) > limit:
+        if not said.isdigit() or len(said) > DIGITS or int(said) > limit:
             await problems.answer(_too_large(limit))(scope, receive, unhurried)
         else:
             await self.app(scope, counted, unhurried)

@@ -120,14 +120,9 @@ async def _answer(request: Request, task: str) -> Response:
             "enrich": wish.enrich,
         }
         job_id = await intake.send_file(form.file, keywords)
-    try:
-        job = await _wait(request, job_id)
-        answer = Response(status_code=499) if job is None else _told(job, wish, task)  # 499: nobody reads it
-    except Problem as problem:
-        problem.headers["X-Job-Id"] = job_id
-        raise
-    answer.headers["X-Job-Id"] = job_id
-    return answer
+    request.scope["voicemill.headers"]["X-Job-Id"] = job_id
+    job = await _wait(request, job_id)
+    return Response(status_code=499) if job is None else _told(job, wish, task)  # 499: nobody reads it
 
 
 def _told(job: Job, wish: Wish, task: str) -> Response:

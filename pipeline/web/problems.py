@@ -72,8 +72,6 @@ class Problem(Exception):
         message: a sentence for people.
         param: the part of the request that is to blame.
         retry_after: seconds after which it may work; None: the same request will fail again.
-
-    `headers` of the answer may be added to.
     """
 
     def __init__(
@@ -81,7 +79,6 @@ class Problem(Exception):
     ) -> None:
         super().__init__(message)
         self.status, self.code, self.message, self.param, self.retry_after = status, code, message, param, retry_after
-        self.headers: dict[str, str] = {}
 
 
 def of_job(code: str, message: str) -> Problem:
@@ -104,7 +101,7 @@ def answer(problem: Problem) -> JSONResponse:
         headers["Retry-After"] = str(max(1, round(problem.retry_after + 0.5)))
     if problem.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse({"error": detail}, problem.status, headers | problem.headers)
+    return JSONResponse({"error": detail}, problem.status, headers)
 
 
 def install(app: FastAPI) -> None:

@@ -150,16 +150,39 @@ def test_an_end_that_nothing_tells_of_is_found(redis_url, monkeypatch):
     assert run(redis_url, play).status == "cancelled"
 
 
-def test_where_redis_goes_away_each_who_waits_is_told(redis_url):
-    many = [sent() for _ in range(3)]
+def break_off(redis_url):
+    """End the connection that listens, as a Redis does that is started anew."""
     admin = redis.Redis.from_url(redis_url)
+    for found in admin.client_list():
+        if found["cmd"] == "xread":
+            admin.client_kill_filter(_id=found["id"])
+
+
+def test_a_redis_that_comes_back_is_waited_for(redis_url, monkeypatch):
+    monkeypatch.setattr(arrivals, "LOOK", 2 * SOON)
+    monkeypatch.setattr(arrivals, "PAUSE", 0.05)
+    many = [sent() for _ in range(3)]
 
     async def play(room):
         waiting = [asyncio.create_task(room.transcribed(job_id)) for job_id in many]
         await listening(redis_url)
-        for found in admin.client_list():
-            if found["cmd"] == "xread":
-                admin.client_kill_filter(_id=found["id"])
+        break_off(redis_url)
+        for job_id in many:
+            await asyncio.to_thread(give_transcript, job_id)
+        return await asyncio.gather(*waiting)
+
+    ended = run(redis_url, play, retry=Retry(NoBackoff(), 0))
+    assert [job.id for job in ended] == many
+
+
+def test_where_redis_stays_away_each_who_waits_is_told(redis_url, monkeypatch):
+    monkeypatch.setattr(arrivals, "PATIENCE", 0.0)
+    many = [sent() for _ in range(3)]
+
+    async def play(room):
+        waiting = [asyncio.create_task(room.transcribed(job_id)) for job_id in many]
+        await listening(redis_url)
+        break_off(redis_url)
         answers = await asyncio.gather(*waiting, return_exceptions=True)
         again = asyncio.create_task(room.transcribed(many[0]))
         await listening(redis_url)

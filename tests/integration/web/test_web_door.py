@@ -10,12 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
-from door import KEY, PATIENCE
+from door import ENTRY, KEY, PATIENCE, Door, served
 
+from config.settings import Settings
 from pipeline import connection, handoff, jobs, queues
 from pipeline.errors import JobError
 from pipeline.options import Options
-from pipeline.web import access, keys, limits
+from pipeline.web import access, api, keys, limits, records
+from pipeline.web.app import create_app
 
 SMALL = b"OggS" * 100
 
@@ -71,6 +73,8 @@ def test_a_key_has_so_many_requests_a_minute_over_all_doors(door):
     assert [answer.status for answer in answers] == [200] * 5 + [429] * 3
     assert answers[-1].code == "rate_limit_exceeded"
     assert 1 <= int(answers[-1].headers["Retry-After"]) <= limits.MINUTE + 1
+    connection.client().flushdb()
+    assert doors[0].ask("/v1/models", key=other).status == 429  # who asks too often costs Redis nothing
 
 
 def test_a_body_that_is_too_large_is_refused_by_what_it_says_and_by_what_it_has(door):
@@ -82,6 +86,7 @@ def test_a_body_that_is_too_large_is_refused_by_what_it_says_and_by_what_it_has(
     unasked = {"key": "wrong", "body": large * 40, "Content-Type": "multipart/form-data; boundary=x"}
     assert door().ask("/jobs", **unasked).status == 401  # whatever the reason, who still sends is told it
     assert opened.ask("/jobs", body=b" " * (limits.SMALL + 1), **{"Content-Type": "application/json"}).status == 413
+    assert opened.ask("/jobs", body=b"{}", **{"Content-Length": "0" * 5000 + "2"}).status == 413
     connection_ = http.client.HTTPConnection("127.0.0.1", opened.port, timeout=PATIENCE)
     head = {"Authorization": f"Bearer {KEY}", "Content-Type": "multipart/form-data; boundary=x"}
     frame = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.ogg"\r\n\r\n'
@@ -183,6 +188,29 @@ def test_a_system_that_is_full_says_when_to_come_again(door, monkeypatch):
         assert (full.status, full.code) == (503, "system_full")
         assert int(full.headers["Retry-After"]) >= 1
     assert handoff.total_bytes() == 0  # nothing is left of what was not sent
+    client = http.client.HTTPConnection("127.0.0.1", opened.port, timeout=PATIENCE)
+    client.putrequest("POST", "/jobs")
+    for name, value in {"Authorization": f"Bearer {KEY}", "Content-Length": "2000000"}.items():
+        client.putheader(name, value)
+    client.putheader("Content-Type", "multipart/form-data; boundary=x")
+    client.endheaders()
+    assert client.getresponse().status == 503  # before much is sent for nothing
+    client.close()
+
+
+def test_what_an_openai_form_asks_for_is_asked_of_the_stages(door):
+    form = {"language": "EN", "prompt": "Voicemill", "enrich": "true", "response_format": "verbose_json"}
+    form |= {"timestamp_granularities[]": "word"}
+    late = door(api_wait_timeout=0.2).upload("/v1/audio/translations", SMALL, model="whisper-1", **form)
+
+    options = jobs.get(late.headers["X-Job-Id"]).options
+    assert {name: options[name] for name in ("task", "language", "prompt", "enrich", "word_timestamps")} == {
+        "task": "translate",
+        "language": "en",
+        "prompt": "Voicemill",
+        "enrich": True,
+        "word_timestamps": True,
+    }
 
 
 def test_a_store_that_is_full_says_when_to_come_again(door, monkeypatch):
@@ -231,6 +259,30 @@ def test_events_are_told_live_and_go_on_behind_the_last_one_that_was_heard(door,
     assert opened.ask("/jobs/nix/events").code == "unknown_job"
 
 
+def test_a_stream_of_events_on_which_nothing_happens_says_that_it_lives(door, monkeypatch):
+    monkeypatch.setattr(api, "KEEP_ALIVE", 0.0)
+    monkeypatch.setattr(records, "BLOCK", 20)
+    opened = door()
+    sent = opened.ask("/jobs", body={"source": "a"}).json["id"]
+    request = urllib.request.Request(f"{opened.url}/jobs/{sent}/events", headers={"Authorization": f"Bearer {KEY}"})
+    with urllib.request.urlopen(request, timeout=PATIENCE) as stream:
+        assert b": still here\n" in iter(stream.readline, b"")
+
+
+def test_a_stream_of_events_goes_on_where_its_connection_to_redis_is_lost(door, engine):
+    opened, admin = door(), connection.client()
+    sent = opened.ask("/jobs", body={"source": "a"}).json["id"]
+    request = urllib.request.Request(f"{opened.url}/jobs/{sent}/events", headers={"Authorization": f"Bearer {KEY}"})
+    with urllib.request.urlopen(request, timeout=PATIENCE) as stream:
+        assert heard(stream)[1]["status"] == "queued"
+        following = []
+        while not following:
+            following = [found["id"] for found in admin.client_list() if found["cmd"] == "xread"]
+        admin.client_kill_filter(_id=following[0])
+        engine()
+        assert [event["status"] for _, event in iter(lambda: heard(stream), None)][-1] == "done"
+
+
 def heard(stream):
     """The next event with its id; None: the stream is over."""
     event_id = None
@@ -265,6 +317,20 @@ def test_a_job_is_cancelled_once_and_deleted_for_good(door):
     assert opened.ask(f"/jobs/{sent}", method="DELETE").status == 204
     assert opened.ask(f"/jobs/{sent}").code == "unknown_job"
     assert opened.ask(f"/jobs/{sent}", method="DELETE").code == "unknown_job"
+
+
+def test_whoever_still_waits_as_the_door_stops_is_told_to_send_again(redis_url):
+    app = create_app(Settings(api_keys=ENTRY, api_requests_per_minute=0))
+    with ThreadPoolExecutor(1) as pool:
+        with served(app) as port:
+            told = pool.submit(Door(port, app).upload, "/v1/audio/transcriptions", SMALL, model="whisper-1")
+            while not connection.client().info("clients")["blocked_clients"]:
+                pass  # until it waits
+        answer = told.result()
+
+    assert (answer.status, answer.code) == (503, "stopping")
+    assert answer.headers["x-should-retry"] == "true"
+    assert jobs.get(answer.headers["X-Job-Id"]).status == "queued"
 
 
 def test_a_client_that_leaves_while_it_waits_takes_its_job_with_it(door):
@@ -332,8 +398,7 @@ def logged(monkeypatch):
     """The next line that the door logs, as its fields; `level` among them."""
     lines = queue.SimpleQueue()
     levels = {
-        level: lambda _event, level=level, **fields: lines.put(fields | {"level": level})
-        for level in ("info", "exception")
+        level: lambda _event, level=level, **fields: lines.put(fields | {"level": level}) for level in ("info", "error")
     }
     monkeypatch.setattr(access, "log", SimpleNamespace(**levels))
     return lambda: lines.get(timeout=PATIENCE)
@@ -350,7 +415,8 @@ def test_a_fault_of_the_door_is_answered_and_logged_as_one(door, logged, monkeyp
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert answer.headers["Cache-Control"] == "no-store"
     fault, request = logged(), logged()
-    assert (fault["level"], request["status"]) == ("exception", 500)
+    assert (fault["level"], request["status"]) == ("error", 500)
+    assert isinstance(fault["exc_info"], LookupError)
     assert fault["request"] == request["request"] == answer.headers["X-Request-Id"]
 
 
