@@ -5,7 +5,7 @@ operator's limits (`GEMINI_REQUESTS_PER_MINUTE`, `GEMINI_TOKENS_PER_MINUTE`), ta
 neither a long recording's many parts nor a large request's size decides. Of each model: the breaker, which after a
 failure lets few be on their way before it is known how those fare, and after some in a row one request every ten
 seconds, later every thirty; the hold, where Gemini's own limit is reached; and the pause while the day's quota is
-used up. After a hold or pause requests go one by one at first, one more at a time with each that is answered.
+used up. After a hold requests go two at a time at first, after a pause one, and one more with each that is answered.
 """
 
 from __future__ import annotations

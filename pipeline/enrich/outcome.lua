@@ -51,7 +51,7 @@ if ARGV[2] == "refused" then
   if redis.call("PTTL", KEYS[3]) < tonumber(ARGV[4]) then
     redis.call("SET", KEYS[3], "limit", "PX", ARGV[4])
   end
-  redis.call("HSET", KEYS[1], "cap", 1)
+  redis.call("HSET", KEYS[1], "cap", 2) -- and not 1: one that hangs would hold up all
   if another == 1 and jobs == tonumber(ARGV[5]) then
     return redis.call("SMEMBERS", KEYS[5])
   end

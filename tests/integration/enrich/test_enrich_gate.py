@@ -235,11 +235,11 @@ def test_a_limit_that_several_jobs_run_into_one_after_another_holds_all_back_and
     time.sleep(0.31)
 
     passage = subject.enter("d", 1)
-    assert delay(subject, "e") > 0, "one by one at first"
+    assert delay(subject, "e") == 0
+    assert delay(subject, "f") > 0, "two at a time at first"
     subject.succeeded(passage)
-    subject.enter("e", 1)
-    assert delay(subject, "f") == 0
-    assert delay(subject, "g") > 0, "two by two then"
+    assert [delay(subject, job) for job in "fg"] == [0, 0]
+    assert delay(subject, "h") > 0, "three then"
 
 
 def test_who_is_refused_once_it_is_known_that_all_are_is_without_fault(gate):
