@@ -93,7 +93,8 @@ def test_a_program_that_takes_too_much_memory_is_refused_it(tmp_path):
 
 def test_a_program_that_writes_too_much_is_ended(tmp_path):
     with Path(os.devnull).open("rb") as nothing:
-        script = "while :; do echo voice; done > large"
+        # It waits for its bound, which is set a moment after its start.
+        script = "while [ $(ulimit -f) = unlimited ]; do :; done; while :; do echo voice; done > large"
         outcome = cage.run(["sh", "-c", script], nothing, tmp_path, seconds=20, file_size=1000)
     with pytest.raises(JobError, match="disk_full"):
         cage.judge(outcome, "FFmpeg", 20)
