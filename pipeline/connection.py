@@ -22,6 +22,7 @@ DEFAULT_URL = "redis://127.0.0.1:6379/0"
 NAMESPACE = "{voicemill}"  # prefix of every key; the braces put them all into one slot of a cluster
 SOCKET_TIMEOUT = 5.0  # seconds; whatever blocks in Redis blocks for less
 RETRIES = 3  # of one command over a lost connection, within about two seconds
+BACKOFF = ExponentialWithJitterBackoff(base=0.05, cap=1)  # seconds
 
 PASSING = (
     redis.ConnectionError,
@@ -81,7 +82,7 @@ def connect(*, socket_timeout: float = SOCKET_TIMEOUT, retries: int = RETRIES) -
     url, options = parameters()
     options["socket_timeout"] = socket_timeout
     options["socket_connect_timeout"] = min(socket_timeout, SOCKET_TIMEOUT)
-    retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), retries)
+    retry = Retry(BACKOFF, retries)
     return redis.Redis.from_url(url, retry=retry, **options)
 
 

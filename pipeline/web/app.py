@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from redis import asyncio as aioredis
 from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialWithJitterBackoff
 from starlette.middleware.cors import CORSMiddleware
 
 from config.settings import Settings
@@ -67,7 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     url, options = connection.parameters()
-    retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), connection.RETRIES)  # from_url has none of itself
+    retry = Retry(connection.BACKOFF, connection.RETRIES)  # from_url has none of itself
     async with aioredis.Redis.from_url(url, max_connections=CONNECTIONS, retry=retry, **options) as app.state.redis:
         app.state.arrivals = Arrivals(app.state.redis)
         yield
