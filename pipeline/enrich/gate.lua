@@ -126,7 +126,7 @@ if limit > 0 or budget > 0 then
     if turn == job then
       redis.call("SET", KEYS[9], job, "PX", due - now + late)
     elseif turn then
-      due = math.max(due, now + redis.call("PTTL", KEYS[9]))
+      due = math.max(due, now + redis.call("PTTL", KEYS[9]) + 1)  -- a key is still there in its last millisecond
     end
     redis.call("ZADD", KEYS[7], due, job)
     redis.call("HSET", KEYS[8], job, tokens)
