@@ -373,13 +373,19 @@ def is_id(value: Any) -> bool:
 
 
 def record_key(job_id: str) -> str:
-    """Return the key of the job's record, a hash."""
+    """Return the key of the job's record, a hash.
+
+    Raises:
+        UnknownJob: no job may have this id; its record would be another key of another job's.
+    """
+    if not is_id(job_id):
+        raise UnknownJob(job_id)
     return f"{connection.NAMESPACE}:job:{job_id}"
 
 
 def events_key(job_id: str) -> str:
     """Return the key of the job's events, a stream."""
-    return f"{connection.NAMESPACE}:job:{job_id}:events"
+    return f"{record_key(job_id)}:events"
 
 
 def outbox_key(kind: str, receiver: str) -> str:

@@ -21,7 +21,6 @@ from typing import Any, cast
 from pipeline import connection, handoff, jobs, variables
 from pipeline.errors import JobError
 from pipeline.jobs import STAGES
-from pipeline.options import is_text
 
 WEBHOOK = "webhook"  # the queue that is no stage's
 QUEUES = (*STAGES, WEBHOOK)
@@ -150,7 +149,7 @@ def job_of(message: bytes) -> str | None:
         found = json.loads(message)["message_id"]
     except (ValueError, TypeError, KeyError):
         return None
-    return found if is_text(found) else None
+    return found if jobs.is_id(found) else None
 
 
 def job_ids() -> set[str | None]:

@@ -282,9 +282,12 @@ def test_deleting_removes_what_was_uploaded_for_the_job_and_nothing_else():
 @pytest.mark.parametrize(
     "ask", [jobs.get, jobs.wait, jobs.cancel, jobs.delete, lambda job_id: list(jobs.events(job_id))]
 )
-def test_an_unknown_job_is_said_to_be_unknown(ask):
+@pytest.mark.parametrize("job_id", ["nobody", "somebody:events", "\udcff"])
+def test_an_unknown_job_is_said_to_be_unknown(ask, job_id):
+    jobs.create("somebody", "voice.ogg", Options())
+
     with pytest.raises(jobs.UnknownJob, match="never sent, expired or deleted"):
-        ask("nobody")
+        ask(job_id)
 
 
 def test_a_record_expires_after_the_result_ttl(monkeypatch):

@@ -57,6 +57,15 @@ def test_dead_letters_are_found_by_their_job_and_by_which_died_last():
     assert queues.dead_letter("decode", "j1") is None
 
 
+def test_a_dead_letter_whose_id_names_another_key_of_a_job_hides_no_others():
+    jobs.create("j", "voice.ogg", Options())
+    die("j", "decode")
+    connection.client().zadd(queues.key("decode", ".XQ"), {"r-odd": 1000})
+    connection.client().hset(queues.key("decode", ".XQ.msgs"), "r-odd", json.dumps({"message_id": "j:events"}))
+
+    assert [found.job_id for found in queues.dead_letters()] == [queues.UNREADABLE, "j"]
+
+
 def run_dead(*words):
     """`dead`, as it is typed."""
     parser = argparse.ArgumentParser()

@@ -319,6 +319,18 @@ def test_a_job_is_cancelled_once_and_deleted_for_good(door):
     assert opened.ask(f"/jobs/{sent}", method="DELETE").code == "unknown_job"
 
 
+def test_what_lies_beside_a_record_in_redis_is_no_job(door):
+    opened = door()
+    jobs.create("sent", "voice.ogg", Options())
+
+    for path in ("/jobs/sent:events", "/jobs/sent:events/events", "/jobs/sent%3Aevents"):
+        answer = opened.ask(path)
+        assert (answer.status, answer.code) == (404, "unknown_job")
+    assert opened.ask("/jobs/sent:events", method="DELETE").code == "unknown_job"
+    assert opened.ask("/jobs/sent:events/cancel", method="POST").code == "unknown_job"
+    assert jobs.get("sent").status == "queued"
+
+
 def test_whoever_still_waits_as_the_door_stops_is_told_to_send_again(redis_url):
     app = create_app(Settings(api_keys=ENTRY, api_requests_per_minute=0))
     with ThreadPoolExecutor(1) as pool:
