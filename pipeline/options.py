@@ -20,6 +20,7 @@ LANGUAGES = frozenset(
 )
 TASKS = ("transcribe", "translate")
 MAX_METADATA = 64 * 1024  # bytes of JSON: it travels in the message and lives in the record
+MAX_LEVELS = 100  # of lists and objects within each other in metadata: whoever copies or shows them recurses
 MAX_TEXT = 4 * 1024  # characters of `prompt` and of `hotwords`; Whisper reads the last 223 tokens
 
 
@@ -59,7 +60,8 @@ def parse(keywords: dict[str, Any]) -> Options:
         _check(value is None or (is_text(value) and len(value) <= MAX_TEXT), name, "text, or None", options)
     for name in ("word_timestamps", "enrich", "dedupe"):
         _check(isinstance(getattr(options, name), bool), name, "True or False", options)
-    _check(_is_json(options.metadata), "metadata", f"JSON of at most {MAX_METADATA} bytes", options)
+    takes = f"JSON of at most {MAX_METADATA} bytes and {MAX_LEVELS} levels"
+    _check(_is_json(options.metadata) and _is_flat(options.metadata), "metadata", takes, options)
     _check(
         options.callback_url is None or _is_web_address(options.callback_url), "callback_url", "an http(s) URL", options
     )
@@ -105,6 +107,14 @@ def _is_json(value: Any) -> bool:
         )
     except (TypeError, ValueError, RecursionError):
         return False
+
+
+def _is_flat(value: Any, levels: int = MAX_LEVELS) -> bool:
+    """Tell whether no more than so many lists and objects lie within each other."""
+    if not isinstance(value, dict | list | tuple):
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_is_flat(each, levels - 1) for each in inner)
 
 
 def _is_web_address(value: Any) -> bool:

@@ -86,6 +86,7 @@ def test_all_that_the_contract_names_is_taken():
         ({"stream": 10**5000}, "stream is <int>"),
         ({"metadata": 10**5000}, "metadata is <int>"),
         ({"metadata": NESTED}, "metadata is <list>"),
+        ({"metadata": [json.loads('{"a":' * 100 + "1" + "}" * 100)]}, "metadata is [{'a':"),
     ],
 )
 def test_a_wrong_option_is_named_with_what_it_takes(keywords, said):

@@ -13,7 +13,7 @@ from config.environment import STATE
 from config.settings import Settings
 from pipeline import connection, handoff, jobs
 from pipeline.errors import JobError
-from pipeline.options import Options
+from pipeline.options import MAX_LEVELS, Options
 from pipeline.web import keys
 from pipeline.web.app import create_app
 from pipeline.web.page import respond
@@ -195,6 +195,16 @@ def test_records_of_every_kind_are_shown(client):
 
     listed = client.get("/page").text
     assert all(f"/page/jobs/{name}" in listed for name in ("silent", "old", "told", "own"))
+
+
+def test_metadata_as_deep_as_is_taken_can_be_shown(client):
+    message = decode.send(
+        "voice.ogg", metadata=json.loads('{"a":[' * (MAX_LEVELS // 2) + '"deep"' + "]}" * (MAX_LEVELS // 2))
+    )
+
+    shown = client.get(f"/page/jobs/{message.message_id}")
+
+    assert (shown.status_code, "deep</span>" in shown.text) == (200, True)
 
 
 def test_a_job_in_the_list_whose_record_has_expired_is_left_out(client):
