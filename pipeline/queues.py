@@ -16,11 +16,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pipeline import connection, handoff, jobs, variables
 from pipeline.errors import JobError
 from pipeline.jobs import STAGES
+
+if TYPE_CHECKING:
+    from pipeline.webhook.outbox import Receiver
 
 WEBHOOK = "webhook"  # the queue that is no stage's
 QUEUES = (*STAGES, WEBHOOK)
@@ -64,8 +67,12 @@ def key(stage: str, suffix: str = "") -> str:
     return f"{connection.NAMESPACE}:{stage}{suffix}"
 
 
-def depths() -> dict[str, Depth]:
-    """Return how many messages each queue has."""
+def depths(told: list[Receiver] | None = None) -> dict[str, Depth]:
+    """Return how many messages each queue has.
+
+    Args:
+        told: the receivers of webhooks, where they have been read already; None: they are read.
+    """
     from pipeline.webhook import outbox  # noqa: PLC0415 - senders pay for none of it
 
     with connection.client().pipeline(transaction=False) as pipe:
@@ -80,7 +87,7 @@ def depths() -> dict[str, Depth]:
     for stage in STAGES:
         waiting, held, delayed, dead = (next(counts) for _ in range(4))
         found[stage] = Depth(waiting, max(0, held - waiting), delayed, dead)
-    told = outbox.receivers()
+    told = outbox.receivers() if told is None else told
     return found | {
         WEBHOOK: Depth(
             waiting=sum(receiver.waiting for receiver in told),

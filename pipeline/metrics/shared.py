@@ -28,10 +28,11 @@ def read() -> Iterator[Sample]:
     Raises:
         RedisError: Redis cannot be used.
     """
+    receivers = outbox.receivers()
     yield from _jobs()
-    yield from _queues()
+    yield from _queues(receivers)
     yield from _gemini()
-    yield from _webhooks()
+    yield from _webhooks(receivers)
 
 
 def _jobs() -> Iterator[Sample]:
@@ -44,9 +45,9 @@ def _jobs() -> Iterator[Sample]:
     yield Sample("handoff_bytes", (), handoff.total_bytes())
 
 
-def _queues() -> Iterator[Sample]:
+def _queues(receivers: list[outbox.Receiver]) -> Iterator[Sample]:
     present = [stage for worker in presence.workers() for stage in worker.stages]
-    for queue, depth in queues.depths().items():
+    for queue, depth in queues.depths(receivers).items():
         for state in ("waiting", "in_progress", "delayed"):
             yield Sample("queue_messages", (queue, state), getattr(depth, state))
         yield Sample("dead_letters", (queue,), depth.dead)
@@ -66,10 +67,9 @@ def _gemini() -> Iterator[Sample]:
     yield Sample("gemini_unpriced_total", (), sums["unpriced_requests"])
 
 
-def _webhooks() -> Iterator[Sample]:
+def _webhooks(receivers: list[outbox.Receiver]) -> Iterator[Sample]:
     for verdict, count in outbox.counts().items():
         yield Sample("webhook_deliveries_total", (verdict,), count)
-    receivers = outbox.receivers()
     paused = sum(receiver.paused_until is not None for receiver in receivers)
     failing = sum(receiver.failures > 0 and receiver.paused_until is None for receiver in receivers)
     for state, count in (("well", len(receivers) - failing - paused), ("failing", failing), ("paused", paused)):
