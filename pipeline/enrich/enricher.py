@@ -260,7 +260,7 @@ class Enricher:
                 everybodys = passage.probe
             elif error.code != "enrich_rate_limited":
                 self._gate.succeeded(passage)
-            bad = record.Spent(1, 0 if everybodys else 1, outages=int(outage), seconds=seconds)
+            bad = record.Spent(1, 0 if everybodys else 1, outages=int(outage), seconds=seconds, wrong=1)
             spent = record.add(task.job_id, self._ttl, bad)
             limited = error.code == "enrich_rate_limited"
             # On the account first, so that another job's refusal, a moment later, can take it off again.

@@ -1,9 +1,9 @@
 """What enrichment remembers of a job between tries, and what it has cost in all.
 
-Under `{voicemill}:enrich:job:ID`, a hash: `tries`, `failures`, `outages`, `input_tokens`, `output_tokens`, `seconds`,
-`micros` (millionths of a dollar; `unpriced` requests have no price), whether a failure was `forgiven`, and the parts of
-a long transcript that are done, each under the digest of all that it was made of. The sums of a day lie under
-`{voicemill}:enrich:totals:YYYY-MM-DD`.
+Under `{voicemill}:enrich:job:ID`, a hash: `tries`, `wrong`, `failures`, `outages`, `input_tokens`, `output_tokens`,
+`seconds`, `micros` (millionths of a dollar; `unpriced` requests have no price), whether a failure was `forgiven`, and
+the parts of a long transcript that are done, each under the digest of all that it was made of. The sums of a day lie
+under `{voicemill}:enrich:totals:YYYY-MM-DD`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, cast
 from pipeline import connection, jobs
 
 TOTALS_TTL = 400 * 86400  # seconds that a day's sums are kept
-FIELDS = ("tries", "failures", "outages", "input_tokens", "output_tokens", "seconds", "micros", "unpriced")
+FIELDS = ("tries", "wrong", "failures", "outages", "input_tokens", "output_tokens", "seconds", "micros", "unpriced")
 FORGIVEN = "forgiven"
 PREFIX = f"{connection.NAMESPACE}:enrich"
 UNWANTED = ("cancelled", jobs.DELETED)  # statuses of jobs whose summary nobody waits for
@@ -54,6 +54,7 @@ class Spent:
     output_tokens: int = 0
     seconds: float = 0.0  # waiting for Gemini
     cost_usd: float | None = 0.0  # estimate; None: a request had no price
+    wrong: int = 0  # of the requests, those that went wrong, whosever trouble it was
 
 
 def key(job_id: str) -> str:
@@ -66,6 +67,7 @@ def add(job_id: str, ttl: float, spent: Spent) -> Spent:
     micros = 0 if spent.cost_usd is None else round(spent.cost_usd * 1e6)
     counts = {
         "tries": spent.tries,
+        "wrong": spent.wrong,
         "failures": spent.failures,
         "outages": spent.outages,
         "input_tokens": spent.input_tokens,
@@ -163,7 +165,7 @@ def totals(days: int = 1) -> dict[str, Any]:
     return {
         "summaries": int(sums.get(b"jobs", 0)),
         "requests": spent.tries,
-        "failures": spent.failures,
+        "failures": spent.wrong,
         "input_tokens": spent.input_tokens,
         "output_tokens": spent.output_tokens,
         "cost_usd": round(sums.get(b"micros", 0) / 1e6, 6),
@@ -183,4 +185,5 @@ def _spent(values: dict[str, bytes]) -> Spent:
         output_tokens=int(number("output_tokens")),
         seconds=number("seconds"),
         cost_usd=None if number("unpriced") else number("micros") / 1e6,
+        wrong=int(number("wrong")),
     )

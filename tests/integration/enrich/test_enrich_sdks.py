@@ -256,13 +256,14 @@ def test_an_sdk_that_is_not_installed_names_its_extra(sdk, enricher, monkeypatch
 
 def test_the_days_totals_count_every_request(gemini, enricher, sdk):
     subject = enricher(sdk)
-    gemini.plan(google.answer(SUMMARY, tokens=(100, 20, 0)), google.overloaded())
+    gemini.plan(google.answer(SUMMARY, tokens=(100, 20, 0)), google.overloaded(), google.day_quota())
     subject.enrich("job", TRANSCRIPT)
-    with pytest.raises(JobError):
-        subject.enrich("other", TRANSCRIPT)
+    for name in ("other", "one that the quota ends with"):
+        with pytest.raises(JobError):
+            subject.enrich(name, TRANSCRIPT)
 
     totals = record.totals()
-    assert (totals["summaries"], totals["requests"], totals["failures"]) == (1, 2, 1)
+    assert (totals["summaries"], totals["requests"], totals["failures"]) == (1, 3, 2), "also what no job is blamed for"
     assert (totals["input_tokens"], totals["output_tokens"]) == (100, 20)
     assert totals["cost_usd"] == pytest.approx(0.000018)
 
