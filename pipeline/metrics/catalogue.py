@@ -88,7 +88,7 @@ METRICS = {
         "windows",
         "Windows by the look that was believed: beyond quick the guard asked for more",
         "transcribe",
-        known=("quick", "second", "beam"),
+        known=("quick", "second", "beam", "temperature", "halves"),
     ),
     "batches_failed_total": Metric(
         "counter",
