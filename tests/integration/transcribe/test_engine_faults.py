@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import os
 import signal
@@ -12,6 +13,7 @@ import numpy as np
 import poison
 import pytest
 
+from pipeline import measures
 from pipeline.errors import JobError
 from pipeline.transcribe import Engine, EngineError, Options, child, devices, slot
 
@@ -31,16 +33,28 @@ def one_slot():
     engine.stop(2)
 
 
+@pytest.fixture
+def counted(monkeypatch):
+    """How often each reason was noted, by the metric's name."""
+    found = collections.Counter()
+
+    def hear(name, _value, labels):
+        found[name, labels.get("reason")] += 1
+
+    monkeypatch.setattr(measures, "listeners", [hear])
+    return found
+
+
 @pytest.mark.parametrize(
-    ("harm", "code"),
+    ("harm", "code", "reason"),
     [
-        (poison.abort, "transcribe_crashed"),
-        (poison.fault, "transcribe_crashed"),
-        (poison.hang, "transcribe_timeout"),
+        (poison.abort, "transcribe_crashed", "died"),
+        (poison.fault, "transcribe_crashed", "died"),
+        (poison.hang, "transcribe_timeout", "hung"),
     ],
 )
 def test_a_poisonous_message_fails_after_two_tries_and_its_neighbours_are_done(
-    one_slot, speak, poisonous, monkeypatch, harm, code
+    one_slot, speak, poisonous, counted, monkeypatch, harm, code, reason
 ):
     monkeypatch.setattr(child, "run", harm)
     monkeypatch.setattr(slot, "TIMEOUT_PER_SECOND", 0.2)
@@ -52,13 +66,16 @@ def test_a_poisonous_message_fails_after_two_tries_and_its_neighbours_are_done(
     assert all("design team" in futures[index].result(60).text for index in (0, 2))
     assert one_slot.slots[0].pid != first
     assert one_slot.alive
+    assert counted["batches_failed_total", reason] >= 2
+    assert counted["slot_restarts_total", reason] >= 2
 
 
-def test_a_lack_of_memory_makes_batches_smaller_for_good_and_costs_no_message(one_slot, speak, monkeypatch):
+def test_a_lack_of_memory_makes_batches_smaller_for_good_and_costs_no_message(one_slot, speak, counted, monkeypatch):
     monkeypatch.setattr(child, "run", poison.small_device)
     futures = [one_slot.submit(speak(SENTENCE), Options()) for _ in range(16)]
     assert all("design team" in future.result(60).text for future in futures)
     assert one_slot._batch <= poison.ROOM
+    assert counted["batches_failed_total", "out_of_memory"] >= 1
 
 
 def test_a_window_too_large_for_the_device_by_itself_fails_and_shrinks_no_batch(one_slot, poisonous, monkeypatch):
@@ -114,7 +131,7 @@ def test_a_process_that_dies_idle_is_noticed_and_replaced_before_the_next_messag
     assert "design team" in transcript.text
 
 
-def test_a_slot_that_fails_its_canary_again_and_again_takes_no_more_work(one_slot, speak, monkeypatch):
+def test_a_slot_that_fails_its_canary_again_and_again_takes_no_more_work(one_slot, speak, counted, monkeypatch):
     monkeypatch.setattr(child, "start", poison.unfit)
     os.kill(one_slot.slots[0].pid, signal.SIGKILL)
     failed = one_slot.submit(speak(SENTENCE), Options()).exception(60)
@@ -124,9 +141,10 @@ def test_a_slot_that_fails_its_canary_again_and_again_takes_no_more_work(one_slo
     one_slot._threads[0].join(60)
     assert not one_slot.alive
     assert one_slot.submit(speak(SENTENCE), Options()).exception(1).code == "gpu_unfit"
+    assert counted["slot_restarts_total", "unfit"] >= 1
 
 
-def test_a_process_whose_memory_has_grown_is_replaced_between_two_batches(speak, monkeypatch):
+def test_a_process_whose_memory_has_grown_is_replaced_between_two_batches(speak, counted, monkeypatch):
     monkeypatch.setattr(child, "run", poison.leak)
     engine = Engine("bundled:tiny.en", device="cpu", replicas=1, growth=poison.LEAK // 2)
     try:
@@ -135,6 +153,7 @@ def test_a_process_whose_memory_has_grown_is_replaced_between_two_batches(speak,
         assert "design team" in texts[0]
         assert texts[0] == texts[1]
         assert engine.slots[0].pid != first
+        assert counted["slot_restarts_total", "grown"] >= 1
     finally:
         engine.stop(5)
 
