@@ -1,0 +1,57 @@
+"""What every worker tells of the whole system, as it lies in Redis."""
+
+import time
+
+import pytest
+
+from pipeline import connection, jobs
+from pipeline.enrich import record
+from pipeline.metrics import shared
+from pipeline.options import Options
+from pipeline.webhook import outbox
+
+
+def told():
+    """Every value by the metric's name and its labels."""
+    return {(name, *labels): value for name, labels, value in shared.read()}
+
+
+def test_an_empty_system_tells_noughts_so_that_the_first_of_anything_is_an_increase(redis_url):
+    values = told()
+
+    assert set(values.values()) == {0}
+    assert {name for name, *_ in values} >= {"jobs_ended_total", "gemini_tokens_total", "webhook_deliveries_total"}
+
+
+def test_what_gemini_took_and_cost_is_told_of_the_day(redis_url):
+    record.add("one", 60, record.Spent(1, 0, 0, 100, 20, 0.5, 0.25))
+    record.add("two", 60, record.Spent(1, 1, 1, wrong=1, cost_usd=None))
+    record.count_job()
+    values = told()
+
+    assert values["summaries_total",] == 1
+    assert (values["gemini_requests_total",], values["gemini_failures_total",]) == (2, 1)
+    assert (values["gemini_tokens_total", "input"], values["gemini_tokens_total", "output"]) == (100, 20)
+    assert values["gemini_cost_dollars_total",] == 0.25
+    assert values["gemini_unpriced_total",] == 1
+
+
+def test_receivers_are_told_apart_by_how_they_are_and_by_no_name_of_theirs(redis_url):
+    for number in range(6):
+        jobs.create(f"job-{number}", "voice.ogg", Options(callback_url=f"https://host-{number}.example/hook"))
+        jobs.cancel(f"job-{number}")
+    names = [receiver.name for receiver in outbox.receivers()]
+    for name in names[:3]:
+        connection.client().hset(jobs.outbox_key("receiver", name), "streak", 2)
+    connection.client().hset(jobs.outbox_key("receiver", names[0]), "until", time.time() + 600)
+    connection.client().zadd(jobs.outbox_key("jobs", names[5]), {"job-5": time.time() - 100})
+    connection.client().hset(outbox.COUNTS_KEY, mapping={"delivered": 5, "failed": 3})
+    values = told()
+
+    states = {state: values["webhook_receivers", state] for state in ("well", "failing", "paused")}
+    assert states == {"well": 3, "failing": 2, "paused": 1}
+    assert values["queue_messages", "webhook", "waiting"] == 6
+    assert values["queue_oldest_seconds", "webhook"] == pytest.approx(100, abs=30)
+    counts = {verdict: values["webhook_deliveries_total", verdict] for verdict in outbox.VERDICTS}
+    assert counts == {"delivered": 5, "failed": 3, "skipped": 0, "stopped": 0}
+    assert not [labels for labels in values if "host-" in "".join(labels)]
