@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pipeline.metrics.shared import Sample
 
 PROCESSES = 16  # of one kind on a machine, that get a port
+ASKING = 32  # requests at a time: more would take the threads and files of the worker that they ask about
 HIGHEST = 65535
 
 Page = Callable[[str], tuple[int, bytes, str]]  # an Accept header to status, body and content type
@@ -72,12 +73,13 @@ class Metrics(Middleware):
             port: the first one of the machine; 0: any free one.
 
         Raises:
-            SystemExit: 2, the address is not this machine's.
+            SystemExit: 2, the address is not this machine's, or the port not to be had by this user.
         """
         try:
             server = _listen(host, port, QUEUES.index(self._stage), self._pages)
         except OSError as error:
-            process.give_up(self._stage, f"METRICS_HOST is {host!r}: {error.strerror or error}", process.USAGE)
+            place = f"METRICS_HOST is {host!r}, METRICS_PORT {port}"
+            process.give_up(self._stage, f"{place}: {error.strerror or error}", process.USAGE)
         if server is None:
             log.warning("Metrics not served: no port is free", host=host, first=port, tried=PROCESSES)
             return
@@ -141,6 +143,21 @@ class _Server(ThreadingMixIn, TCPServer):
     allow_reuse_address = True
     daemon_threads = True
     pages: dict[str, Page]
+
+    def __init__(self, *arguments: Any) -> None:
+        self._free = threading.Semaphore(ASKING)
+        super().__init__(*arguments)
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002 - its signature
+        """Whether there is a thread for a request; else it is closed at once."""
+        return self._free.acquire(blocking=False)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer a request, and make its thread free."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - its signature
         """Log what went wrong; a client that went away is nothing wrong."""

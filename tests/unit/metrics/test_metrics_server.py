@@ -1,10 +1,19 @@
-"""Which port a worker's metrics are on, and what it costs not to want any."""
+"""Which port a worker's metrics are on, who may hold them up, and what it costs not to want any."""
 
 import ast
+import os
+import socket
 import sys
-from contextlib import ExitStack
+import threading
+from contextlib import ExitStack, closing
+from http.client import HTTPConnection
 from pathlib import Path
 
+import pytest
+from processes import becomes
+from structlog.testing import capture_logs
+
+from actors import metrics
 from actors.broker import Broker
 from actors.metrics import Metrics, _listen, install
 from pipeline import measures
@@ -24,6 +33,92 @@ def test_processes_of_one_kind_take_ports_of_one_row_and_another_kind_its_own():
 
     assert [(port - first) % len(QUEUES) for port in ports] == [0, 0, 1]
     assert len({first, *ports}) == 4
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    monkeypatch.setattr(measures, "listeners", [])
+    return Metrics(Broker(middleware=[]), "decode")
+
+
+def test_a_worker_for_which_no_port_is_left_works_without_metrics_and_says_so(shown, monkeypatch):
+    monkeypatch.setattr(metrics, "PROCESSES", 1)
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken, capture_logs() as lines:
+        port = taken.getsockname()[1]
+
+        shown.listen("127.0.0.1", port)
+
+    [line] = lines
+    assert (line["log_level"], line["event"]) == ("warning", "Metrics not served: no port is free")
+    assert line["first"] == port
+
+
+@pytest.mark.parametrize(
+    ("host", "port"),
+    [
+        ("192.0.2.1", 9464),  # nobody's: RFC 5737
+        ("no-such-host.invalid", 9464),
+        pytest.param("127.0.0.1", 80, marks=pytest.mark.skipif(os.geteuid() == 0, reason="root may listen there")),
+    ],
+)
+def test_a_place_that_is_not_to_be_had_ends_the_worker_with_a_line_that_names_it(shown, host, port, capsys):
+    with pytest.raises(SystemExit) as caught:
+        shown.listen(host, port)
+
+    assert caught.value.code == 2
+    assert f"METRICS_HOST is '{host}', METRICS_PORT {port}: " in capsys.readouterr().err
+
+
+@pytest.fixture
+def server():
+    """A server of one page, which is larger than what a socket takes at once."""
+    with _listen("127.0.0.1", 0, 0, {"/metrics": lambda _accept: (200, b"x" * 2**24, "text/plain")}) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def asked(server, method, path):
+    """Status and length of an answer."""
+    with closing(HTTPConnection(*server.server_address, timeout=60)) as client:
+        client.request(method, path)
+        answer = client.getresponse()
+        return answer.status, len(answer.read()), answer.headers["Content-Length"]
+
+
+def test_head_is_answered_without_a_body_and_what_there_is_not_with_404(server):
+    assert asked(server, "GET", "/metrics?debug=1") == (200, 2**24, str(2**24))
+    with socket.create_connection(server.server_address, timeout=60) as client, client.makefile("rb") as answer:
+        client.sendall(b"HEAD /metrics HTTP/1.0\r\n\r\n")
+        assert answer.read().endswith(f"\r\nContent-Length: {2**24}\r\n\r\n".encode())
+    assert asked(server, "GET", "/metrics/")[0] == 404
+    assert asked(server, "HEAD", "/")[:2] == (404, 0)
+    assert asked(server, "POST", "/metrics")[0] == 501
+
+
+def test_who_asks_slowly_or_reads_nothing_holds_nobody_up_and_is_let_go(server, monkeypatch):
+    monkeypatch.setattr(metrics._Handler, "timeout", metrics._Handler.timeout / 20)
+    with ExitStack() as idle:
+        silent, deaf = (idle.enter_context(socket.create_connection(server.server_address)) for _ in range(2))
+        silent.sendall(b"GET /met")
+        deaf.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+
+        assert asked(server, "HEAD", "/metrics")[0] == 200
+        silent.settimeout(60)
+        assert silent.recv(1) == b""
+
+
+def test_no_more_ask_at_a_time_than_may_and_later_others_do(server, monkeypatch):
+    with ExitStack() as idle:
+        for _ in range(metrics.ASKING):
+            idle.enter_context(socket.create_connection(server.server_address)).sendall(b"GET /met")
+        with pytest.raises(ConnectionError):
+            asked(server, "HEAD", "/metrics")
+
+    assert becomes(lambda: server._free._value == metrics.ASKING, 60)
+    assert asked(server, "HEAD", "/metrics")[0] == 200
 
 
 def test_a_worker_without_the_library_goes_without_metrics(monkeypatch):
