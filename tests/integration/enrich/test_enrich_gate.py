@@ -1,6 +1,6 @@
-"""Limits and breaker, shared by all workers through a real Redis."""
+"""Limits and breaker, shared by all workers through a real Redis, whose time passes when the tests say so."""
 
-import threading
+import heapq
 import time
 
 import pytest
@@ -9,10 +9,13 @@ from pipeline import connection
 from pipeline.enrich.gate import FAILURES, LONG, REFUSED, SOON, Gate
 from pipeline.errors import JobError
 
+MINUTE = 60.0  # seconds, a window; against them it does not tell how long the test itself took
+SLACK = 10.0  # seconds by which it may be slow
+
 
 @pytest.fixture
 def gate(redis_url):
-    def make(requests=0, tokens=0, window=1.0, probe=1.0):
+    def make(requests=0, tokens=0, window=MINUTE, probe=MINUTE):
         return Gate(requests, tokens, window, probe)
 
     return make
@@ -27,40 +30,49 @@ def delay(gate, job, tokens=1):
     return 0
 
 
+def pass_by(seconds):
+    """Let so much time pass for what the gate keeps in Redis."""
+    client, passed = connection.client(), int(seconds * 1000)
+    for key in client.scan_iter(f"{connection.NAMESPACE}:enrich:*"):
+        if client.type(key) == b"zset":  # scores are times
+            for member in client.zrange(key, 0, -1):
+                client.zincrby(key, -passed, member)
+        if (left := client.pttl(key)) >= 0:
+            client.pexpire(key, left - passed)
+
+
+def about(seconds):
+    """What is left of so many seconds after the test's own slowness."""
+    return pytest.approx(seconds - SLACK / 2, abs=SLACK / 2 + 0.1)
+
+
 def test_no_window_ever_holds_more_requests_than_allowed(gate):
-    subject = gate(requests=10, window=1)
-    went, jobs, lock = [], list(range(40)), threading.Lock()
+    subject = gate(requests=10)
+    began, passed, went = time.monotonic(), 0.0, []
+    due = [(began + 0.1 * MINUTE * (job % 10), job) for job in range(40)]  # four at a time, in the first window
 
-    def work():
-        while True:
-            with lock:
-                if not jobs:
-                    return
-                job = jobs.pop()
-            asked = time.monotonic()
-            while wait := delay(subject, f"job-{job}"):
-                time.sleep(wait)  # as the queue does
-                asked = time.monotonic()
-            with lock:
-                went.append((asked, time.monotonic()))
+    heapq.heapify(due)
+    while due:
+        at, job = heapq.heappop(due)
+        now = passed + time.monotonic()
+        if at > now:  # as the queue does
+            pass_by(at - now)
+            passed += at - now
+        asked = passed + time.monotonic()
+        if wait := delay(subject, f"job-{job}"):
+            heapq.heappush(due, (passed + time.monotonic() + wait, job))
+        else:
+            went.append((asked, passed + time.monotonic()))
 
-    began = time.monotonic()
-    threads = [threading.Thread(target=work) for _ in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    asked, told = map(sorted, zip(*went, strict=True))  # each was let through at a time between
-    assert len(asked) == 40
-    assert all(later - earlier > 0.99 for earlier, later in zip(asked, told[10:], strict=False))
-    assert time.monotonic() - began < 3 * 1 * 1.5, "three windows after the first one, and little lost"
+    asked, told = zip(*went, strict=True)  # each was let through at a time between
+    assert all(later - earlier > MINUTE - 0.1 for earlier, later in zip(asked, told[10:], strict=False))
+    assert told[-1] - asked[9] < 3 * MINUTE + SLACK, "three windows after the first one, and little lost"
 
 
 def test_tokens_are_limited_as_well_and_corrected_by_what_was_true(gate):
     subject = gate(tokens=100)
     first = subject.enter("a", 60)
-    assert delay(subject, "b", 60) == pytest.approx(1, abs=0.1)
+    assert delay(subject, "b", 60) == about(MINUTE)
     subject.succeeded(first, 30)
     assert delay(subject, "b", 60) == 0
 
@@ -68,41 +80,41 @@ def test_tokens_are_limited_as_well_and_corrected_by_what_was_true(gate):
 def test_a_request_larger_than_the_limit_goes_alone_rather_than_never(gate):
     subject = gate(tokens=100)
     assert delay(subject, "giant", 1000) == 0
-    assert delay(subject, "small", 1) > 0.9
+    assert delay(subject, "small", 1) == about(MINUTE)
 
 
 def test_a_job_with_many_requests_waits_in_turn_with_the_others(gate):
-    subject = gate(requests=1, window=1)
+    subject = gate(requests=1)
     assert delay(subject, "long") == 0
     first, second = delay(subject, "long"), delay(subject, "short")
-    assert first == pytest.approx(1, abs=0.25)
-    assert second == pytest.approx(2, abs=0.25), "its place is behind"
-    time.sleep(first)
-    assert delay(subject, "newcomer") > 1.5, "who comes later waits longer"
+    assert first == about(MINUTE)
+    assert second == about(2 * MINUTE), "its place is behind"
+    pass_by(first)
+    assert delay(subject, "newcomer") > 1.5 * MINUTE, "who comes later waits longer"
     assert delay(subject, "long") == 0
     again = delay(subject, "long")
     assert again > delay(subject, "short"), "the long job's next request stands behind the short job"
 
 
 def test_who_left_the_queue_for_good_holds_up_nobody(gate):
-    subject = gate(requests=1, window=1)
+    subject = gate(requests=1)
     delay(subject, "first")
     delay(subject, "gone")
-    assert delay(subject, "patient") > 1.5
+    assert delay(subject, "patient") > 1.5 * MINUTE
     connection.client().zadd("{voicemill}:enrich:waiting", {"gone": 0})  # as if it was due long ago
-    time.sleep(1.01)
+    pass_by(MINUTE)
     assert delay(subject, "patient") == 0
 
 
 @pytest.mark.parametrize("size", [60, 150])
 def test_a_large_request_goes_although_small_ones_keep_coming(gate, monkeypatch, size):
-    monkeypatch.setattr("pipeline.enrich.gate.LATE", 0.1)
-    subject = gate(tokens=100, window=0.5)
-    began, smalls, due = time.monotonic(), 0, 0.5
-    while time.monotonic() < began + 3:
-        time.sleep(0.01)
-        now = time.monotonic() - began
-        if now > 0.11 * smalls:  # small ones fill 80 to 100 of the 100 a window, as long as they may
+    monkeypatch.setattr("pipeline.enrich.gate.LATE", MINUTE / 5)
+    subject = gate(tokens=100)
+    now, smalls, due = 0.0, 0, MINUTE
+    while now < 6 * MINUTE:
+        pass_by(MINUTE / 50)
+        now += MINUTE / 50
+        if now > 0.22 * MINUTE * smalls:  # small ones fill 80 to 100 of the 100 a window, as long as they may
             smalls += 1
             delay(subject, f"small-{smalls}", 20)
         if now > due:
@@ -114,17 +126,17 @@ def test_a_large_request_goes_although_small_ones_keep_coming(gate, monkeypatch,
 
 
 def test_a_large_request_that_never_comes_back_holds_up_the_small_ones_for_a_turn_alone(gate, monkeypatch):
-    monkeypatch.setattr("pipeline.enrich.gate.LATE", 0.1)
-    subject = gate(tokens=100, window=0.5)
+    monkeypatch.setattr("pipeline.enrich.gate.LATE", MINUTE / 5)
+    subject = gate(tokens=100)
     assert delay(subject, "first", 50) == 0
     wait = delay(subject, "gone", 90)
-    time.sleep(wait / 2)
+    pass_by(wait / 2)
     assert delay(subject, "second", 50) == 0
-    time.sleep(wait / 2)
+    pass_by(wait / 2)
     assert delay(subject, "gone", 90) > 0, "it came in its turn: the next room is kept for it"
     wait = delay(subject, "small", 20)
-    assert 0.1 < wait < 0.5
-    time.sleep(wait)
+    assert MINUTE / 5 < wait < MINUTE
+    pass_by(wait)
     assert delay(subject, "small", 20) == 0
 
 
@@ -144,9 +156,9 @@ def test_failures_in_a_row_open_the_breaker_for_all_but_a_probe(gate):
     with pytest.raises(JobError) as caught:
         subject.enter("a", 1)
     assert caught.value.code == "enrich_unavailable"
-    assert 0 < caught.value.retry_after <= 1 + 0.1
+    assert 0 < caught.value.retry_after <= MINUTE + SLACK
 
-    time.sleep(caught.value.retry_after)
+    pass_by(caught.value.retry_after)
     passages = []
     for job in "abcdef":
         try:
@@ -184,7 +196,7 @@ def test_a_success_between_failures_keeps_the_breaker_closed(gate):
 def test_time_outs_of_requests_older_than_an_answer_are_no_outage(gate):
     subject = gate()
     slow = [subject.enter(f"slow-{number}", 1) for number in range(2 * FAILURES)]
-    time.sleep(0.005)
+    time.sleep(0.002)  # the times are whole milliseconds
     subject.succeeded(subject.enter("quick", 1))
     for passage in slow:
         subject.failed(passage, unreachable=False)
@@ -195,7 +207,7 @@ def test_after_a_failure_no_more_are_on_their_way_than_would_open_the_breaker(ga
     subject = gate()
     fail(subject)
     others = [subject.enter(f"other-{number}", 1) for number in range(FAILURES - 1)]
-    assert 0 < delay(subject, "next") < 2
+    assert 0 < delay(subject, "next") <= 1.5 * LONG
     subject.failed(others.pop(), unreachable=False)
     assert delay(subject, "next") > 0
     subject.succeeded(others.pop())
@@ -217,11 +229,11 @@ def test_who_waits_for_one_request_looks_the_less_often_the_longer_that_takes(ga
 
 
 def test_a_request_that_hangs_holds_up_the_others_no_longer_than_a_probe(gate):
-    subject = gate(probe=0.2)
+    subject = gate()
     subject.enter("hangs", 1)
     fail(subject, FAILURES - 1)
     assert delay(subject, "b") > 0
-    time.sleep(0.21)
+    pass_by(MINUTE)
     assert delay(subject, "b") == 0
 
 
@@ -229,10 +241,10 @@ def test_a_limit_that_several_jobs_run_into_one_after_another_holds_all_back_and
     subject = gate()
     jobs = [f"job-{number}" for number in range(REFUSED)]
     passages = [subject.enter(job, 1) for job in jobs]
-    shared = [sorted(subject.refused(passage, job, 0.3)) for passage, job in zip(passages, jobs, strict=True)]
+    shared = [sorted(subject.refused(passage, job, MINUTE)) for passage, job in zip(passages, jobs, strict=True)]
     assert shared == [[]] * (REFUSED - 1) + [jobs], "with the last it is known that none was at fault"
-    assert delay(subject, "d") == pytest.approx(0.34, abs=0.05)
-    time.sleep(0.31)
+    assert MINUTE - SLACK < delay(subject, "d") <= 1.25 * MINUTE
+    pass_by(MINUTE)
 
     passage = subject.enter("d", 1)
     assert delay(subject, "e") == 0
@@ -246,14 +258,14 @@ def test_who_is_refused_once_it_is_known_that_all_are_is_without_fault(gate):
     subject = gate()
     jobs = [f"job-{number}" for number in range(REFUSED + 2)]
     passages = [subject.enter(job, 1) for job in jobs]
-    shared = [subject.refused(passage, job, 0.3) for passage, job in zip(passages, jobs, strict=True)]
+    shared = [subject.refused(passage, job, MINUTE) for passage, job in zip(passages, jobs, strict=True)]
     assert shared[REFUSED:] == [[job] for job in jobs[REFUSED:]]
 
 
 def test_an_answer_between_two_refusals_tells_that_they_were_the_jobs_own(gate):
     subject = gate()
     for job in "abcd"[:REFUSED]:
-        assert subject.refused(subject.enter(job, 1), job, 0.3) == []
+        assert subject.refused(subject.enter(job, 1), job, MINUTE) == []
         subject.succeeded(subject.enter("another", 1))
 
 
@@ -265,9 +277,9 @@ def test_a_limit_that_one_job_alone_runs_into_holds_nobody_else_back(gate):
 
 def test_after_the_days_quota_one_request_looks_whether_it_is_back(gate):
     subject = gate()
-    subject.pause(0.2)
-    assert 0 < delay(subject, "a") < 0.3
-    time.sleep(0.21)
+    subject.pause(MINUTE)
+    assert 0 < delay(subject, "a") <= 1.25 * MINUTE
+    pass_by(MINUTE)
     assert delay(subject, "a") == 0
     assert delay(subject, "b") > 0
 
