@@ -26,9 +26,28 @@ def poisonous(speak):
     return audio * (1.5 * poison.LOUD / np.abs(audio).max())
 
 
+def with_one_slot(**options):
+    return Engine("bundled:tiny.en", device="cpu", replicas=1, timeout=3, **options)
+
+
+@pytest.fixture(scope="module")
+def lasting():
+    engine = with_one_slot()
+    yield engine
+    engine.stop(2)
+
+
 @pytest.fixture
-def one_slot():
-    engine = Engine("bundled:tiny.en", device="cpu", replicas=1, timeout=3, idle=0.3)
+def one_slot(lasting):
+    """The engine of all tests that leave it as it was but for its process."""
+    assert lasting.alive
+    return lasting
+
+
+@pytest.fixture
+def own_slot():
+    """An engine of the test's own, that proves itself as soon as it is idle."""
+    engine = with_one_slot(idle=0.3)
     yield engine
     engine.stop(2)
 
@@ -57,7 +76,8 @@ def test_a_poisonous_message_fails_after_two_tries_and_its_neighbours_are_done(
     one_slot, speak, poisonous, counted, monkeypatch, harm, code, reason
 ):
     monkeypatch.setattr(child, "run", harm)
-    monkeypatch.setattr(slot, "TIMEOUT_PER_SECOND", 0.2)
+    if harm is poison.hang:
+        monkeypatch.setattr(slot, "TIMEOUT_PER_SECOND", 0.2)
     first = one_slot.slots[0].pid
     futures = [one_slot.submit(audio, Options()) for audio in (speak(SENTENCE), poisonous, speak(SENTENCE))]
     with pytest.raises(JobError) as caught:
@@ -70,11 +90,11 @@ def test_a_poisonous_message_fails_after_two_tries_and_its_neighbours_are_done(
     assert counted["slot_restarts_total", reason] >= 2
 
 
-def test_a_lack_of_memory_makes_batches_smaller_for_good_and_costs_no_message(one_slot, speak, counted, monkeypatch):
+def test_a_lack_of_memory_makes_batches_smaller_for_good_and_costs_no_message(own_slot, speak, counted, monkeypatch):
     monkeypatch.setattr(child, "run", poison.small_device)
-    futures = [one_slot.submit(speak(SENTENCE), Options()) for _ in range(16)]
+    futures = [own_slot.submit(speak(SENTENCE), Options()) for _ in range(16)]
     assert all("design team" in future.result(60).text for future in futures)
-    assert one_slot._batch <= poison.ROOM
+    assert own_slot._batch <= poison.ROOM
     assert counted["batches_failed_total", "out_of_memory"] >= 1
 
 
@@ -120,27 +140,27 @@ def test_a_stopped_engine_ends_what_hangs_and_starts_nothing(speak, poisonous, m
     assert long.exception(60) is None or long.exception().code == "worker_stopped"
 
 
-def test_a_process_that_dies_idle_is_noticed_and_replaced_before_the_next_message(one_slot, speak):
-    first = one_slot.slots[0].pid
+def test_a_process_that_dies_idle_is_noticed_and_replaced_before_the_next_message(own_slot, speak):
+    first = own_slot.slots[0].pid
     os.kill(first, signal.SIGKILL)
     deadline = time.monotonic() + 20
-    while one_slot.slots[0].pid == first and time.monotonic() < deadline:
+    while own_slot.slots[0].pid == first and time.monotonic() < deadline:
         time.sleep(0.05)  # the idle canary has no event to wait for
-    assert one_slot.slots[0].pid != first
-    [transcript] = one_slot.transcribe([speak(SENTENCE)])
+    assert own_slot.slots[0].pid != first
+    [transcript] = own_slot.transcribe([speak(SENTENCE)])
     assert "design team" in transcript.text
 
 
-def test_a_slot_that_fails_its_canary_again_and_again_takes_no_more_work(one_slot, speak, counted, monkeypatch):
+def test_a_slot_that_fails_its_canary_again_and_again_takes_no_more_work(own_slot, speak, counted, monkeypatch):
     monkeypatch.setattr(child, "start", poison.unfit)
-    os.kill(one_slot.slots[0].pid, signal.SIGKILL)
-    failed = one_slot.submit(speak(SENTENCE), Options()).exception(60)
+    os.kill(own_slot.slots[0].pid, signal.SIGKILL)
+    failed = own_slot.submit(speak(SENTENCE), Options()).exception(60)
 
     assert isinstance(failed, JobError)
     assert failed.code == "gpu_unfit"
-    one_slot._threads[0].join(60)
-    assert not one_slot.alive
-    assert one_slot.submit(speak(SENTENCE), Options()).exception(1).code == "gpu_unfit"
+    own_slot._threads[0].join(60)
+    assert not own_slot.alive
+    assert own_slot.submit(speak(SENTENCE), Options()).exception(1).code == "gpu_unfit"
     assert counted["slot_restarts_total", "unfit"] >= 1
 
 
@@ -158,17 +178,17 @@ def test_a_process_whose_memory_has_grown_is_replaced_between_two_batches(speak,
         engine.stop(5)
 
 
-def test_an_engine_whose_last_slot_cannot_come_back_fails_what_waits(one_slot, speak, poisonous, monkeypatch, tmp_path):
-    only = one_slot._slots[0]
+def test_an_engine_whose_last_slot_cannot_come_back_fails_what_waits(own_slot, speak, poisonous, monkeypatch, tmp_path):
+    only = own_slot._slots[0]
     monkeypatch.setattr(only, "spec", dataclasses.replace(only.spec, path=tmp_path))  # its model's folder is empty now
     monkeypatch.setattr(child, "run", poison.abort)
-    future = one_slot.submit(poisonous, Options())
+    future = own_slot.submit(poisonous, Options())
     with pytest.raises(JobError) as caught:
         future.result(60)
     assert caught.value.code == "gpu_unfit"
-    assert not one_slot.alive
+    assert not own_slot.alive
     with pytest.raises(JobError, match="gpu_unfit"):
-        one_slot.submit(speak(SENTENCE), Options()).result(5)
+        own_slot.submit(speak(SENTENCE), Options()).result(5)
 
 
 def test_stopping_lets_running_batches_finish_and_hands_the_rest_back(speak):
