@@ -104,6 +104,22 @@ def pytest_configure(config):
     config.stash[LINES] = {}
 
 
+def pytest_collection_modifyitems(config, items):
+    if hasattr(config, "workerinput"):  # one of several processes
+        from schedule import place
+
+        items.sort(key=lambda item: place(item.path.as_posix()))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    if config.getvalue("dist") == "loadfile":
+        from schedule import LongestFirst
+
+        return LongestFirst(config, log)
+    return None
+
+
 def pytest_sessionfinish(session):
     if hasattr(session.config, "workeroutput"):  # one of several processes: its tables go to the one that prints
         session.config.workeroutput["tables"] = session.config.stash[LINES]
