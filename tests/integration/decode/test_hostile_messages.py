@@ -28,7 +28,6 @@ def hostile(voice, tmp_path_factory):
     return folder / "media", hostile_files.build(folder / "media", secret)
 
 
-@pytest.mark.timeout(300)
 def test_every_hostile_or_broken_file_ends_in_its_code_and_the_worker_lives_on(
     hostile, redis_url, dramatiq, until, tmp_path
 ):
