@@ -53,6 +53,7 @@ class Answer:
     body: Any = None  # JSON; None: a document that fits the request's schema
     delay: float = 0.0
     hang_up: bool = False
+    dribble: float = 0.0  # seconds between two bytes, those of the head included
     headers: dict[str, str] = field(default_factory=dict)
 
 
@@ -343,6 +344,12 @@ class _Handler(BaseHTTPRequestHandler):
             kind = "text/event-stream" if events else kind
             payload = f"data: {payload}\r\n\r\n" if events else f"[{payload}]"
         data = payload.encode()
+        if chosen.dribble:
+            for byte in f"HTTP/1.1 {chosen.status} OK\r\ncontent-length: {len(data)}\r\n\r\n".encode() + data:
+                self.wfile.write(bytes([byte]))
+                if self.owner._closing.wait(chosen.dribble):
+                    return
+            return
         self.send_response(chosen.status)
         self.send_header("content-type", kind)
         self.send_header("content-length", str(len(data)))

@@ -6,10 +6,14 @@ No other module knows which SDK is in use; `GEMINI_SDK` chooses it.
 from __future__ import annotations
 
 import importlib
+import json
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from config.settings import Settings, SettingsError
+from pipeline.deadline import within
 
 ADAPTERS = {  # by the SDK's name: the module, and the extra of pyproject.toml that installs it
     "google-generativeai": ("pipeline.enrich.sdk_generativeai", "enrich"),
@@ -17,7 +21,9 @@ ADAPTERS = {  # by the SDK's name: the module, and the extra of pyproject.toml t
 }
 CONNECTIONS = 64  # kept open by one process: more than a worker has threads
 MOST_TOKENS = 2**21  # of one request; no model takes more
+MAX_ANSWER = 8 * 2**20  # bytes, decompressed: 65,536 tokens, each a few characters escaped as \\uXXXX, are a quarter
 
+Result = TypeVar("Result")
 Kind = Literal["answered", "unreachable", "timeout", "broken"]
 
 
@@ -57,7 +63,7 @@ class Reply:
     output_tokens: int  # thoughts included
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # not frozen, for a traceback is written to what passes through a context manager
 class Refusal(Exception):
     """Gemini did not do what it was asked to.
 
@@ -113,7 +119,48 @@ def connect(settings: Settings) -> Gemini:
     return client
 
 
-def refused(status: int, body: Any) -> Refusal:
+def in_time(seconds: float, ask: Callable[[], Result]) -> Result:
+    """Return what `ask` returns; no server that dribbles, and no name server, holds it up for longer than `seconds`.
+
+    Raises:
+        Refusal: the time is over.
+    """
+    try:
+        return within(seconds, ask)
+    except TimeoutError:
+        raise Refusal("timeout", "no answer in time") from None
+
+
+def read(status: int, pieces: Iterable[bytes], seconds: float) -> bytes:
+    """Return the body of an answer of HTTP `status`, read from `pieces` as they come.
+
+    Redirects are not followed: the SDKs would take key and transcript along to wherever they lead.
+
+    Raises:
+        Refusal: it is an error, or none of Gemini's answers: it has no end, is no JSON, or leads elsewhere.
+    """
+    end = time.monotonic() + seconds
+    body = bytearray()
+    for piece in pieces:
+        body += piece
+        if len(body) > MAX_ANSWER:
+            raise Refusal("broken", "the answer is longer than any of Gemini's")
+        if time.monotonic() > end:  # nobody waits for it any more
+            raise Refusal("timeout", "no answer in time")
+    if 300 <= status < 400:
+        raise Refusal("broken", f"Gemini's address leads to another (HTTP {status}), which is not followed")
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        document = None
+    if status >= 400:
+        raise _refused(status, document)
+    if not isinstance(document, dict):
+        raise Refusal("broken", "the answer is not one of Gemini's")
+    return bytes(body)
+
+
+def _refused(status: int, body: Any) -> Refusal:
     """Return the refusal that an HTTP error is: `body` is its JSON where it is Google's, anything otherwise."""
     error = body.get("error") if isinstance(body, dict) else None
     if not isinstance(error, dict):

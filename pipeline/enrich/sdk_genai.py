@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import httpx2
-import pydantic
 from google import genai
 from google.genai import errors, types
 
-from pipeline.enrich.gemini import CONNECTIONS, Refusal, Reply, Request, no_connection, refused, tokens
+from pipeline.enrich.gemini import CONNECTIONS, Refusal, Reply, Request, in_time, no_connection, read, tokens
 
 
 class Client:
     """The adapter; see `pipeline.enrich.gemini.Gemini` for what its methods promise."""
 
     def __init__(self, key: str, endpoint: str | None, timeout: float) -> None:
+        self._timeout = timeout
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=CONNECTIONS)
         self._client = genai.Client(
             api_key=key,
@@ -25,7 +24,7 @@ class Client:
                 base_url=endpoint,
                 api_version="v1beta",  # as the other SDK; v1 came later to response schemas and system instructions
                 timeout=int(timeout * 1000),
-                client_args={"limits": limits},
+                client_args={"limits": limits, "event_hooks": {"response": [self._read]}},
             ),
         )
 
@@ -42,36 +41,37 @@ class Client:
         )
         turns = [types.Content(role=turn.role, parts=[types.Part(text=turn.text)]) for turn in request.turns]
         return _reply(
-            _call(lambda: self._client.models.generate_content(model=request.model, contents=turns, config=config))
+            self._call(lambda: self._client.models.generate_content(model=request.model, contents=turns, config=config))
         )
 
     def count(self, model: str, text: str) -> int:
         """Return how many tokens `text` is."""
-        return tokens(_call(lambda: self._client.models.count_tokens(model=model, contents=text)).total_tokens)
+        return tokens(self._call(lambda: self._client.models.count_tokens(model=model, contents=text)).total_tokens)
 
     def models(self) -> list[str]:
         """Return the names of the models that the key may use to generate."""
-        found = _call(lambda: list(self._client.models.list(config={"query_base": True})))
+        found = self._call(lambda: list(self._client.models.list(config={"query_base": True})))
         return [
             (model.name or "").removeprefix("models/")
             for model in found
             if "generateContent" in (model.supported_actions or ())
         ]
 
+    def _call(self, ask: Any) -> Any:
+        try:
+            return in_time(self._timeout, ask)
+        except httpx2.TimeoutException:
+            raise Refusal("timeout", "no answer in time") from None
+        except httpx2.RequestError as error:
+            if no_connection(error):
+                raise Refusal("unreachable", "Gemini's address cannot be reached") from None
+            raise Refusal("broken", "the connection broke off") from None
+        except (errors.UnknownApiResponseError, ValueError, RecursionError):
+            raise Refusal("broken", "the answer is not one of Gemini's") from None
 
-def _call(ask: Any) -> Any:
-    try:
-        return ask()
-    except errors.APIError as error:
-        raise refused(int(error.code or 0), error.details) from None
-    except httpx2.TimeoutException:
-        raise Refusal("timeout", "no answer in time") from None
-    except httpx2.RequestError as error:
-        if no_connection(error):
-            raise Refusal("unreachable", "Gemini's address cannot be reached") from None
-        raise Refusal("broken", "the connection broke off") from None
-    except (errors.UnknownApiResponseError, json.JSONDecodeError, pydantic.ValidationError, RecursionError):
-        raise Refusal("broken", "the answer is not one of Gemini's") from None
+    def _read(self, response: httpx2.Response) -> None:
+        """Read an answer before the SDK does, which knows no bounds and fails at errors that are not Google's own."""
+        response._content = read(response.status_code, response.iter_bytes(), self._timeout)  # noqa: SLF001 - as Response.read does
 
 
 def _reply(response: types.GenerateContentResponse) -> Reply:

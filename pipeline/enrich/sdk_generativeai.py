@@ -6,11 +6,13 @@ It is used over REST: gRPC would ignore a plain-HTTP endpoint. Its client is one
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import requests
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
-from pipeline.enrich.gemini import CONNECTIONS, Refusal, Reply, Request, no_connection, refused, tokens
+from pipeline.enrich.gemini import CONNECTIONS, Refusal, Reply, Request, in_time, no_connection, read, tokens
 
 with warnings.catch_warnings():
     # The README says both once; a worker's log need not say them at every start.
@@ -33,11 +35,12 @@ class Client:
     def __init__(self, key: str, endpoint: str | None, timeout: float) -> None:
         options = {"api_endpoint": endpoint} if endpoint else None
         sdk.configure(api_key=key, transport="rest", client_options=options)
+        self._timeout = timeout
         self._options: dict[str, Any] = {"timeout": timeout, "retry": None}  # the queue tries again, not the SDK
         services: tuple[Any, ...] = (sdk_client.get_default_generative_client(), sdk_client.get_default_model_client())
         for service in services:
             session = service.transport._session  # noqa: SLF001 - neither its ten connections nor its
-            session.hooks["response"].append(_refuse)
+            session.hooks["response"].append(self._read)
             session._max_refresh_attempts = 0  # noqa: SLF001 - repetition of a refused request are settings
             adapter = requests.adapters.HTTPAdapter(pool_maxsize=CONNECTIONS)
             session.mount("https://", adapter)
@@ -56,45 +59,51 @@ class Client:
             },
         )
         turns = [{"role": turn.role, "parts": [turn.text]} for turn in request.turns]
-        return _reply(_call(lambda: model.generate_content(turns, request_options=self._options)))
+        return _reply(self._call(lambda: model.generate_content(turns, request_options=self._options)))
 
     def count(self, model: str, text: str) -> int:
         """Return how many tokens `text` is."""
-        counted = _call(lambda: sdk.GenerativeModel(model).count_tokens(text, request_options=self._options))
+        counted = self._call(lambda: sdk.GenerativeModel(model).count_tokens(text, request_options=self._options))
         return tokens(counted.total_tokens)
 
     def models(self) -> list[str]:
         """Return the names of the models that the key may use to generate."""
-        found = _call(lambda: list(sdk.list_models(request_options=self._options)))
+        found = self._call(lambda: list(sdk.list_models(request_options=self._options)))
         return [
             model.name.removeprefix("models/")
             for model in found
             if "generateContent" in model.supported_generation_methods
         ]
 
+    def _call(self, ask: Any) -> Any:
+        try:
+            return in_time(self._timeout, ask)
+        except requests.exceptions.Timeout:
+            raise Refusal("timeout", "no answer in time") from None
+        except requests.exceptions.RequestException as error:
+            if no_connection(error):
+                raise Refusal("unreachable", "Gemini's address cannot be reached") from None
+            raise Refusal("broken", "the connection broke off") from None
+        except (json_format.ParseError, ValueError, RecursionError):
+            raise Refusal("broken", "the answer is not one of Gemini's") from None
 
-def _call(ask: Any) -> Any:
-    try:
-        return ask()
-    except requests.exceptions.Timeout:
-        raise Refusal("timeout", "no answer in time") from None
-    except requests.exceptions.RequestException as error:
-        if no_connection(error):
-            raise Refusal("unreachable", "Gemini's address cannot be reached") from None
-        raise Refusal("broken", "the connection broke off") from None
-    except (json_format.ParseError, ValueError, RecursionError):
-        raise Refusal("broken", "the answer is not one of Gemini's") from None
+    def _read(self, response: requests.Response, **_: Any) -> None:
+        """Read an answer before requests or the SDK do, which know no bounds and fail at errors not Google's own."""
+        try:
+            response._content = read(response.status_code, _pieces(response), self._timeout)  # noqa: SLF001 - as iter_content would
+            response._content_consumed = True  # noqa: SLF001
+        except ReadTimeoutError:
+            raise Refusal("timeout", "no answer in time") from None
+        except HTTPError:
+            raise Refusal("broken", "the connection broke off") from None
+        finally:
+            response.close()
 
 
-def _refuse(response: requests.Response, **_: Any) -> None:
-    """Raise the refusal that an HTTP error is, before the SDK does: it fails at bodies that are not Google's own."""
-    if response.ok:
-        return
-    try:
-        body = response.json()
-    except (ValueError, RecursionError):
-        body = None
-    raise refused(response.status_code, body)
+def _pieces(response: requests.Response) -> Iterator[bytes]:
+    """Yield an answer's body as it arrives, decompressed."""
+    while piece := response.raw.read1(2**16, decode_content=True):
+        yield piece
 
 
 def _reply(response: Any) -> Reply:

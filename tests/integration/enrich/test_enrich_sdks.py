@@ -1,6 +1,7 @@
 """Both SDKs, over real HTTP: the same request, the same summary, the same failures told apart."""
 
 import dataclasses
+import itertools
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from pipeline import connection
 from pipeline.enrich import record
 from pipeline.enrich.gate import FAILURES as FAILED
 from pipeline.enrich.gate import REFUSED
+from pipeline.enrich.gemini import MAX_ANSWER, Refusal, read
 from pipeline.errors import JobError
 
 TRANSCRIPT = {"text": "Um, please move the, the review to Thursday. Ask Mina in Busan.", "language": "en"}
@@ -118,6 +120,43 @@ def test_a_request_that_takes_too_long_is_a_timeout(sdk, gemini, enricher):
 
     assert caught.value.code == "enrich_timeout"
     assert caught.value.retry_after == pytest.approx(1.05, abs=0.06)
+
+
+def test_an_answer_that_dribbles_in_is_a_timeout(sdk, gemini, enricher):
+    gemini.plan(dataclasses.replace(google.answer(SUMMARY), dribble=0.05))
+
+    with pytest.raises(JobError) as caught:
+        enricher(sdk, gemini_timeout=1).enrich("job", TRANSCRIPT)
+
+    assert caught.value.code == "enrich_timeout", "each of its bytes came in time"
+
+
+def test_an_answer_that_nobody_waits_for_any_more_is_not_read_to_its_end():
+    with pytest.raises(Refusal) as caught:
+        read(200, itertools.repeat(b" "), 0)
+    assert caught.value.kind == "timeout"
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_an_answer_without_end_fills_no_memory(sdk, gemini, enricher, status):
+    gemini.plan(google.Answer(status, " " * (MAX_ANSWER + 1)))
+
+    with pytest.raises(JobError, match="longer than any") as caught:
+        enricher(sdk).enrich("job", TRANSCRIPT)
+
+    assert caught.value.code == "enrich_unavailable"
+
+
+@pytest.mark.parametrize("status", [302, 307])
+def test_neither_key_nor_transcript_follows_a_redirect(sdk, gemini, enricher, status):
+    with google.GeminiServer() as other:
+        gemini.plan(google.Answer(status, "", headers={"location": f"{other.url}/v1beta/models/x:generateContent"}))
+
+        with pytest.raises(JobError, match="leads to another") as caught:
+            enricher(sdk).enrich("job", TRANSCRIPT)
+
+        assert caught.value.code == "enrich_unavailable"
+        assert other.requests == []
 
 
 def test_an_unknown_model_names_those_that_the_key_may_use(sdk, gemini, enricher):
