@@ -310,10 +310,10 @@ class Enricher:
 
     def _with_known_models(self, error: JobError) -> JobError:
         try:
-            known = ", ".join(self._gemini.models())
+            known = failures.words(", ".join(self._gemini.models()))[: failures.MODELS]
         except Refusal:
             return error
-        return JobError(error.code, f"{error.message} The key may use: {known}")
+        return JobError(error.code, f"{error.message}. The key may use: {known}")
 
 
 def _place(error: Exception) -> str:

@@ -7,10 +7,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pipeline.enrich.gemini import Refusal, Reply
+from pipeline.enrich.neutral import visible
 from pipeline.errors import CODES, JobError
 
 PACIFIC = timedelta(hours=-8)  # Google renews the day's quota at midnight there; in summer an hour before
 MESSAGE = 200  # characters of Google's own words that go into a job record
+MODELS = 2000  # the same of the names of its models
 
 _KEY = re.compile(r"AIza[\w-]+|(?<=api_key:)[^\s'\"]+")  # Google names a suspended key in full
 
@@ -33,7 +35,7 @@ WHOLE = ("STOP", "FINISH_REASON_UNSPECIFIED", "")
 
 def of_refusal(refusal: Refusal) -> JobError:
     """Return the error that a refused or failed request is."""
-    said = _KEY.sub("********", refusal.message)[:MESSAGE]
+    said = words(_KEY.sub("********", refusal.message))[:MESSAGE].rstrip(". ")
     if refusal.kind == "timeout":
         return JobError("enrich_timeout", "Gemini did not answer within GEMINI_TIMEOUT")
     if refusal.kind != "answered":
@@ -42,6 +44,11 @@ def of_refusal(refusal: Refusal) -> JobError:
         return _of_quota(refusal, said)
     code = _code(refusal, said)
     return JobError(code, said, retry_after=_delay(refusal) if CODES[code].retryable else None)
+
+
+def words(text: str) -> str:
+    """Return what a server said as one line of what can be seen: it ends up in records and on terminals."""
+    return " ".join(visible(text).split())
 
 
 def of_reply(reply: Reply) -> JobError | None:

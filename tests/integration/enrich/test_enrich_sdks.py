@@ -112,6 +112,15 @@ def test_each_failure_has_its_code_and_its_delay(sdk, gemini, enricher, answer, 
     assert len(gemini.requests) == requests
 
 
+def test_what_gemini_says_of_a_failure_is_one_line_that_can_be_seen(sdk, gemini, enricher):
+    gemini.plan(google.failure(400, "INVALID_ARGUMENT", "Too\x1b[2J\n  long\u202e: \ud83d."))
+
+    with pytest.raises(JobError) as caught:
+        enricher(sdk).enrich("job", TRANSCRIPT)
+
+    assert caught.value.message == "Too[2J long: ?"
+
+
 def test_a_request_that_takes_too_long_is_a_timeout(sdk, gemini, enricher):
     gemini.plan(google.Answer(delay=3))
 
