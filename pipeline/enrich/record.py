@@ -131,7 +131,8 @@ def unwanted(job_id: str) -> bool:
 
 def digest(*made_of: Any) -> str:
     """Return the name of a piece of work that is made of these."""
-    return hashlib.sha256(json.dumps(made_of, ensure_ascii=False, sort_keys=True).encode()).hexdigest()[:32]
+    # All ASCII: metadata may hold half a character, which is no UTF-8.
+    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def stored(job_id: str, name: str) -> Any:

@@ -80,8 +80,9 @@ def _reply(response: types.GenerateContentResponse) -> Reply:
     usage = response.usage_metadata or types.GenerateContentResponseUsageMetadata()
     feedback = response.prompt_feedback
     asked = usage.prompt_token_count or 0
+    text = "".join(part.text or "" for part in parts if not part.thought)
     return Reply(
-        text="".join(part.text or "" for part in parts if not part.thought),
+        text=text.encode(errors="replace").decode(),  # JSON can say half a character, and it could not be sent back
         finish=(first.finish_reason.name if first.finish_reason else "") if first else "",
         blocked=feedback.block_reason.name if feedback and feedback.block_reason else "",
         model=response.model_version or "",

@@ -124,3 +124,8 @@ def test_the_notes_of_a_part_are_made_for_the_operators_own_prompt_and_fields(ge
     assert len(parts) > 2
     assert all("- bills.sum: in $ before tax" in text for text in parts)
     assert all("Name every invoice, in $ and (as above): (the notes)" in text for text in parts)
+
+
+def test_half_a_character_in_the_metadata_is_no_fault(gemini, enricher):
+    gemini.decide = reader
+    assert enricher(enrich_part_tokens=1500).enrich("job", TRANSCRIPT, metadata={"name": "\ud83d"})["title"]

@@ -202,6 +202,11 @@ def test_an_answer_that_does_not_fit_gets_one_repair_round(sdk, gemini, enricher
     assert len(gemini.requests) == 4
 
 
+def test_half_a_character_in_an_answer_is_nothing_more_than_unfit(gemini, enricher):
+    gemini.plan(google.answer("\ud83d"), google.answer(SUMMARY))
+    assert enricher("google-genai").enrich("job", TRANSCRIPT)["title"] == SUMMARY["title"]
+
+
 def test_the_one_repair_round_is_remembered_where_it_must_wait_for_its_turn(gemini, enricher):
     subject = enricher(gemini_requests_per_minute=1)
     subject._gate = dataclasses.replace(subject._gate, window=0.3)
