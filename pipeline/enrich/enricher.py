@@ -6,6 +6,7 @@ the wait is the queue's and not a thread's; what was finished meanwhile is in Re
 
 from __future__ import annotations
 
+import json
 import random
 import time
 import traceback
@@ -112,7 +113,7 @@ class Enricher:
             contract=replace(self._contract, check=lambda value: check(vault.restore(value))),
         )
         try:
-            document, reply = self._document(task)
+            document, model = self._document(task)
             spent = record.close(job_id, parts=True)
             record.count_job()
         except JobError:
@@ -124,18 +125,20 @@ class Enricher:
             raise self._fault(task, error) from None
         limit = 2 * len(task.text) + ROOM
         enrichment: dict[str, Any] = vault.restore(neutralise(document, limit))
-        enrichment |= {"model": reply.model or task.model, **spent}
+        enrichment |= {"model": model or task.model, **spent}
         log.info(
             "Summary written", **{name: enrichment[name] for name in ("model", "tries", "latency")}, **spent["usage"]
         )
         return enrichment
 
-    def _document(self, task: Task) -> tuple[dict[str, Any], Reply]:
-        """Return the summary of the whole, made of notes where the text is too long for one request."""
+    def _document(self, task: Task) -> tuple[dict[str, Any], str]:
+        """Return the summary of the whole, made of notes where the text is long, and the model that told its name."""
         count = self._parts_needed(task)
         if count == 1:
             return self._ask(task, task.prompt, task.text, task.contract)
         notes = self._notes(task, count)
+        if task.contract.cleaned and len(task.contract.schema["properties"]) == 1:
+            return _joined(task.contract, notes), ""  # nothing is left to ask for, and Gemini takes no empty schema
         while len(notes) > 1 and parts.estimate("".join(note["notes"] for note in notes)) > 4 * self._part_tokens:
             notes = self._condensed(task, notes)
         reading = "\n\n".join(
@@ -143,7 +146,7 @@ class Enricher:
         )
         contract = task.contract
         if contract.cleaned:
-            contract = contract.with_cleaned("\n\n".join(note[CLEANED] for note in notes))
+            contract = contract.with_cleaned(_cleaned(notes))
         return self._ask(task, task.prompt, reading, contract)
 
     @property
@@ -174,7 +177,7 @@ class Enricher:
             text = "\n\n".join(note["notes"] for note in pair)
             note = self._note(task, text, schema.of_model(schema.BriefNotes)) if len(pair) > 1 else dict(pair[0])
             if self._contract.cleaned:
-                note[CLEANED] = "\n\n".join(part[CLEANED] for part in pair)
+                note[CLEANED] = _cleaned(pair)
             condensed.append(note)
         return condensed
 
@@ -184,12 +187,12 @@ class Enricher:
         )
         note: dict[str, Any] | None = record.stored(task.job_id, name)
         if note is None:
-            note, _reply = self._ask(task, task.part_prompt, text, contract)
+            note, _model = self._ask(task, task.part_prompt, text, contract)
             record.store(task.job_id, name, note, self._ttl)
         return note
 
-    def _ask(self, task: Task, words: Prompt, text: str, contract: Contract) -> tuple[dict[str, Any], Reply]:
-        """Return Gemini's answer to one prompt, checked; an answer that does not fit is sent back once."""
+    def _ask(self, task: Task, words: Prompt, text: str, contract: Contract) -> tuple[dict[str, Any], str]:
+        """Return Gemini's answer to one prompt, checked, and its model; one that does not fit is sent back once."""
         mark = prompt.new_mark()
         said = words.render(text, language=task.language, metadata=task.metadata, now=task.now, data=mark)
         request = Request(
@@ -204,7 +207,7 @@ class Enricher:
         if spoiled is None:
             reply = self._generate(task, request)
             try:
-                return contract.parse(_whole(reply)), reply
+                return contract.parse(_whole(reply)), reply.model
             except UnfitAnswer as unfit:
                 spoiled = {"answer": reply.text, "problems": str(unfit)}
             except JobError as error:
@@ -218,7 +221,7 @@ class Enricher:
         reply = self._generate(task, request)
         record.drop(task.job_id, name)
         try:
-            return contract.parse(_whole(reply)), reply
+            return contract.parse(_whole(reply)), reply.model
         except UnfitAnswer as unfit:
             raise JobError("enrich_invalid_answer", str(unfit)) from None
         except JobError as error:
@@ -332,6 +335,23 @@ def _whole(reply: Reply) -> str:
     if error is not None:
         raise error
     return reply.text
+
+
+def _cleaned(notes: list[dict[str, Any]]) -> str:
+    """Return the cleaned-up text of all parts."""
+    return "\n\n".join(note[CLEANED] for note in notes)
+
+
+def _joined(contract: Contract, notes: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the document whose only field is the cleaned-up text.
+
+    Raises:
+        JobError: `enrich_invalid_answer`.
+    """
+    try:
+        return contract.parse(json.dumps({CLEANED: _cleaned(notes)}))
+    except UnfitAnswer as unfit:
+        raise JobError("enrich_invalid_answer", str(unfit)) from None
 
 
 def _complaint(answer: str, problems: str) -> tuple[Turn, Turn]:

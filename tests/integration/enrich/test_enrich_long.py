@@ -110,6 +110,26 @@ def test_the_cleaned_up_parts_are_held_to_the_operators_schema_together(gemini, 
             subject.enrich("job", TRANSCRIPT)
 
 
+@pytest.mark.parametrize("bound", [{}, {"maxLength": 5000}])
+def test_where_the_cleaned_up_text_is_all_that_is_asked_for_its_parts_are_put_together(
+    gemini, enricher, tmp_path, bound
+):
+    """The request for the rest would have a schema without fields, which Google refuses."""
+    fields = {"cleaned_text": {"type": "string", **bound}}
+    (tmp_path / "schema.json").write_text(json.dumps({"type": "object", "properties": fields}), encoding="utf-8")
+    gemini.decide = reader
+    subject = enricher(enrich_part_tokens=1500, enrich_schema=str(tmp_path / "schema.json"))
+    if bound:
+        with pytest.raises(JobError, match="cleaned_text: maxLength") as caught:
+            subject.enrich("job", TRANSCRIPT)
+        assert (caught.value.code, caught.value.retry_after) == ("enrich_invalid_answer", None)
+    else:
+        enrichment = subject.enrich("job", TRANSCRIPT)
+        assert enrichment["cleaned_text"].split() == TRANSCRIPT["text"].split()
+        assert enrichment["model"] == "gemini-flash-lite-latest"
+    assert all(of_part(request.body) for request in gemini.generated())
+
+
 def test_the_notes_of_a_part_are_made_for_the_operators_own_prompt_and_fields(gemini, enricher, tmp_path):
     (tmp_path / "schema.json").write_text(
         '{"type": "object", "properties": {"bills": {"type": "array", "items": {"type": "object", "properties":'
