@@ -113,6 +113,8 @@ class Contract:
         """
         try:
             document = json.loads(_without_fence(text))
+            # Half an emoji, as a model may write it, could be neither stored nor sent on.
+            document = json.loads(json.dumps(document, ensure_ascii=False).encode("utf-8", "replace"))
         except (ValueError, RecursionError):
             raise UnfitAnswer(["the answer is not JSON"]) from None
         try:

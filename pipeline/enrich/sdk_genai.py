@@ -68,6 +68,8 @@ class Client:
             raise Refusal("broken", "the connection broke off") from None
         except (errors.UnknownApiResponseError, ValueError, RecursionError):
             raise Refusal("broken", "the answer is not one of Gemini's") from None
+        except (AttributeError, TypeError):  # what the SDK stumbles with over a number in the place of a word
+            raise Refusal("broken", "the answer is not one of Gemini's") from None
 
     def _read(self, response: httpx2.Response) -> None:
         """Read an answer before the SDK does, which knows no bounds and fails at errors that are not Google's own."""

@@ -121,6 +121,33 @@ def test_what_gemini_says_of_a_failure_is_one_line_that_can_be_seen(sdk, gemini,
     assert caught.value.message == "Too[2J long: ?"
 
 
+@pytest.mark.parametrize("body", [5, {"candidates": [{"finishReason": []}]}, {"promptFeedback": {"blockReason": 1}}])
+def test_an_answer_that_only_looks_like_geminis_is_no_fault_of_ours(sdk, gemini, enricher, body):
+    gemini.plan(google.Answer(200, body))
+    with pytest.raises(JobError) as caught:
+        enricher(sdk).enrich("job", TRANSCRIPT)
+    assert caught.value.code in ("enrich_unavailable", "enrich_blocked")
+
+
+@pytest.mark.parametrize("half", ["\ud83d", "\\ud83d"])
+def test_half_an_emoji_costs_no_summary_of_a_long_message(gemini, enricher, half):
+    def decide(body):
+        if "notes" not in body.get("generationConfig", {}).get("responseSchema", {}).get("properties", {}):
+            return None
+        return google.answer(f'{{"notes": "Fine {half}", "cleaned_text": "Fine {half}"}}')
+
+    gemini.decide = decide
+    long = TRANSCRIPT | {"text": " ".join([TRANSCRIPT["text"]] * 200)}
+    assert "Fine ?" in enricher("google-genai", enrich_part_tokens=1500).enrich("job", long)["cleaned_text"]
+
+
+def test_thoughts_are_no_part_of_the_answer(gemini, enricher):
+    reply = google.answer(SUMMARY)
+    reply.body["candidates"][0]["content"]["parts"].insert(0, {"text": "Hm, a review.", "thought": True})
+    gemini.plan(reply)
+    assert enricher("google-genai").enrich("job", TRANSCRIPT)["tries"] == 1
+
+
 def test_a_request_that_takes_too_long_is_a_timeout(sdk, gemini, enricher):
     gemini.plan(google.Answer(delay=3))
 
