@@ -161,7 +161,7 @@ class Enricher:
         tokens = record.stored(task.job_id, name)
         if tokens is None:
             # Counting takes nothing from Google's limit of tokens, and so nothing from ours.
-            tokens = self._send(task, 0, lambda: self._gemini.count(task.model, task.text), lambda _: (0, 0, ""))
+            tokens = self._send(task, 0, lambda: self._gemini.count(task.model, task.text))
             record.store(task.job_id, name, tokens, self._ttl)
         return min(MAX_PARTS, max(1, -(-int(tokens) // self._part_tokens)))
 
@@ -236,14 +236,15 @@ class Enricher:
         )
         return reply
 
-    def _send(self, task: Task, tokens: int, call: Any, used: Any) -> Any:
+    def _send(self, task: Task, tokens: int, call: Any, used: Any = None) -> Any:
         """Make one request: through the gate, on the account, its failure told apart.
 
         Args:
             task: whose request it is.
             tokens: of its input, estimated.
             call: makes the request.
-            used: says of its answer how many tokens it took in and gave out, and which model answered.
+            used: says of its answer how many tokens it took in and gave out, and which model answered; None: it only
+                counts tokens.
 
         Raises:
             JobError: the request may not go yet, or went wrong.
@@ -262,7 +263,7 @@ class Enricher:
                 self._gate.failed(passage, unreachable=refusal.kind == "unreachable")
                 everybodys = passage.probe
             elif error.code != "enrich_rate_limited":
-                self._gate.succeeded(passage)
+                self._answered(passage, None if used is None else 0)
             bad = record.Spent(1, 0 if everybodys else 1, outages=int(outage), seconds=seconds, wrong=1)
             spent = record.add(task.job_id, self._ttl, bad)
             limited = error.code == "enrich_rate_limited"
@@ -271,12 +272,19 @@ class Enricher:
                 record.forgive(faultless)
                 everybodys, spent = True, record.account(task.job_id)
             raise self._after(task, error, spent, everybodys=everybodys) from None
-        tokens_in, tokens_out, model = used(answer)
-        self._gate.succeeded(passage, tokens_in)
+        tokens_in, tokens_out, model = used(answer) if used else (0, 0, "")
+        self._answered(passage, tokens_in if used else None)
         cost = prices.cost((model, task.model), tokens_in, tokens_out)
         seconds = time.monotonic() - began
         record.add(task.job_id, self._ttl, record.Spent(1, 0, 0, tokens_in, tokens_out, seconds, cost))
         return answer
+
+    def _answered(self, passage: gate.Passage, tokens: int | None) -> None:
+        """Tell the gate of an answer to a request of so many `tokens` (0: not known; None: it only counted them)."""
+        if tokens is None:
+            self._gate.counted(passage)
+        else:
+            self._gate.succeeded(passage, tokens)
 
     def _after(self, task: Task, error: JobError, spent: record.Spent, *, everybodys: bool) -> JobError:
         """Return the error with the time after which to try again, where that is worth it.

@@ -93,6 +93,10 @@ class Gate:
         true = f"{passage.request}:{tokens}" if tokens and limited else ""
         self._note(passage, "answered", f"{passage.request}:{passage.tokens}", true, RECOVERED)
 
+    def counted(self, passage: Passage) -> None:
+        """Note that Gemini counted tokens, as it can while it writes nothing: that closes no breaker."""
+        self._note(passage, "counted")
+
     def refused(self, passage: Passage, job_id: str, seconds: float | None) -> list[str]:
         """Note that a request went beyond Gemini's own limit; return the jobs that this shows to be without fault.
 

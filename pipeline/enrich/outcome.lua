@@ -8,6 +8,7 @@
 -- KEYS[6] log      zset    as in gate.lua
 --
 -- ARGV request id, then
+--      "counted": it asked for no text, and tells nothing of how those fare that do
 --      "answered", old member of the log, new member of the log ("": it was right), cap at which none is needed any more
 --      "refused", job, for how long Gemini wants to hear nothing, jobs in a row that show that all are meant
 --      "failed", when the request went, by how much it counts, failures that open the breaker, how long a probe holds
@@ -20,6 +21,10 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local HOUR = 3600000
 
 redis.call("ZREM", KEYS[4], ARGV[1])
+
+if ARGV[2] == "counted" then
+  return {}
+end
 
 if ARGV[2] ~= "failed" then
   redis.call("HDEL", KEYS[1], "failures", "since")

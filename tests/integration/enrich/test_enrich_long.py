@@ -7,6 +7,7 @@ import pytest
 
 from pipeline import connection
 from pipeline.enrich import record
+from pipeline.enrich.gate import FAILURES
 from pipeline.errors import JobError
 
 SENTENCES = [f"Sentence number {number} is about the budget and the plan." for number in range(400)]
@@ -72,6 +73,23 @@ def test_a_retry_repeats_only_what_is_missing(gemini, enricher):
     parts = [request for request in gemini.generated() if of_part(request.body)]
     assert len(parts) == len(answered), "each part was read once, but for the one that failed"
     assert not connection.client().exists(record.key("job"))
+
+
+def test_tokens_that_are_counted_while_nothing_is_written_close_no_breaker(sdk, gemini, enricher):
+    subject = enricher(sdk, enrich_part_tokens=1500)
+    for _ in range(FAILURES):
+        subject._gate.failed(subject._gate.enter("others", 1, subject.model), unreachable=False)
+    connection.client().delete(*subject._gate._keys(subject.model, "probe"))  # as when it has expired
+
+    with pytest.raises(JobError, match="out of service"):
+        subject.enrich("job", TRANSCRIPT)
+    assert [request.call for request in gemini.requests] == ["countTokens"]
+
+    connection.client().delete(*subject._gate._keys(subject.model, "probe"))
+    gemini.plan(google.overloaded())
+    with pytest.raises(JobError) as caught:
+        subject.enrich("job", TRANSCRIPT)
+    assert (caught.value.code, len(gemini.requests)) == ("enrich_unavailable", 2)
 
 
 def test_a_text_just_over_the_estimate_that_gemini_counts_as_short_goes_in_one_piece(gemini, enricher):
