@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import dramatiq
@@ -38,7 +37,8 @@ def enrich(job_id: str, *, schema: int = 1) -> None:
         results = {"enrichment_skipped": NO_SPEECH}
     else:
         try:
-            _demand_time(job)
+            if late := _overdue(job):
+                raise late
             results = {"enrichment": enricher.enrich(job_id, transcript, metadata=job.metadata)}
         except JobError as error:
             final = _final(job, error)
@@ -56,22 +56,14 @@ def _final(job: jobs.Job, error: JobError) -> JobError:
     """
     if error.retry_after is None:
         return error
-    try:
-        _demand_time(job, error.retry_after)
-    except JobError as late:
+    late = _overdue(job, error.retry_after)
+    if late is not None:
         return JobError(late.code, f"{late.message}; last: {error.message}")
     raise Retry(str(error), delay=int(error.retry_after * 1000)) from error
 
 
-def _demand_time(job: jobs.Job, more: float = 0.0) -> None:
-    """Refuse a job that its summary comes too late for, now or `more` seconds later.
-
-    Raises:
-        JobError: `enrich_deadline`.
-    """
-    deadline, now = settings.get().enrich_deadline, time.time()
-    if now + more > (job.stages["enrich"].queued_at or now) + deadline:
-        raise JobError("enrich_deadline", f"not done within {deadline:g} s")
+def _overdue(job: jobs.Job, more: float = 0.0) -> JobError | None:
+    return record.overdue(job.stages["enrich"].queued_at, settings.get().enrich_deadline, more)
 
 
 if broker.in_worker():

@@ -13,6 +13,7 @@ import structlog
 
 from config import settings
 from pipeline import connection, handoff, jobs, queues
+from pipeline.enrich import record
 from pipeline.errors import JobError
 from pipeline.jobs import STAGES
 
@@ -87,10 +88,12 @@ def sweep(after: float = AFTER) -> list[str]:
 
 def _end_overdue(job_id: str) -> None:
     """End a job whose summary comes too late; the message that still waits for a worker is dropped by it then."""
-    deadline = settings.get().enrich_deadline
     names = ("status", "enrich.queued_at")
     status, queued_at = cast("list[bytes | None]", connection.client().hmget(jobs.record_key(job_id), names))
-    if status in AWAITING_SUMMARY and queued_at is not None and float(queued_at) + deadline < time.time():
-        error = JobError("enrich_deadline", f"not done within {deadline:g} s, and waits for an enrich worker")
+    if status not in AWAITING_SUMMARY or queued_at is None:
+        return
+    late = record.overdue(float(queued_at), settings.get().enrich_deadline)
+    if late is not None:
+        error = JobError(late.code, f"{late.message}, and waits for an enrich worker")
         if jobs.finish(job_id, "enrich", {"enrichment_error": jobs.describe(error)}):
             log.error("Job ends without a summary", job=job_id, code=error.code)

@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from pipeline import connection, jobs
+from pipeline.errors import JobError
 
 TOTALS_TTL = 400 * 86400  # seconds that a day's sums are kept
 FIELDS = ("tries", "wrong", "failures", "outages", "input_tokens", "output_tokens", "seconds", "micros", "unpriced")
@@ -127,6 +128,20 @@ def unwanted(job_id: str) -> bool:
     """Whether the job was deleted or cancelled, and no more is to be paid for it."""
     status = cast("bytes | None", connection.client().hget(jobs.record_key(job_id), "status"))
     return status is not None and status.decode() in UNWANTED
+
+
+def overdue(queued_at: float | None, deadline: float, more: float = 0.0) -> JobError | None:
+    """Return the error of a job whose summary comes too late, now or `more` seconds later; None: there is time.
+
+    Args:
+        queued_at: when the job was queued for enrichment (Unix seconds); None: only now.
+        deadline: how long it may take (seconds).
+        more: seconds that it will at least take from now on.
+    """
+    now = time.time()
+    if now + more <= (now if queued_at is None else queued_at) + deadline:
+        return None
+    return JobError("enrich_deadline", f"not done within {deadline:g} s")
 
 
 def digest(*made_of: Any) -> str:
