@@ -160,6 +160,14 @@ def exposed(world):
         figures[f"{stage}_scrape_ms"] = round(1000 * took, 1)
 
 
+def send():
+    """Send the sample, and return its job."""
+    from actors import decode
+
+    voice = "data:audio/ogg;base64," + base64.b64encode(VOICE.read_bytes()).decode()
+    return decode.send(voice, language="en").message_id
+
+
 def work(world):
     """Messages go through, one in six fails, and Prometheus can tell."""
     from actors import decode
@@ -213,11 +221,9 @@ def model_killed(world, master):
     """A killed model process is replaced, is counted, and the worker says meanwhile that it is not ready."""
     [pid] = models(master)
     os.kill(pid, signal.SIGKILL)
-    from actors import decode
     from pipeline import jobs
 
-    voice = "data:audio/ogg;base64," + base64.b64encode(VOICE.read_bytes()).decode()
-    job = decode.send(voice, language="en").message_id  # by which the death is noticed
+    job = send()  # by which the death is noticed
     check("503 while the model is loaded anew", becomes(lambda: "canary" in world.ready("transcribe")[1], 30))
     check("200 again", becomes(lambda: world.ready("transcribe")[0] == 200, 60))
     check("the message that met the dead process is done", jobs.wait(job, timeout=120).status == "done")
@@ -275,6 +281,7 @@ def worker_frozen(world, up):
     frozen = [master, *children(master)]
     for pid in frozen:
         os.kill(pid, signal.SIGSTOP)
+    send()  # with nothing to enrich nobody would be missed
     try:
         down = f'up{{instance="127.0.0.1:{world.ports["enrich"]}"}}'
         check("a frozen worker is down", becomes(lambda: world.value(down) == 0, 60))
