@@ -58,6 +58,25 @@ def test_only_the_master_is_signalled_since_a_second_signal_would_kill_what_is_a
 
 
 @pytest.mark.parametrize("stage", PROCFILE)
+def test_the_user_without_a_home_is_given_one_to_keep_models_in(stage):
+    supervised = ini(DEPLOY / "supervisor" / "voicemill.conf")
+
+    assert 'HOME="/var/cache/voicemill"' in supervised[f"program:{stage}"]["environment"].split(",")
+    assert "HOME=%C/voicemill" in ini(DEPLOY / "systemd" / "voicemill-.service.d" / "common.conf")["Service"][
+        "Environment"
+    ].split(" ")
+
+
+@pytest.mark.parametrize("stage", PROCFILE)
+def test_supervisord_does_not_give_a_worker_up_while_its_redis_refuses_it_for_a_while(stage):
+    program = ini(DEPLOY / "supervisor" / "voicemill.conf")[f"program:{stage}"]
+    tries = int(program["startretries"])
+
+    assert program["autorestart"] == "true"
+    assert sum(range(tries)) > 3600  # seconds: each try comes a second later after the last
+
+
+@pytest.mark.parametrize("stage", PROCFILE)
 def test_a_reload_under_systemd_is_the_signal_on_which_a_master_replaces_its_worker(stage):
     assert unit(stage)["Service"]["ExecReload"] == "/bin/kill -HUP $MAINPID"
 
