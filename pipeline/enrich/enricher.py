@@ -100,7 +100,7 @@ class Enricher:
         vault = redact.Vault(self._settings.enrich_redact_region)
         hide = vault.mask if self._settings.enrich_redact else lambda value: value
         check = self._contract.check
-        words = self._prompt if prompt_file is None else prompt.load(prompt_file)
+        words = self._prompt if prompt_file is None else prompt.load(prompt_file, "--prompt")
         task = Task(
             job_id=job_id,
             text=hide(str(transcript.get("text", "")).strip()),

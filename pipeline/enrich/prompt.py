@@ -59,27 +59,37 @@ class Prompt:
         )
 
 
-def load(path: str | Path | None) -> Prompt:
+def load(path: str | Path | None, asked_by: str = "ENRICH_PROMPT") -> Prompt:
     """Read a prompt file; None: Voicemill's own. A relative path is one beside the Procfile.
 
     Raises:
-        SettingsError: it cannot be read, names an unknown variable, or leaves out the transcript.
+        SettingsError: it cannot be read, names an unknown variable, or leaves out the transcript. The message says
+            which setting or argument it was `asked_by`.
     """
     file = FOLDER / OWN if path is None else ROOT / path
+
+    def wrong(problem: str) -> SettingsError:
+        return SettingsError(f"{asked_by} is {str(file)!r}: {problem}")
+
     try:
-        template = Template(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"ENRICH_PROMPT is {str(file)!r}: {error}") from None
+        with file.open("rb") as opened:
+            text = opened.read(MAX_PROMPT + 1)
+        if len(text) > MAX_PROMPT:
+            raise wrong(f"longer than {MAX_PROMPT} bytes")
+        template = Template(text.decode("utf-8-sig"))  # editors on Windows begin a file with a mark
+    except OSError as error:
+        raise wrong(error.strerror or str(error)) from None
+    except UnicodeDecodeError as error:
+        line = text.count(b"\n", 0, error.start) + 1
+        raise wrong(f"line {line} is not UTF-8") from None
     if not template.is_valid():
-        raise SettingsError(f"ENRICH_PROMPT is {str(file)!r}: a lone $ (write $$ for the sign itself)")
+        raise wrong("a lone $ (write $$ for the sign itself)")
     unknown = [name for name in template.get_identifiers() if name not in VARIABLES]
     if unknown:
         takes = ", ".join(f"${name}" for name in VARIABLES)
-        raise SettingsError(f"ENRICH_PROMPT is {str(file)!r}: unknown ${', $'.join(unknown)}; it takes {takes}")
+        raise wrong(f"unknown ${', $'.join(unknown)}; it takes {takes}")
     if "transcript" not in template.get_identifiers():
-        raise SettingsError(f"ENRICH_PROMPT is {str(file)!r}: it leaves out $transcript")
-    if len(template.template.encode()) > MAX_PROMPT:
-        raise SettingsError(f"ENRICH_PROMPT is {str(file)!r}: longer than {MAX_PROMPT} bytes")
+        raise wrong("it leaves out $transcript")
     return Prompt(template, str(file))
 
 

@@ -25,6 +25,8 @@ KEPT = ("type", "format", "description", "enum", "properties", "required", "item
 FORMATS = ("float", "double", "int32", "int64", "enum", "date-time")  # others Gemini refuses
 PROBLEMS = 10  # told to Gemini in the repair round
 NESTING = 20  # levels of a schema; a deeper one refers to itself
+MAX_SCHEMA = 65_536  # bytes: it goes along with every request
+FORMS = "takes package.module:Model, a pydantic model, or a *.json file"
 
 
 def _cut(length: int) -> BeforeValidator:
@@ -169,26 +171,36 @@ def load(name: str | None) -> Contract:
         return _of_file(ROOT / name) if name.endswith(".json") else of_model(_named(name))
     except SettingsError:
         raise
-    except Exception as error:  # noqa: BLE001 - an operator's module may raise anything, and a schema be anything
+    except OSError as error:
+        raise SettingsError(f"ENRICH_SCHEMA is {name!r}: {error.strerror or error}") from None
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - an operator's module may raise anything
         raise SettingsError(f"ENRICH_SCHEMA is {name!r}: {_first_line(error)}") from None
 
 
 def _named(name: str) -> type[BaseModel]:
     module, _, attribute = name.replace(":", ".").rpartition(".")
+    if not module or module.startswith("."):
+        raise SettingsError(f"ENRICH_SCHEMA is {name!r}: {FORMS}")
     model = getattr(importlib.import_module(module), attribute)
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
-        raise SettingsError(f"ENRICH_SCHEMA is {name!r}: takes a pydantic model or a *.json file")
+        raise SettingsError(f"ENRICH_SCHEMA is {name!r}: {FORMS}")
     return model
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _of_file(path: Path) -> Contract:
     import jsonschema  # noqa: PLC0415 - only operators with a file of their own pay for it
 
-    schema = json.loads(path.read_text(encoding="utf-8"))
+    with path.open("rb") as file:
+        text = file.read(MAX_SCHEMA + 1)
+    if len(text) > MAX_SCHEMA:
+        raise _too_long(str(path))
+    schema = json.loads(text.decode("utf-8-sig"))  # editors on Windows begin a file with a mark
+    if not isinstance(schema, dict):
+        raise SettingsError(f"ENRICH_SCHEMA is {str(path)!r}: the schema is not an object")
     validator = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
     validator.check_schema(schema)
 
@@ -205,13 +217,17 @@ def _of_file(path: Path) -> Contract:
     return contract
 
 
-def _contract(schema: Any, check: Callable[[Any], dict[str, Any]], name: str) -> Contract:
-    if not isinstance(schema, dict):
-        raise SettingsError(f"ENRICH_SCHEMA is {name!r}: the schema is not an object")
+def _too_long(name: str) -> SettingsError:
+    return SettingsError(f"ENRICH_SCHEMA is {name!r}: longer than {MAX_SCHEMA} bytes")
+
+
+def _contract(schema: dict[str, Any], check: Callable[[Any], dict[str, Any]], name: str) -> Contract:
     definitions: dict[str, Any] = schema.get("$defs") or schema.get("definitions") or {}
     plain = _plain(schema, definitions, name)
     if plain.get("type") != "OBJECT":
         raise SettingsError(f"ENRICH_SCHEMA is {name!r}: the answer must be an object")
+    if len(json.dumps(plain).encode()) > MAX_SCHEMA:  # also one whose references say the same again and again
+        raise _too_long(name)
     taken = [field for field in RESERVED if field in plain["properties"]]
     if taken:
         raise SettingsError(f"ENRICH_SCHEMA is {name!r}: {', '.join(taken)} is a name of the job record's own")

@@ -27,6 +27,11 @@ def test_the_answer_may_stand_between_fences():
     assert contract.parse("```json\n" + json.dumps(example(contract.schema)) + "\n```")["urgency"] == "low"
 
 
+# A kilobyte that says itself eight to the fifth times.
+LAUGHS = {"L0": {"type": "string"}} | {
+    f"L{level}": {"type": "object", "properties": {name: {"$ref": f"#/$defs/L{level - 1}"} for name in "abcdefgh"}}
+    for level in range(1, 6)
+}
 TICKET = {
     "type": "object",
     "properties": {
@@ -44,7 +49,7 @@ TICKET = {
 @pytest.fixture
 def ticket(tmp_path):
     file = tmp_path / "ticket.json"
-    file.write_text(json.dumps(TICKET), encoding="utf-8")
+    file.write_text(json.dumps(TICKET), encoding="utf-8-sig")  # as editors on Windows save it
     return schema.load(str(file))
 
 
@@ -105,19 +110,21 @@ class Callback(BaseModel):
     ("name", "complaint"),
     [
         ("no_such_module:Model", "no_such_module"),
-        ("json:loads", "takes a pydantic model"),
-        ("nothing", "nothing"),
+        ("json:loads", r"takes package\.module:Model"),
+        ("house_exit:Model", "bye"),
+        ("nothing", r"takes package\.module:Model"),
         ("/no/such/file.json", "No such file"),
         ("house_slip:Model", "invalid syntax"),
         ("house_fault:Model", "no database"),
         ("house_loose:Unfinished", "not fully defined"),
         ("house_loose:Callback", "JsonSchema"),
-        ("..up", "relative import"),
+        ("..up", r"takes package\.module:Model"),
     ],
 )
 def test_a_schema_that_cannot_be_had_is_refused_at_the_start(tmp_path, monkeypatch, name, complaint):
     (tmp_path / "house_slip.py").write_text("def f(:", encoding="utf-8")
     (tmp_path / "house_fault.py").write_text("raise RuntimeError('no database')", encoding="utf-8")
+    (tmp_path / "house_exit.py").write_text("raise SystemExit('bye')", encoding="utf-8")
     (tmp_path / "house_loose.py").write_text(LOOSE, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(SettingsError, match=complaint) as caught:
@@ -141,9 +148,12 @@ def test_a_schema_that_cannot_be_had_is_refused_at_the_start(tmp_path, monkeypat
         ('{"type": "object", "properties": {"a": {"$ref": "#"}}}', r"\$ref|refers|\$defs"),
         ('{"properties": {"a": {"$ref": "http://x/y#/$defs/A"}}, "$defs": {"A": {"type": "string"}}}', r"\$defs"),
         ('{"properties": {"a": {"$ref": "#/properties/A"}}, "$defs": {"A": {"type": "string"}}}', r"\$defs"),
-        ("NaN", "float"),
-        ("[" * 100_000, "recursion"),
+        ("NaN", "not an object"),
+        ("[" * 60_000, "recursion"),
         ('{"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/A"}}}', "refers to itself"),
+        ("5", "the schema is not an object"),
+        (json.dumps({"type": "object", "properties": {f"field_{n}": {} for n in range(10_000)}}), "longer than 65536"),
+        (json.dumps({"$ref": "#/$defs/L5", "$defs": LAUGHS}), "longer than 65536"),
     ],
 )
 def test_a_schema_without_words_of_geminis_is_refused_at_the_start(tmp_path, document, complaint):

@@ -14,7 +14,7 @@ NOW = datetime(2026, 5, 4, 12, 30, tzinfo=UTC)
 
 def test_a_prompt_file_gets_its_four_variables(tmp_path):
     file = tmp_path / "prompt.txt"
-    file.write_text("$language|$now|$metadata|$transcript|$$5", encoding="utf-8")
+    file.write_text("$language|$now|$metadata|$transcript|$$5", encoding="utf-8-sig")  # as editors on Windows save it
     said = prompt.load(file).render("Hi", language=None, metadata={"a": "ü"}, now=NOW, data="m")
     assert said == (
         "the language of the message itself|2026-05-04T12:30+00:00|"
@@ -28,7 +28,7 @@ def test_a_prompt_file_gets_its_four_variables(tmp_path):
         ("No transcript here", "leaves out"),
         ("$transcript $transkript", r"unknown \$transkript; it takes \$transcript"),
         ("$transcript costs $ 5", r"lone \$"),
-        ("$transcript " + "x" * 70_000, "longer"),
+        ("$transcript " + "ü" * 40_000, "longer"),
     ],
 )
 def test_a_wrong_prompt_is_refused_at_the_start(tmp_path, text, complaint):
@@ -38,9 +38,14 @@ def test_a_wrong_prompt_is_refused_at_the_start(tmp_path, text, complaint):
         prompt.load(file)
 
 
-def test_a_missing_prompt_is_refused_at_the_start(tmp_path):
-    with pytest.raises(SettingsError, match="No such file"):
+def test_a_prompt_that_cannot_be_read_is_refused_in_a_few_words(tmp_path):
+    with pytest.raises(SettingsError, match=r"^ENRICH_PROMPT is '\S+none.txt': No such file or directory$"):
         prompt.load(tmp_path / "none.txt")
+    with pytest.raises(SettingsError, match=r"^--prompt is '\S+': Is a directory$"):
+        prompt.load(tmp_path, "--prompt")
+    (tmp_path / "binary.txt").write_bytes(b"$transcript\n\xff")
+    with pytest.raises(SettingsError, match=r"^ENRICH_PROMPT is '\S+binary.txt': line 2 is not UTF-8$"):
+        prompt.load(tmp_path / "binary.txt")
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
