@@ -144,7 +144,9 @@ class Settings(BaseSettings):
         "google-generativeai",
         description="Google's SDK: google-generativeai (no longer developed) or google-genai (extra enrich-genai)",
     )
-    gemini_endpoint: str | None = Field(None, description="Other address of the Gemini API, such as a proxy's")
+    gemini_endpoint: str | None = Field(
+        None, description="Other address of the Gemini API, such as a proxy's: https://HOST"
+    )
     gemini_timeout: Seconds = Field(60, description="How long Gemini may leave a request without an answer (seconds)")
     gemini_max_output_tokens: int = Field(
         16384, ge=256, le=65536, description="Longest answer of Gemini, its thoughts included (tokens)"
@@ -261,6 +263,13 @@ class Settings(BaseSettings):
             known = False
         if not known:
             raise ValueError("takes redis://HOST:PORT/NUMBER, rediss:// for TLS, or unix://PATH")
+        return value
+
+    @field_validator("gemini_endpoint")
+    @classmethod
+    def _address_of_gemini(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"https?://[^/\s?#]+(/[^\s?#]*)?", value):
+            raise ValueError("takes https://HOST, with what stands before /v1beta where that is not all")
         return value
 
     @field_validator("handoff_key")

@@ -57,12 +57,14 @@ class Enricher:
     """Writes summaries with the operator's prompt, schema, model and limits. Safe to use from many threads.
 
     Raises:
-        SettingsError: at construction, where prompt, schema, key or SDK are not as they should be.
+        SettingsError: at construction, where prompt, schema, key, SDK or country are not as they should be.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.model = settings.gemini_model.removeprefix("models/")
         self._settings = settings
+        if settings.enrich_redact:
+            redact.check(settings.enrich_redact_region)
         self._contract = schema.load(settings.enrich_schema)
         self._prompt = prompt.load(settings.enrich_prompt)
         self._part_prompt = prompt.load(prompt.FOLDER / "part.txt")

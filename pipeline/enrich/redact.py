@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
+from config.settings import SettingsError
 from pipeline.enrich.neutral import visible
 
 Span = tuple[int, int, str]  # start, end and kind
@@ -47,6 +48,18 @@ IDS = (  # modules of stdnum: numbers that name a person or account; those witho
 CARD_DIGITS = range(13, 20)
 SHORTEST = 9  # letters and digits of an identity number; prices are shorter
 LONGEST = 42  # characters of the longest number, an IBAN in groups of four
+
+
+def check(region: str) -> None:
+    """Refuse a country whose phone numbers would all stay as they are.
+
+    Raises:
+        SettingsError: libphonenumber does not know it.
+    """
+    import phonenumbers  # noqa: PLC0415 - loaded where ENRICH_REDACT is on
+
+    if region not in phonenumbers.SUPPORTED_REGIONS:
+        raise SettingsError(f"ENRICH_REDACT_REGION is {region!r}: takes a country's code of ISO 3166, such as US or GB")
 
 
 class Vault:

@@ -334,6 +334,13 @@ def test_an_sdk_that_is_not_installed_names_its_extra(sdk, enricher, monkeypatch
         enricher(sdk)
 
 
+def test_a_country_without_phone_numbers_is_refused_at_the_start(enricher):
+    enricher(enrich_redact=True, enrich_redact_region="GB")
+    enricher(enrich_redact_region="UK")
+    with pytest.raises(SettingsError, match=r"ENRICH_REDACT_REGION is 'UK': takes .* GB"):
+        enricher(enrich_redact=True, enrich_redact_region="UK")
+
+
 def test_the_days_totals_count_every_request(gemini, enricher, sdk):
     subject = enricher(sdk)
     gemini.plan(google.answer(SUMMARY, tokens=(100, 20, 0)), google.overloaded(), google.day_quota())
