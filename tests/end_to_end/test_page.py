@@ -271,6 +271,61 @@ def test_the_overview_is_live(visit):
     assert page.locator(".transcribe .workers").get_attribute("open") is not None
 
 
+def test_a_view_that_was_left_while_it_was_looked_at_again_is_looked_at_no_more(visit):
+    job_id = made("left", jobs_transcript())
+    page = visit()
+    held, asked = [], []
+    page.route("**/page", lambda route, _: held.append(route))
+    page.on("request", lambda request: asked.append(request.url))
+    with page.expect_request("**/page"):
+        pass  # its timer is over, and its answer on the way
+
+    page.locator(f"#row-{job_id} a").click()
+    expect(page.locator("h1")).to_have_text(job_id)
+    with page.expect_response("**/page"):
+        held[0].continue_()
+    page.evaluate("new Promise(done => setTimeout(done, 500))")
+
+    assert len([url for url in asked if url.endswith(f"/page/jobs/{job_id}")]) == 1
+
+
+def test_a_job_that_is_deleted_while_it_is_watched_is_said_to_be_gone(browser, door):
+    jobs.create("watched", "voice.ogg", Options())
+    page = browser.new_context(base_url=door, locale="en-US").new_page()
+    page.goto("/page/jobs/watched")
+    expect(state(page)).to_have_text("Queued")
+
+    jobs.delete("watched")
+
+    expect(page.locator("h1")).to_contain_text("No job has this id")
+    page.context.close()
+
+
+def test_a_view_says_that_it_is_not_live_while_nobody_answers_and_is_live_again_after(browser, backend):
+    jobs.create("outlives", "voice.ogg", Options())
+    app = create_app(Settings())
+    with served(app) as url:
+        context = browser.new_context(base_url=url, locale="en-US")
+        pages = [context.new_page(), context.new_page()]
+        for page, path in zip(pages, ("/page", "/page/jobs/outlives"), strict=True):
+            page.goto(path)
+            page.wait_for_selector("html.scripted")
+
+        context.set_offline(True)
+        app.state.stopping.set()  # or the stream of events would go on
+        for page in pages:
+            expect(page.locator("#lost")).to_be_visible()
+        jobs.cancel("outlives")
+        app.state.stopping.clear()
+        context.set_offline(False)
+
+        expect(pages[0].locator("#row-outlives")).to_contain_text("Cancelled")
+        expect(state(pages[1])).to_have_text("Cancelled")
+        for page in pages:
+            expect(page.locator("#lost")).to_be_hidden()
+        context.close()
+
+
 def test_a_job_can_be_cancelled_and_deleted_and_leaves_nothing(visit):
     job_id = "waits-for-nobody"
     jobs.create(job_id, "voice.ogg", Options())

@@ -19,6 +19,7 @@ export function start() {
 
 export function stop() {
   clearTimeout(timer);
+  timer = null;
   events?.close();
   events = null;
 }
@@ -30,9 +31,10 @@ export async function refresh() {
   let good = false;
   try {
     const response = await fetch(address, { headers: { Accept: "text/html" } });
-    if (response.redirected) return location.assign(response.url);
+    const here = location.href === address; // and the reader is in no other view by now
+    if (here && (response.redirected || response.status === 404)) return location.assign(response.url);
     good = response.ok;
-    if (good && address === location.href) take(new DOMParser().parseFromString(await response.text(), "text/html"));
+    if (good && here) take(new DOMParser().parseFromString(await response.text(), "text/html"));
   } catch {
     good = false; // the server is away: it is told below, and tried again
   } finally {
@@ -60,10 +62,10 @@ export function take(fresh) {
 }
 
 function later() {
-  timer = setTimeout(async () => {
+  const mine = (timer = setTimeout(async () => {
     if (!document.hidden) await refresh();
-    later();
-  }, EVERY[document.getElementById("main").dataset.view]);
+    if (timer === mine) later();
+  }, EVERY[document.getElementById("main").dataset.view]));
 }
 
 function listen(address) {
@@ -83,6 +85,7 @@ function listen(address) {
   source.addEventListener("error", () => {
     if (events !== source) return;
     if (source.readyState === EventSource.CLOSED) timer = setTimeout(() => events === source && again(), AGAIN);
+    else refresh(); // the browser itself listens again; this tells whether anybody is there
   });
 }
 

@@ -51,11 +51,13 @@ document.addEventListener("submit", async (event) => {
   if (!form.matches("form[data-soft]")) return;
   event.preventDefault();
   for (const button of form.querySelectorAll("button")) button.disabled = true;
+  live.stop(); // a job that is deleted here is not to be found gone
   try {
     show(await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)) }));
   } catch {
     for (const button of form.querySelectorAll("button")) button.disabled = false;
     document.getElementById("lost").hidden = false;
+    live.start();
   }
 });
 
