@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import pytest
 import redis
@@ -11,7 +12,7 @@ from pydantic import SecretStr
 from actors import decode
 from config.environment import STATE
 from config.settings import Settings
-from pipeline import connection, handoff, jobs
+from pipeline import connection, handoff, jobs, presence, queues
 from pipeline.errors import JobError
 from pipeline.options import MAX_LEVELS, Options
 from pipeline.web import keys
@@ -248,6 +249,32 @@ def test_a_page_asks_redis_no_more_often_where_hundreds_of_letters_are_dead(clie
     assert round_trips() - before < 60
     assert "/page/dead/decode/j290/retry" in shown if path != "/page/dead" else "The last 100 of 300" in shown
     assert "reason 299" in shown if path == "/page/dead" else "reason 290" in shown
+
+
+def test_the_overview_tells_of_each_stage_its_workers_devices_queues_times_and_pace(client):
+    known = {"name": "H100", "memory_used": 20e9, "memory_total": 80e9, "utilisation": 55, "temperature": 61}
+    silent = {"name": "A2", "memory_used": None, "memory_total": None, "utilisation": None, "temperature": None}
+    said = {"host": "vm", "pid": 7, "stages": ["transcribe"], "since": time.time(), "device": "cuda"}
+    server, prefix = connection.client(), f"{connection.NAMESPACE}:transcribe"
+    server.hset(presence.KEY, "b", json.dumps(said | {"gpus": [known, silent]}))
+    server.zadd(queues.BEATS_KEY, {"b": time.time() * 1000})
+    server.rpush(prefix, "r1", "r2")
+    for name, count in ((f"{prefix}.msgs", 5), (f"{prefix}.DQ.msgs", 4)):
+        server.hset(name, mapping=dict.fromkeys(map(str, range(count)), "{}"))
+    for _ in range(3):
+        server.lpush(jobs.timings_key("transcribe"), json.dumps([time.time(), 0.25, 65]))
+    jobs.create("new", "voice.ogg", Options())
+
+    shown = client.get("/page").text
+
+    card = re.search(r'<article class="stage transcribe".*?</article>', shown, re.DOTALL)[0]
+    card = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", card))
+    assert "1 worker · cuda vm:7 since" in card
+    assert "H100 · memory 20.0 GB / 80.0 GB · busy 55 % · 61 °C A2 " in card
+    assert "waiting 2 in hand 3 put off 4 dead 0" in card
+    assert "median 95 % waited 250 ms 250 ms worked 1 min 5 s 1 min 5 s" in card
+    assert "3 in the last hour" in card
+    assert "1 on their way" in shown
 
 
 def test_a_stage_without_a_worker_and_its_oldest_message_are_told(client):
