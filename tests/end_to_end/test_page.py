@@ -1,5 +1,6 @@
 """The live page in a real browser, before real workers: what people see, hear and do there."""
 
+import base64
 import os
 import re
 import shutil
@@ -251,6 +252,64 @@ def test_a_dead_letter_says_what_to_do_and_after_that_is_tried_again_until_it_is
     page.go_back()
     expect(page.locator("h1")).to_have_text("Dead letters")
     expect(letter).to_have_count(0)
+
+
+def test_a_file_that_is_dropped_on_the_page_is_sent(visit):
+    page = visit()
+    data = base64.b64encode(SAMPLE.read_bytes()).decode()
+    dropped = page.evaluate_handle(
+        """data => {
+            const bytes = Uint8Array.from(atob(data), char => char.charCodeAt(0));
+            const dropped = new DataTransfer();
+            dropped.items.add(new File([bytes], 'dropped.ogg', {type: 'audio/ogg'}));
+            return dropped;
+        }""",
+        data,
+    )
+    for event in ("dragenter", "dragover"):
+        page.dispatch_event("body", event, {"dataTransfer": dropped})
+    expect(page.locator("#drop")).to_have_class("drop over")
+
+    page.dispatch_event("body", "drop", {"dataTransfer": dropped})
+
+    assert jobs.get(job_of(page)).metadata == {"filename": "dropped.ogg"}
+
+
+def test_how_far_a_stage_is_with_a_job_is_seen_live(visit):
+    jobs.create("half", "voice.ogg", Options())
+    jobs.finish("half", "decode", {"audio": {"duration": 600}})
+    jobs.begin("half", "transcribe", "vm:1")
+    page = visit("/page/jobs/half")
+    expect(page.locator(".steps .transcribe")).to_contain_text("at work")
+
+    jobs.progress("half", "transcribe", 3, 12)
+
+    bar = page.get_by_role("progressbar", name="Transcribe")
+    expect(bar).to_be_visible()
+    assert bar.evaluate("bar => [bar.value, bar.max]") == [3, 12]
+    jobs.cancel("half")
+
+
+def test_a_long_transcript_moves_along_with_the_player_and_plays_from_where_the_keyboard_says(visit):
+    long = jobs_transcript()["segments"][0]
+    segments = [long | {"start": second, "end": second + 1} for second in range(9)]
+    for second, segment in enumerate(segments):
+        segment["words"] = [
+            {"start": second + n / 40, "end": second + n / 40, "word": " wordy", "probability": 1} for n in range(40)
+        ]
+    jobs.create("along", handoff.upload(SAMPLE.read_bytes()), Options())
+    jobs.finish("along", "decode", {"audio": {"duration": 9.4, "container": "ogg"}})
+    jobs.finish("along", "transcribe", {"transcript": jobs_transcript() | {"segments": segments}}, last=True)
+    page = visit("/page/jobs/along", viewport={"width": 360, "height": 400})
+    last = page.get_by_role("button", name="Play from 0:08")
+    assert not last.evaluate("button => button.getBoundingClientRect().top < innerHeight")
+
+    page.get_by_role("button", name="Play from 0:05").focus()
+    before = page.evaluate("scrollY")
+    page.keyboard.press("Enter")
+
+    until(page, "document.getElementById('audio').currentTime > 5")
+    until(page, f"scrollY > {before} && document.querySelector('.now').getBoundingClientRect().top < innerHeight")
 
 
 def test_the_overview_is_live(visit):
