@@ -208,6 +208,26 @@ def test_metadata_as_deep_as_is_taken_can_be_shown(client):
     assert (shown.status_code, "deep</span>" in shown.text) == (200, True)
 
 
+def test_where_the_seconds_of_a_job_went_is_a_bar_and_a_table(client, job):
+    times = {"created_at": 100, "finished_at": 110}
+    times |= {"decode.queued_at": 100, "decode.started_at": 101, "decode.finished_at": 103, "status": "done"}
+    times |= {"transcribe.queued_at": 103, "transcribe.started_at": 103.5, "transcribe.finished_at": 108}
+    connection.client().hset(jobs.record_key(job), mapping=times | {"transcribe.attempts": 1})
+
+    section = re.search(r'<section class="seconds".*?</section>', client.get(f"/page/jobs/{job}").text, re.DOTALL)[0]
+
+    bars = re.findall(r'<rect class="(\w+ \w+)" x="([\d.]+)%" width="([\d.]+)%"', section)
+    assert bars == [
+        ("decode wait", "0.0", "10.0"),
+        ("decode work", "10.0", "20.0"),
+        ("transcribe wait", "30.0", "5.0"),
+        ("transcribe work", "35.0", "45.0"),
+    ]
+    table = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", section))
+    assert "waited worked Decode 1.0 s 2.0 s Transcribe 500 ms 4.5 s Enrich – – in all 10.0 s" in table
+    assert "2 times as fast as speech" in table
+
+
 def test_a_job_in_the_list_whose_record_has_expired_is_left_out(client):
     connection.client().zadd(jobs.ENDED_KEY, {"expired": 1})
 
