@@ -19,7 +19,9 @@ LISTED = 30  # jobs of the list
 OPENING = 160  # characters of a transcript that stand for it in the list
 LARGEST = 256 * 1024  # bytes of a transcript that is opened only to quote its beginning
 DOUBTFUL = 0.5  # probability below which a word is marked as doubtful
-KNOWN = ("title", "summary", "topics", "people", "places", "action_items", "sentiment", "urgency", "cleaned_text")
+# Fields of a summary that the page has a place of its own for, where they are texts and lists.
+TEXTS = ("title", "summary", "sentiment", "urgency", "cleaned_text")
+LISTS = ("topics", "people", "places", "action_items")
 ACCOUNT = ("model", "usage", "latency", "tries", "cost_usd", "language")  # of a summary, told in small print or not
 
 _ROW = ("status", "created_at", "finished_at", "source", "options", "audio", "enrichment", "error", "enrichment_error")
@@ -171,8 +173,12 @@ def extras(enrichment: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             for field in value:
                 if isinstance(field, dict) and "name" in field:
                     yield str(field["name"]), field.get("value")
-        elif name not in KNOWN + ACCOUNT and value not in (None, "", [], {}):
+        elif name not in ACCOUNT and not _has_its_place(name, value) and value not in (None, "", [], {}):
             yield name, value
+
+
+def _has_its_place(name: str, value: Any) -> bool:
+    return (name in TEXTS and isinstance(value, str)) or (name in LISTS and isinstance(value, list))
 
 
 def named(enrichment: dict[str, Any], name: str, kind: type) -> Any:

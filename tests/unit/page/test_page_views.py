@@ -107,13 +107,18 @@ def test_a_download_has_a_harmless_name(name, stem):
 def test_a_summary_of_an_operators_own_shape_loses_nothing():
     enrichment = {
         "title": "Known",
+        "topics": "not a list",
         "model": "gemini",
         "order": {"number": 7},
         "empty": [],
         "custom": [{"name": "Colour", "value": "red"}, "odd"],
     }
 
-    assert list(views.extras(enrichment)) == [("order", {"number": 7}), ("Colour", "red")]
+    assert list(views.extras(enrichment)) == [
+        ("topics", "not a list"),
+        ("order", {"number": 7}),
+        ("Colour", "red"),
+    ]
     assert views.named({"summary": ["not", "text"]}, "summary", str) is None
 
 
