@@ -21,6 +21,7 @@ READMES = [CLONE / "README.md", CLONE / "README.ko.md"]
 PAGES = [*READMES, *sorted((CLONE / "docs").rglob("*.md"))]
 NAMES = [str(page.relative_to(CLONE)) for page in PAGES]
 TARGETS = set(re.findall(r"^([a-z-]+):", (CLONE / "Makefile").read_text(), re.MULTILINE))
+FILE = re.compile(r"(?<![\w/.])(?:bench|config|deploy|docs|pipeline|samples|scripts|tests)/[\w./-]*\w")
 CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
 
 
@@ -64,6 +65,13 @@ def test_pages_name_commands_and_options_that_exist(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_pages_name_files_that_exist(page):
+    for code in CODE.findall(page.read_text()):
+        for file in FILE.findall(code):
+            assert (CLONE / file).exists(), file
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_links_between_files_lead_to_a_file_and_its_heading(page):
     for target in re.findall(r"\]\(([^)\s]+)\)", CODE.sub("", page.read_text())):
         path, _, anchor = target.partition("#")
@@ -95,6 +103,7 @@ def test_the_korean_readme_has_the_headings_tables_and_code_of_the_english_one()
     assert blocks(korean) == blocks(english)
     assert korean.count("\n| ") == english.count("\n| ")
     assert links(korean) == links(english)
+    assert inline(korean) == inline(english)
 
 
 def headings(text):
@@ -105,6 +114,11 @@ def blocks(text):
     """The code blocks; their comments may be translated."""
     found = re.findall(r"```(.*?)```", text, re.DOTALL)
     return [re.sub(r"  #.*", "", block) for block in found]
+
+
+def inline(text):
+    """What stands as code in sentences: every command, setting and value."""
+    return sorted(re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL)))
 
 
 def links(text):
