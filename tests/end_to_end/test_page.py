@@ -523,8 +523,8 @@ def jobs_transcript():
     return {"text": "words", "language": "en", "no_speech": False, "segments": [segment], "model": "m", "device": "cpu"}
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_view_is_accessible_and_fits_on_a_phone(visit, scheme):
+@pytest.mark.parametrize(("scheme", "locale"), [("light", "en-US"), ("dark", "ko-KR")])
+def test_every_view_is_accessible_and_fits_on_a_phone(visit, scheme, locale):
     done = jobs.wait(
         decode.send(
             handoff.upload(SAMPLE.read_bytes()), word_timestamps=True, metadata={"filename": "a" * 190}
@@ -537,7 +537,7 @@ def test_every_view_is_accessible_and_fits_on_a_phone(visit, scheme):
     jobs.wait(decode.send("missing-" + "m" * 120).message_id, timeout=60)
     jobs.create("new", "voice.ogg", Options())
 
-    page = visit(color_scheme=scheme)
+    page = visit(color_scheme=scheme, locale=locale)
     for path in ("/page", f"/page/jobs/{done.id}", "/page/jobs/long", "/page/jobs/new", "/page/dead", "/page/sign-in"):
         for size in (DESK, PHONE):
             page.set_viewport_size(size)
