@@ -115,6 +115,38 @@ def test_other_sites_change_nothing_even_where_no_key_is_needed(client, job, hea
     assert jobs.get(job).status == "decoded"
 
 
+def addresses(routes):
+    """Each address of the application with its methods; all that stands in braces is `x`."""
+    for route in routes:
+        if hasattr(route, "original_router"):
+            yield from addresses(route.original_router.routes)
+        else:
+            path = re.sub(r"\{stage\}", "decode", route.path)
+            yield from ((method, re.sub(r"\{[^}]+\}", "x", path)) for method in route.methods)
+
+
+def test_no_address_obeys_another_site_a_strangers_name_or_somebody_without_a_key(client):
+    readable = {"/", "/healthz", "/openapi.json", "/page/sign-in", "/page/static/x/x"}  # by everybody
+    found = sorted(set(addresses(client.app.routes)))
+    changing = [(method, path) for method, path in found if method not in keys.SAFE]
+    guarded = [(method, path) for method, path in found if method in keys.SAFE and path not in readable]
+    assert (len(changing), len(guarded)) == (13, 10)
+
+    for method, path in changing:
+        for sign in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "http://localhost:3000"}, {"Host": "evil.example"}):
+            assert client.request(method, path, headers=sign).status_code == 403, (method, path, sign)
+    for method, path in guarded:
+        assert client.request(method, path, headers={"Host": "evil.example"}).status_code == 403, path
+    with TestClient(create_app(Settings(api_keys=SecretStr(keys.generate("tests")[1]))), **OURS) as locked:
+        locked.cookies.set(keys.COOKIE, "vm_taken_back")
+        for method, path in changing + guarded:
+            if path in ("/page/sign-in", "/page/sign-out", "/page/preferences"):
+                continue
+            answer = locked.request(method, path)
+            led = answer.headers.get("location", "").startswith("/page/sign-in")
+            assert answer.status_code == 401 or (answer.status_code == 303 and led), (method, path)
+
+
 def test_a_strangers_name_for_this_machine_reads_nothing(client, job):
     answer = client.get("/page", headers={"Host": "evil.example"})
 
