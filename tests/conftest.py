@@ -101,6 +101,7 @@ def _settings_of_the_test_alone(monkeypatch, tmp_path_factory):
 
 
 def pytest_configure(config):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs in the background inherits that it is ignored
     config.stash[LINES] = {}
 
 
