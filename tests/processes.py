@@ -1,8 +1,12 @@
 """What tests ask of the operating system about processes that are not theirs to wait for."""
 
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+
+CLONE = Path(__file__).parents[1]
 
 
 def children(pid):
@@ -39,7 +43,14 @@ def alive(pids):
     return found
 
 
-def becomes(condition, timeout=10):
+def slowness():
+    """How many times as long a command takes to start now as on an idle machine; at least 1."""
+    begun = time.monotonic()
+    subprocess.run([sys.executable, "-m", "pipeline", "submit", "--help"], cwd=CLONE, check=True, capture_output=True)
+    return max(1.0, (time.monotonic() - begun) / 0.6)
+
+
+def becomes(condition, timeout=30):
     """Whether `condition()` comes true within `timeout` seconds, of something that announces nothing."""
     deadline = time.monotonic() + timeout
     while not condition():
@@ -49,6 +60,6 @@ def becomes(condition, timeout=10):
     return True
 
 
-def end(pids, timeout=10):
+def end(pids, timeout=30):
     """Whether all these processes end within `timeout` seconds."""
     return becomes(lambda: not alive(pids), timeout)

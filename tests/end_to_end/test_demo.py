@@ -48,7 +48,7 @@ def demo(tmp_path):
 def test_the_demo_shows_the_words_the_device_and_where_the_time_went(demo, tmp_path):
     process = demo(WHISPER_CPU_REPLICAS="0")  # as many as are fastest here
 
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
 
     assert process.returncode == 0, err
     assert "Please move our meeting with the design team to Friday" in out
@@ -67,7 +67,7 @@ def test_a_bad_file_is_one_clear_line_and_exit_code_1(demo, tmp_path):
     letter.write_text("not a recording")
     process = demo(letter)
 
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
 
     assert process.returncode == 1
     assert "undecodable in decode" in err.splitlines()[-1]
@@ -86,7 +86,7 @@ def test_a_bad_file_is_one_clear_line_and_exit_code_1(demo, tmp_path):
 def test_what_is_no_file_or_no_language_is_told_before_anything_starts(demo, arguments, said):
     process = demo(*arguments)
 
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
 
     assert process.returncode == 1
     assert said in err
@@ -96,7 +96,7 @@ def test_what_is_no_file_or_no_language_is_told_before_anything_starts(demo, arg
 def test_a_file_that_the_handoff_store_does_not_take_is_one_clear_line(demo):
     process = demo(MAX_SOURCE_BYTES="100")
 
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
 
     assert process.returncode == 1
     assert "more than 100 bytes" in err.splitlines()[-1]
@@ -121,13 +121,13 @@ def test_nothing_is_left_behind_when_it_is_interrupted(demo, tmp_path, number, p
     assert len(started) >= 6
 
     began = time.monotonic()
-    while process.poll() is None and time.monotonic() - began < 20:
+    while process.poll() is None and time.monotonic() - began < 60:
         process.send_signal(number)
         with suppress(subprocess.TimeoutExpired):
             process.wait(patience)
 
     assert process.returncode not in (0, None)
-    assert end(started, timeout=5)
+    assert end(started)
     assert not list(Path(tmp_path).iterdir())
 
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import children
+from processes import children, slowness
 
 from config.environment import STATE
 from pipeline import connection, handoff, jobs
@@ -58,9 +58,9 @@ def test_cuda_on_an_unfit_machine_prints_the_report_and_exits_1_within_10_s_and_
 
     begun = time.monotonic()
     process = worker("cuda")
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=60)
 
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 10 * slowness()
     assert process.returncode == 1
     assert "there is no NVIDIA driver" in out
     assert "→ Rent a GPU machine" in out
@@ -200,9 +200,9 @@ def test_cuda_with_a_gpu_whose_library_would_kill_the_worker_names_the_library_a
 
     begun = time.monotonic()
     process = worker("cuda", LOG_LEVEL="debug", **deadly_gpu)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=60)
 
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 10 * slowness()
     assert process.returncode == 1
     assert "NVIDIA A40 can run this build" in out
     assert "loading libcublas.so.12 kills the process: killed by SIGABRT" in out

@@ -17,7 +17,7 @@ def test_many_jobs_are_awaited_in_one_thread_and_each_ends_as_it_did():
         jobs.create(name, "voice.ogg", Options())
 
     async def backend():
-        waiting = [asyncio.create_task(aiojobs.wait(name, timeout=10)) for name in names]
+        waiting = [asyncio.create_task(aiojobs.wait(name, timeout=60)) for name in names]
         for name in names:
             await asyncio.to_thread(jobs.fail, name, "decode", JobError("undecodable", name))
         return await asyncio.gather(*waiting)
@@ -58,7 +58,7 @@ def test_a_job_that_was_tried_again_is_awaited_to_its_last_end():
     jobs.restart("j", "decode")
 
     async def backend():
-        waiting = asyncio.create_task(aiojobs.wait("j", timeout=10))
+        waiting = asyncio.create_task(aiojobs.wait("j", timeout=60))
         await asyncio.to_thread(jobs.finish, "j", "transcribe", {"transcript": {"text": "Hello."}}, last=True)
         return await waiting
 

@@ -66,7 +66,7 @@ class Workers:
     def matching(self, text):
         return [line for line in self.lines if text in line]
 
-    def until(self, text, count=1, timeout=30):
+    def until(self, text, count=1, timeout=60):
         """Wait until `count` lines hold the text."""
         with self.more:
             found = self.more.wait_for(lambda: len(self.matching(text)) >= count, timeout)

@@ -38,7 +38,7 @@ def test_senders_workers_and_readers_reach_redis_over_a_unix_socket(workers):
     jobs.create("j", "voice.ogg", Options())
     enqueue_stage(for_process("decode"), "transcribe", "j")
 
-    job = asyncio.run(aiojobs.wait("j", timeout=20))
+    job = asyncio.run(aiojobs.wait("j", timeout=60))
 
     assert job.transcript == {"text": "j"}
     assert presence.workers()

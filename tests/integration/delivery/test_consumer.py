@@ -121,8 +121,8 @@ def test_messages_that_are_none_cost_a_stage_no_thread_and_no_room(workers):
         """
     )
 
-    assert connection.client().blpop("done", timeout=20)
-    assert connection.client().blpop("done", timeout=20)
+    assert connection.client().blpop("done", timeout=60)
+    assert connection.client().blpop("done", timeout=60)
     assert len(list(queues.dead_letters())) == len(HARMFUL)
 
 

@@ -28,7 +28,7 @@ def pipeline(redis_url):
     def run(*arguments):
         command = [sys.executable, "-m", "pipeline", *arguments]
         environment = os.environ | {"REDIS_URL": redis_url}
-        return subprocess.run(command, cwd=STATE.parent, env=environment, capture_output=True, text=True, timeout=30)
+        return subprocess.run(command, cwd=STATE.parent, env=environment, capture_output=True, text=True, timeout=60)
 
     return run
 
@@ -53,7 +53,7 @@ def test_dead_letters_are_listed_shown_retried_and_dropped(workers, pipeline, tm
     send("one", failures=1)
     send("two", "handoff_expired", failures=1)
     for name in ("one", "two"):
-        assert jobs.wait(name, timeout=20).status == "failed"
+        assert jobs.wait(name, timeout=60).status == "failed"
     workers.until("Job failed", 2)
 
     listed = pipeline("dead", "list")
@@ -65,7 +65,7 @@ def test_dead_letters_are_listed_shown_retried_and_dropped(workers, pipeline, tm
     assert shown[0]["record"]["error"]["code"] == "undecodable"
     assert pipeline("dead", "retry").returncode == 2  # all of them, unasked
     assert "one: queued for transcribe" in pipeline("dead", "retry", "--code", "undecodable").stdout
-    assert jobs.wait("one", timeout=20).status == "done"
+    assert jobs.wait("one", timeout=60).status == "done"
     assert "1 dropped" in pipeline("dead", "drop", "--stage", "transcribe").stdout
     assert list(queues.dead_letters()) == []
     assert jobs.get("two").status == "failed"
@@ -92,7 +92,7 @@ def test_bad_input_is_tried_once(workers):
     workers.start(ACTOR, "transcribe")
     send("j", "undecodable", failures=9)
 
-    job = jobs.wait("j", timeout=20)
+    job = jobs.wait("j", timeout=60)
 
     assert (job.status, job.error["code"], job.stages["transcribe"].attempts) == ("failed", "undecodable", 1)
 
@@ -119,7 +119,7 @@ def test_the_status_shows_live_workers_and_names_the_stages_without_one(workers,
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     master = workers.start(f"{ACTOR}\nBROKER.device = 'NVIDIA A10'\n", "transcribe", PATH=path)
     send("j")
-    jobs.wait("j", timeout=20)
+    jobs.wait("j", timeout=60)
     waited = pipeline("status", "--json")
 
     now = json.loads(waited.stdout)

@@ -6,7 +6,7 @@ import signal
 import time
 
 from dramatiq import Message
-from processes import becomes, children, end
+from processes import becomes, children, end, slowness
 
 from actors import decode
 from actors.beat import BEGUN_KEY
@@ -47,8 +47,8 @@ def test_a_message_of_a_killed_worker_is_at_work_elsewhere_within_20_seconds(wor
     began = time.monotonic()
     os.kill(next(worker.pid for worker in presence.workers() if worker.pid in children(first.pid)), signal.SIGKILL)
 
-    assert jobs.wait("slow", timeout=20).status == "done"
-    assert time.monotonic() - began < 20
+    assert jobs.wait("slow", timeout=60).status == "done"
+    assert time.monotonic() - began < 20 * slowness()
     assert becomes(lambda: client.hlen(queues.key("transcribe", ".msgs")) == 0)  # it is acknowledged after it is done
 
 
@@ -60,16 +60,16 @@ def test_a_message_that_kills_its_workers_again_and_again_fails_and_its_neighbou
     for death in range(3):
         master = workers.start(body, "transcribe", threads=4)
         client.rpush("strike", death)
-        master.wait(30)
+        master.wait(60)
     workers.start(body, "transcribe", threads=4)
 
-    job = jobs.wait("poison", timeout=20)
+    job = jobs.wait("poison", timeout=60)
 
     assert (job.status, job.error["code"], job.error["stage"]) == ("failed", "worker_killed", "transcribe")
     assert [letter.job_id for letter in queues.dead_letters()] == ["poison"]
     assert client.lrange("begun", 0, -1).count(b"poison") == 3
     for name in ("one", "two", "three"):
-        assert jobs.wait(name, timeout=20).status == "done"
+        assert jobs.wait(name, timeout=60).status == "done"
 
 
 def test_a_worker_of_which_a_thread_has_died_ends_instead_of_looking_well(workers):
@@ -86,7 +86,7 @@ def test_a_worker_of_which_a_thread_has_died_ends_instead_of_looking_well(worker
 
     send("j")
 
-    assert master.wait(30) == 1
+    assert master.wait(60) == 1
     workers.until("A thread of this worker has died")
 
 
@@ -100,12 +100,12 @@ def test_what_does_not_end_within_the_shutdown_timeout_goes_back_at_once_and_tha
     assert client.blmove("begun", "begun", 10, "LEFT", "LEFT")
 
     master.terminate()
-    master.wait(10)
+    master.wait(60)
 
     assert client.lrange(queues.key("transcribe"), 0, -1) == [b"r~2"]
     assert not client.exists(BEGUN_KEY)
     workers.start(ACTOR, "transcribe")
-    assert jobs.wait("slow", timeout=10).status == "done"
+    assert jobs.wait("slow", timeout=60).status == "done"
 
 
 def test_a_worker_whose_master_is_killed_drains_and_ends_however_much_it_has_to_say(workers):
@@ -121,7 +121,7 @@ def test_a_worker_whose_master_is_killed_drains_and_ends_however_much_it_has_to_
     """
     master = workers.start(body, "transcribe")
     send("j")
-    for event in jobs.events("j", timeout=20):
+    for event in jobs.events("j", timeout=60):
         if event.status == "transcribing":
             break
     started = children(master.pid)
@@ -129,8 +129,8 @@ def test_a_worker_whose_master_is_killed_drains_and_ends_however_much_it_has_to_
     master.kill()
     connection.client().rpush("go on", "1")
 
-    assert jobs.wait("j", timeout=20).status == "done"
-    assert end(started, timeout=20)
+    assert jobs.wait("j", timeout=60).status == "done"
+    assert end(started)
 
 
 def test_a_decoded_job_whose_worker_died_before_it_said_so_and_whose_audio_is_gone_is_decoded_again(workers, tmp_path):

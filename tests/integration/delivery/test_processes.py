@@ -28,7 +28,7 @@ def test_sighup_replaces_the_worker_by_one_that_has_read_env_anew_and_the_master
     def work(name):
         jobs.create(name, "voice.ogg", Options())
         enqueue_stage(for_process("decode"), "transcribe", name)
-        return jobs.wait(name, timeout=20).transcript["text"]
+        return jobs.wait(name, timeout=60).transcript["text"]
 
     (tmp_path / ".env").write_text("WHISPER_MODEL=tiny\n")
     master = workers.start(ACTOR, "transcribe")
@@ -49,7 +49,7 @@ def test_a_worker_that_would_consume_nothing_ends_instead_of_idling(redis_url):
     command = [Path(sys.executable).with_name("dramatiq"), "actors.decode", "-Q", "enrich", "-p", "1", "--skip-logging"]
     environment = os.environ | {"REDIS_URL": redis_url}
 
-    ran = subprocess.run(command, cwd=STATE.parent, env=environment, capture_output=True, text=True, timeout=30)
+    ran = subprocess.run(command, cwd=STATE.parent, env=environment, capture_output=True, text=True, timeout=60)
 
     assert ran.returncode == 2
     assert "-Q names no queue of this worker's" in ran.stdout + ran.stderr

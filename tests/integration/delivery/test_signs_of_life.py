@@ -139,7 +139,7 @@ def test_a_worker_goes_on_beating_whatever_goes_wrong_in_a_sweep(redis_url, monk
     thread = threading.Thread(target=worker.pulse._run, args=(worker.broker, QUEUES, dramatiq.Worker(worker.broker)))
     thread.start()
     try:
-        assert all(swept.acquire(timeout=5) for _ in range(3))
+        assert all(swept.acquire(timeout=30) for _ in range(3))
     finally:
         worker.pulse._ended.set()
         thread.join()

@@ -31,7 +31,7 @@ def test_a_thousand_messages_of_next_week_hold_up_none_that_is_due_soon(workers)
 
     workers.start(ACTOR, "transcribe", threads=1)
 
-    assert jobs.wait("soon", timeout=20).status == "done"
+    assert jobs.wait("soon", timeout=60).status == "done"
 
 
 def test_a_decode_worker_begins_nothing_while_too_much_waits_for_transcribe_and_goes_on_afterwards(workers):
@@ -43,4 +43,4 @@ def test_a_decode_worker_begins_nothing_while_too_much_waits_for_transcribe_and_
     workers.until("Decoding pauses: 1 messages wait for transcribe, and MAX_QUEUED is 1")
     assert jobs.get(job_id).status == "queued"
     connection.client().delete(queues.key("transcribe"), queues.key("transcribe", ".msgs"))
-    assert jobs.wait(job_id, timeout=20).status == "cancelled"
+    assert jobs.wait(job_id, timeout=60).status == "cancelled"

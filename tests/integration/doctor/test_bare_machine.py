@@ -4,10 +4,12 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
+from processes import slowness
 
 CLONE = Path(__file__).parents[3]
 PYTHONS = [str(path) for path in sorted(Path.home().glob(".pyenv/versions/3.[89].*/bin/python3"))]
@@ -116,8 +118,6 @@ def test_korean_is_spoken_where_the_environment_is_korean(clone):
 
 def test_a_visit_takes_less_than_three_seconds():
     begun = time.monotonic()
-    subprocess.run(
-        [CLONE / ".venv" / "bin" / "python", "-m", "pipeline", "doctor", "--json"], cwd=CLONE, capture_output=True
-    )
+    subprocess.run([sys.executable, "-m", "pipeline", "doctor", "--json"], cwd=CLONE, capture_output=True)
 
-    assert time.monotonic() - begun < 3 * 2  # two cores that the other tests share
+    assert time.monotonic() - begun < 3 * 2 * slowness()  # two cores that the other tests share

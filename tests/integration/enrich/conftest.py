@@ -26,7 +26,7 @@ def enricher(gemini, redis_url):
     """Makes an enricher on the local Gemini with these settings."""
 
     def make(sdk="google-generativeai", **settings):
-        values = {"gemini_api_key": SecretStr(KEY), "gemini_endpoint": gemini.url, "gemini_timeout": 5}
+        values = {"gemini_api_key": SecretStr(KEY), "gemini_endpoint": gemini.url, "gemini_timeout": 30}
         return Enricher(Settings(gemini_sdk=sdk, **(values | settings)))
 
     return make

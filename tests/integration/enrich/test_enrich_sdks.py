@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import subprocess
 import sys
-import time
 
 import gemini_server as google
 import pytest
@@ -46,7 +45,7 @@ def test_a_summary_holds_every_field_and_what_it_cost(sdk, gemini, enricher):
     assert enrichment["tries"] == 1
     assert enrichment["model"] == "gemini-2.5-flash-lite", "the version that answered"
     assert enrichment["cost_usd"] == pytest.approx((1000 * 0.10 + 500 * 0.40) / 1e6, abs=1e-6)
-    assert 0 < enrichment["latency"] < 5
+    assert 0 < enrichment["latency"] < 60
 
 
 def test_the_request_carries_guard_prompt_transcript_and_schema(sdk, gemini, enricher):
@@ -236,13 +235,12 @@ def test_half_a_character_in_an_answer_is_nothing_more_than_unfit(gemini, enrich
 
 def test_the_one_repair_round_is_remembered_where_it_must_wait_for_its_turn(gemini, enricher):
     subject = enricher(gemini_requests_per_minute=1)
-    subject._gate = dataclasses.replace(subject._gate, window=0.3)
     gemini.plan(google.answer("not JSON"), google.answer("nor this"))
 
     with pytest.raises(JobError) as caught:
         subject.enrich("job", TRANSCRIPT)
     assert caught.value.code == "enrich_rate_limited"
-    time.sleep(caught.value.retry_after)
+    connection.client().delete("{voicemill}:enrich:log")  # as when the minute is over
     with pytest.raises(JobError) as caught:
         subject.enrich("job", TRANSCRIPT)
     assert caught.value.code == "enrich_invalid_answer"

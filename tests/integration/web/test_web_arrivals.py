@@ -16,7 +16,7 @@ from pipeline.web import arrivals
 from pipeline.web.arrivals import Arrivals
 
 pytestmark = pytest.mark.usefixtures("redis_url")
-SOON = 10.0  # seconds that stand for "never"
+SOON = 30.0  # seconds that stand for "never"
 TRANSCRIPT = {"text": "Hello.", "segments": []}
 
 
