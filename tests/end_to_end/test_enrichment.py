@@ -72,7 +72,7 @@ def send(job_id, transcript=TRANSCRIPT):
 
 def test_a_transcript_gets_its_validated_summary_with_what_it_cost(enrich_worker, gemini):
     enrich_worker()
-    job = jobs.wait(send("j"), timeout=30)
+    job = jobs.wait(send("j"), timeout=60)
 
     assert job.status == "done"
     assert job.enrichment["title"]
@@ -109,7 +109,7 @@ def test_a_summary_that_cannot_be_had_never_takes_the_transcript_with_it(
     gemini.plan(*planned)
     lines = enrich_worker(**variables)
 
-    job = jobs.wait(send("j"), timeout=30)
+    job = jobs.wait(send("j"), timeout=60)
 
     assert (job.status, job.enrichment_error["code"], job.transcript) == ("done", code, TRANSCRIPT)
     assert job.error is None
@@ -123,7 +123,7 @@ def test_a_job_that_waited_too_long_for_a_worker_ends_without_a_call(enrich_work
     connection.client().hset(jobs.record_key(send("j")), "enrich.queued_at", time.time() - 60)
     enrich_worker(ENRICH_DEADLINE="30")
 
-    job = jobs.wait("j", timeout=30)
+    job = jobs.wait("j", timeout=60)
 
     assert (job.status, job.enrichment_error["code"], job.transcript) == ("done", "enrich_deadline", TRANSCRIPT)
     assert not gemini.requests
@@ -131,7 +131,7 @@ def test_a_job_that_waited_too_long_for_a_worker_ends_without_a_call(enrich_work
 
 def test_a_summary_is_written_again_without_touching_the_transcript(enrich_worker, gemini, redis_url):
     enrich_worker()
-    first = jobs.wait(send("j"), timeout=30)
+    first = jobs.wait(send("j"), timeout=60)
     environment = os.environ | {
         "REDIS_URL": redis_url,
         "GEMINI_API_KEY": gemini_server.KEY,
@@ -139,7 +139,7 @@ def test_a_summary_is_written_again_without_touching_the_transcript(enrich_worke
     }
 
     command = [sys.executable, "-m", "pipeline", "enrich", "j", "--model", "gemini-flash-latest"]
-    ran = subprocess.run(command, cwd=CLONE, env=environment, capture_output=True, text=True, timeout=30)
+    ran = subprocess.run(command, cwd=CLONE, env=environment, capture_output=True, text=True, timeout=60)
 
     assert ran.returncode == 0, ran.stderr
     again = jobs.get("j")
@@ -152,7 +152,7 @@ def test_a_summary_is_written_again_without_touching_the_transcript(enrich_worke
 def test_silence_is_not_sent(enrich_worker, gemini):
     enrich_worker()
 
-    job = jobs.wait(send("j", TRANSCRIPT | {"text": "", "no_speech": True}), timeout=30)
+    job = jobs.wait(send("j", TRANSCRIPT | {"text": "", "no_speech": True}), timeout=60)
 
     assert "no speech" in job.enrichment_skipped
     assert not gemini.requests
@@ -160,7 +160,7 @@ def test_silence_is_not_sent(enrich_worker, gemini):
 
 def test_the_start_says_in_a_line_that_gemini_is_ready_and_nothing_of_the_sdks_end(enrich_worker):
     lines = enrich_worker()
-    jobs.wait(send("j"), timeout=30)
+    jobs.wait(send("j"), timeout=60)
 
     assert becomes(lambda: any("Gemini ready" in line for line in lines))
     ready = [json.loads(line) for line in lines if "Gemini ready" in line]
