@@ -43,6 +43,7 @@ def enrich(job_id: str, *, schema: int = 1) -> None:
         except JobError as error:
             final = _final(job, error)
             measures.note("attempts_failed_total", stage="enrich", code=final.code)
+            log.warning("Summary given up", code=final.code)
             spent = {"model": enricher.model, **record.close(job_id, parts=False)}
             results = {"enrichment_error": jobs.describe(final) | spent}
     jobs.finish(job_id, "enrich", results)

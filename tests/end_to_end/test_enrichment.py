@@ -115,6 +115,7 @@ def test_a_summary_that_cannot_be_had_never_takes_the_transcript_with_it(
     assert job.error is None
     assert (job.enrichment_error["tries"], job.enrichment_error["model"]) == (1, ANY), "what it cost is told"
     assert job.enrichment_error["usage"]["output_tokens"] == 0
+    assert becomes(lambda: [json.loads(line)["code"] for line in lines if "Summary given up" in line] == [code])
     assert not connection.client().exists(record.key("j")), "nothing of it is held against another run"
     assert not any("Traceback" in line or TRANSCRIPT["text"] in line for line in lines)
 
