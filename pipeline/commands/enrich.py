@@ -59,7 +59,7 @@ def _enrich(enricher: Enricher, job_id: str, arguments: argparse.Namespace) -> N
     deadline = time.monotonic() + arguments.timeout
     job = jobs.get(job_id)
     if job.status != "done" or job.transcript is None:
-        raise JobError("enrich_no_transcript", f"the job is {job.status} and has no transcript to read")
+        raise JobError("enrich_no_transcript", f"the job is {job.status}, not done")
     if job.transcript.get("no_speech") or not job.transcript.get("text", "").strip():
         raise JobError("enrich_no_transcript", "the message holds no speech")
     record.close(job_id, parts=False)  # what an earlier run paid, or had to try, is not held against this one

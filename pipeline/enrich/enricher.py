@@ -325,8 +325,8 @@ class Enricher:
         try:
             known = failures.words(", ".join(self._gemini.models()))[: failures.MODELS]
         except Refusal:
-            return error
-        return JobError(error.code, f"{error.message}. The key may use: {known}")
+            known = ""
+        return error if not known else JobError(error.code, f"{error.message}. The key may use: {known}")
 
 
 def _place(error: Exception) -> str:

@@ -34,14 +34,16 @@ def test_silent_and_unknown_jobs_are_named_and_hold_up_none_of_the_others(again,
     done("silent", TRANSCRIPT | {"no_speech": True})
     done("empty", TRANSCRIPT | {"text": " "})
     done("good")
+    jobs.create("early", "voice.ogg", Options())
 
-    assert again("silent", "unknown", "empty", "good") == 4
+    assert again("silent", "unknown", "early", "empty", "good") == 4
     assert jobs.get("good").enrichment["title"]
     assert jobs.get("silent").enrichment is None
     assert len(gemini.requests) == 1
     told = capsys.readouterr().err
     assert "silent: enrich_no_transcript: the message holds no speech" in told
     assert "unknown" in told
+    assert "early: enrich_no_transcript: the job is queued, not done" in told
     assert again("silent") == 1
 
 

@@ -201,6 +201,10 @@ def test_an_unknown_model_names_those_that_the_key_may_use(sdk, gemini, enricher
     assert caught.value.code == "enrich_unknown_model"
     assert "embedding" not in caught.value.message, "one that writes no text is no help"
 
+    gemini.models.clear()
+    with pytest.raises(JobError, match=r"not found for API version v1beta$"):
+        enricher(sdk).enrich("job", TRANSCRIPT)
+
 
 @pytest.mark.parametrize("empty", [google.empty(), google.no_candidates(), google.answer("  ")])
 def test_an_empty_answer_is_asked_for_once_more_and_no_more(sdk, gemini, enricher, empty):
