@@ -195,7 +195,7 @@ class GeminiServer:
         self._http.hang_up()
 
     def plan(self, *answers: Answer) -> None:
-        """Answer the next generateContent requests so, in this order."""
+        """Answer the next requests so, in this order; countTokens aside."""
         self._planned.extend(answers)
 
     def generated(self) -> list[Request]:
@@ -277,7 +277,7 @@ class _Handler(BaseHTTPRequestHandler):
         model, call = (match["model"] or "", match["method"] or "models") if match else ("", "")
         chosen = self._refusal(match is not None, model, call, body)
         if chosen is None and call == "models":
-            chosen = self._list(model)
+            chosen = self.owner._planned.popleft() if self.owner._planned else self._list(model)
         elif chosen is None:
             chosen = self.owner._next(call, body)
         if chosen.body is None and chosen.status == 200 and not chosen.hang_up:

@@ -153,10 +153,16 @@ def test_a_summary_is_written_again_without_touching_the_transcript(enrich_worke
 def test_silence_is_not_sent(enrich_worker, gemini):
     enrich_worker()
 
-    job = jobs.wait(send("j", TRANSCRIPT | {"text": "", "no_speech": True}), timeout=60)
-
-    assert "no speech" in job.enrichment_skipped
+    for job_id, silence in (("empty", {"text": " "}), ("noise", {"no_speech": True})):
+        job = jobs.wait(send(job_id, TRANSCRIPT | silence), timeout=60)
+        assert "no speech" in job.enrichment_skipped
     assert not gemini.requests
+
+
+def test_a_schema_or_prompt_that_is_wrong_ends_the_worker_at_its_start(enrich_worker):
+    lines = enrich_worker(ENRICH_SCHEMA="/no/such/schema.json")
+    assert becomes(lambda: any("enrich: ENRICH_SCHEMA is '/no/such/schema.json'" in line for line in lines))
+    assert not any("Traceback" in line for line in lines)
 
 
 def test_the_start_says_in_a_line_that_gemini_is_ready_and_nothing_of_the_sdks_end(enrich_worker):

@@ -47,6 +47,14 @@ def test_silent_and_unknown_jobs_are_named_and_hold_up_none_of_the_others(again,
     assert again("silent") == 1
 
 
+def test_a_job_that_is_not_done_is_refused_before_anything_is_paid(again, gemini, capsys):
+    jobs.create("busy", "voice.ogg", Options())
+    jobs.finish("busy", "transcribe", {"transcript": TRANSCRIPT})
+    assert again("busy") == 1
+    assert "the job is transcribed" in capsys.readouterr().err
+    assert not gemini.requests
+
+
 def test_a_prompt_is_looked_for_where_the_operator_stands(again, gemini, tmp_path, monkeypatch):
     (tmp_path / "brief.txt").write_text("In one line: $transcript", encoding="utf-8")
     monkeypatch.chdir(tmp_path)

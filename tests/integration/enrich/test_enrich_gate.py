@@ -6,7 +6,7 @@ import time
 import pytest
 
 from pipeline import connection
-from pipeline.enrich.gate import FAILURES, LONG, REFUSED, SOON, Gate
+from pipeline.enrich.gate import FAILURES, LONG, MEMORY, PAUSE, RECOVERED, REFUSED, SOON, Gate
 from pipeline.errors import JobError
 
 MINUTE = 60.0  # seconds, a window; against them it does not tell how long the test itself took
@@ -94,6 +94,17 @@ def test_a_job_with_many_requests_waits_in_turn_with_the_others(gate):
     assert delay(subject, "long") == 0
     again = delay(subject, "long")
     assert again > delay(subject, "short"), "the long job's next request stands behind the short job"
+
+
+def test_room_for_tokens_is_kept_for_those_whose_turn_it_is(gate, monkeypatch):
+    monkeypatch.setattr("pipeline.enrich.gate.LATE", 20)
+    subject, client = gate(tokens=100, window=60), connection.client()
+    assert delay(subject, "first", 40) == 0
+    assert delay(subject, "second", 70) > 0
+    client.zincrby("{voicemill}:enrich:waiting", -60_000, "second")  # as if its turn had come
+    assert delay(subject, "newcomer", 50) > 0
+    client.zrem("{voicemill}:enrich:waiting", "second", "newcomer")
+    assert delay(subject, "newcomer", 50) == 0
 
 
 def test_who_left_the_queue_for_good_holds_up_nobody(gate):
@@ -184,6 +195,31 @@ def test_the_longer_an_outage_lasts_the_fewer_are_its_probes(gate):
     assert waits == [about(min(30, 11 + number) * MINUTE) for number in range(25)]
 
 
+def test_the_longer_an_outage_lasts_the_longer_jobs_stay_away_and_it_is_forgotten_at_last(gate, monkeypatch):
+    monkeypatch.setattr("pipeline.enrich.gate.random.uniform", lambda _least, most: most)
+    subject, client = gate(probe=10), connection.client()
+    breaker, probe = subject._keys("", "breaker", "probe")
+    fail(subject, FAILURES)
+    assert delay(subject, "b") < 10 + 5
+    client.hincrby(breaker, "since", -120_000)  # as if it had begun two minutes ago
+    client.delete(probe)
+    fail(subject)
+    assert 30 <= delay(subject, "b") < 60
+    assert 0 < client.pttl(breaker) <= MEMORY * 1000
+
+
+def test_the_probe_that_is_answered_takes_its_hold_along(gate):
+    """Another outage soon after would else be judged by what is left of it."""
+    subject, client = gate(probe=10), connection.client()
+    (probe,) = subject._keys("", "probe")
+    fail(subject, FAILURES)
+    client.delete(probe)  # as when it has expired
+    passage = subject.enter("a", 1)
+    assert passage.probe
+    subject.succeeded(passage)
+    assert not client.exists(probe)
+
+
 def test_a_success_between_failures_keeps_the_breaker_closed(gate):
     subject = gate()
     for _ in range(3 * FAILURES):
@@ -250,6 +286,26 @@ def test_a_limit_that_several_jobs_run_into_one_after_another_holds_all_back_and
     subject.succeeded(passage)
     assert [delay(subject, job) for job in "fg"] == [0, 0]
     assert delay(subject, "h") > 0, "three then"
+
+
+def test_a_hold_is_no_shorter_for_a_later_wish_and_no_longer_than_a_pause(gate):
+    subject, client = gate(), connection.client()
+    (hold,) = subject._keys("", "hold")
+    jobs = [f"job-{number}" for number in range(REFUSED + 1)]
+    passages = [subject.enter(job, 1) for job in jobs]
+    for passage, job, seconds in zip(passages, jobs, [86_400] * REFUSED + [0.1], strict=True):
+        subject.refused(passage, job, seconds)
+    assert PAUSE / 2 < client.pttl(hold) / 1000 <= PAUSE
+
+
+def test_after_enough_answers_no_request_is_held_back_any_more(gate):
+    subject, client = gate(), connection.client()
+    for number in range(REFUSED):
+        subject.refused(subject.enter("a", 1), f"job-{number}", 60)
+    client.delete(*subject._keys("", "hold"))  # as when it has expired
+    for _ in range(RECOVERED):
+        subject.succeeded(subject.enter("a", 1))
+    assert not any(delay(subject, f"at-once-{number}") for number in range(2 * RECOVERED))
 
 
 def test_who_is_refused_once_it_is_known_that_all_are_is_without_fault(gate):

@@ -47,6 +47,30 @@ def test_a_long_transcript_is_counted_read_in_parts_and_put_together(sdk, gemini
     assert enrichment["tries"] == len(calls)
 
 
+def test_notes_too_long_for_one_request_are_condensed_and_the_text_stays_whole(gemini, enricher):
+    def wordy(body):
+        if not of_part(body):
+            return None
+        if "cleaned_text" not in body["generationConfig"]["responseSchema"]["properties"]:
+            return google.answer({"notes": "condensed"})
+        reply = json.loads(reader(body).body["candidates"][0]["content"]["parts"][0]["text"])
+        return google.answer(reply | {"notes": "n" * 8000})
+
+    gemini.decide = wordy
+    enrichment = enricher(enrich_part_tokens=1500).enrich("job", TRANSCRIPT)
+    assert "notes: condensed" in gemini.requests[-1].text
+    assert enrichment["cleaned_text"].split() == TRANSCRIPT["text"].split()
+
+
+def test_no_count_of_geminis_makes_parts_without_end(gemini, enricher, monkeypatch):
+    monkeypatch.setattr("pipeline.enrich.enricher.MAX_PARTS", 3)
+    gemini.decide = lambda body: (
+        reader(body) if "generationConfig" in body else google.Answer(200, {"totalTokens": 10**6})
+    )
+    enricher(enrich_part_tokens=1500).enrich("job", TRANSCRIPT)
+    assert 3 <= sum(of_part(request.body) for request in gemini.generated()) <= 6
+
+
 def test_a_retry_repeats_only_what_is_missing(gemini, enricher):
     subject = enricher(enrich_part_tokens=1500)
     answered = []
@@ -101,7 +125,9 @@ def test_a_text_just_over_the_estimate_that_gemini_counts_as_short_goes_in_one_p
 def test_a_mask_hides_the_same_number_in_every_part_and_it_comes_back(gemini, enricher):
     gemini.decide = reader
     text = " ".join([*SENTENCES[:200], "Write to mina@example.com.", *SENTENCES[200:], "Again: mina@example.com."])
-    enrichment = enricher(enrich_part_tokens=1500, enrich_redact=True).enrich("job", {"text": text})
+    enrichment = enricher(enrich_part_tokens=1500, enrich_redact=True).enrich(
+        "job", {"text": text}, metadata={"from": "mina@example.com"}
+    )
     assert not any("mina@" in request.text for request in gemini.requests)
     assert all("copy it unchanged" in request.text for request in gemini.generated())
     assert enrichment["cleaned_text"].count("mina@example.com") == 2

@@ -206,6 +206,49 @@ def test_an_unknown_model_names_those_that_the_key_may_use(sdk, gemini, enricher
         enricher(sdk).enrich("job", TRANSCRIPT)
 
 
+def test_an_unknown_model_is_told_also_where_no_other_is_known(sdk, gemini, enricher):
+    gemini.plan(google.unknown_model("gemini-flash-latest"), google.overloaded())
+    with pytest.raises(JobError) as caught:
+        enricher(sdk).enrich("job", TRANSCRIPT)
+    assert (caught.value.code, caught.value.retry_after) == ("enrich_unknown_model", None)
+
+
+def test_a_jobs_back_off_grows_with_the_outages_that_it_met_itself(gemini, enricher):
+    subject = enricher()
+    gemini.plan(google.overloaded(), google.rate_limited(None), google.overloaded())
+    waits = []
+    for _ in range(3):
+        with pytest.raises(JobError) as caught:
+            subject.enrich("job", TRANSCRIPT)
+        waits.append(caught.value.retry_after)
+    assert waits == pytest.approx([1.05, 1.5 * 1.05, 1.5 * 1.05], rel=0.05)
+
+
+def test_a_redis_that_goes_away_meanwhile_is_told_as_such(gemini, enricher, monkeypatch):
+    gemini.decide = lambda _body: monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:9/0")
+    with pytest.raises(JobError) as caught:
+        enricher().enrich("job", TRANSCRIPT)
+    assert caught.value.code == "redis_unavailable"
+    assert caught.value.retry_after
+
+
+def test_input_counts_against_the_limit_as_estimated_and_then_as_it_was(sdk, gemini, enricher):
+    subject, meanwhile = enricher(sdk, gemini_tokens_per_minute=100_000), []
+
+    def sizes():
+        went = connection.client().zrange("{voicemill}:enrich:log", 0, -1)
+        return [int(member.rpartition(b":")[2]) for member in went]
+
+    def decide(_body):
+        meanwhile.extend(sizes())
+        return google.answer(SUMMARY, tokens=(1234, 5, 0))
+
+    gemini.decide = decide
+    subject.enrich("job", TRANSCRIPT)
+    assert [300 < size < 3000 for size in meanwhile] == [True]
+    assert sizes() == [1234]
+
+
 @pytest.mark.parametrize("empty", [google.empty(), google.no_candidates(), google.answer("  ")])
 def test_an_empty_answer_is_asked_for_once_more_and_no_more(sdk, gemini, enricher, empty):
     gemini.plan(empty, google.answer(SUMMARY))
@@ -224,12 +267,16 @@ def test_an_answer_that_does_not_fit_gets_one_repair_round(sdk, gemini, enricher
     assert enricher(sdk).enrich("job", TRANSCRIPT)["title"] == SUMMARY["title"]
     *_, complaint = gemini.requests[-1].body["contents"]
     assert "does not fit" in complaint["parts"][0]["text"]
+    assert [turn["role"] for turn in gemini.requests[-1].body["contents"]] == ["user", "model", "user"]
 
     gemini.plan(google.answer(unfit), google.answer(unfit))
     with pytest.raises(JobError) as caught:
         enricher(sdk).enrich("other", TRANSCRIPT)
     assert (caught.value.code, caught.value.retry_after) == ("enrich_invalid_answer", None)
     assert len(gemini.requests) == 4
+
+    enricher(sdk).enrich("other", TRANSCRIPT)
+    assert len(gemini.requests[-1].body["contents"]) == 1, "another run begins anew"
 
 
 def test_half_a_character_in_an_answer_is_nothing_more_than_unfit(gemini, enricher):
@@ -271,6 +318,7 @@ def test_the_days_quota_stops_all_jobs_until_it_is_looked_at_again(sdk, gemini, 
         assert caught.value.code == "enrich_quota_exhausted"
         assert caught.value.retry_after > 0
     assert len(gemini.requests) == 1
+    assert record.account("job").failures == 0, "it is held against no job"
 
     connection.client().delete("{voicemill}:enrich:pause:gemini-flash-lite-latest")  # the pause is over
     assert subject.enrich("job", TRANSCRIPT)["tries"] == 2

@@ -242,6 +242,12 @@ def test_a_name_that_the_model_made_up_is_not_told():
     assert str(caught.value) == "theScore: float_parsing; …: extra_forbidden"
 
 
+def test_of_very_many_problems_ten_are_told():
+    with pytest.raises(schema.UnfitAnswer) as caught:
+        schema.of_model(Nested).parse(json.dumps({"inners": [1] * 500}))
+    assert str(caught.value).count("model_type") == 10
+
+
 def test_a_fault_of_an_operators_check_is_final_and_quotes_nothing():
     with pytest.raises(JobError) as caught:
         schema.of_model(Score).parse('{"theScore": 13}')
