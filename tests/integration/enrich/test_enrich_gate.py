@@ -115,6 +115,7 @@ def test_who_left_the_queue_for_good_holds_up_nobody(gate):
     connection.client().zadd("{voicemill}:enrich:waiting", {"gone": 0})  # as if it was due long ago
     pass_by(MINUTE)
     assert delay(subject, "patient") == 0
+    assert not connection.client().exists(*subject._keys("", "waiting", "sizes")), "its place is not kept for ever"
 
 
 @pytest.mark.parametrize("size", [60, 150])

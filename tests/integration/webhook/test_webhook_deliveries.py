@@ -134,10 +134,13 @@ def test_what_comes_after_the_stop_is_not_sent(job, receiver, post, name):
     assert jobs.get("one").webhook["pending"] == ["transcribed", "done"]
 
 
-def test_a_delivery_that_fails_for_too_long_is_given_up(job, receiver, post, name):
+@pytest.mark.parametrize("limit", [{"webhook_give_up": 0.5}, {"result_ttl": 1}])
+def test_a_delivery_that_fails_for_too_long_is_given_up_while_there_is_a_record_to_show_it(
+    job, receiver, post, name, limit
+):
     receiver.behave = lambda _got: 500
     jobs.cancel(job("one"))
-    post(webhook_give_up=0.5).until(name, lambda: jobs.get("one").webhook["stopped"])
+    post(**limit).until(name, lambda: jobs.get("one").webhook["stopped"])
     assert jobs.get("one").webhook["stopped"]["code"] == "webhook_gave_up"
     assert [letter.code for letter in queues.dead_letters("webhook")] == ["webhook_gave_up"]
 
