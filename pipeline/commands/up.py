@@ -103,10 +103,16 @@ def _tell_of_redis(code: int) -> None:
 def child_environment(url: str) -> dict[str, str]:
     """Return the environment of the stages: ours, with their Redis, and logs in the form that suits our terminal.
 
-    Where no model is named it is the one that `make` has installed, so that nothing needs to be fetched.
+    Where no model is named it is the one that `make` has installed, so that nothing needs to be fetched. Settings of
+    `.env` are not in it: a stage reads them by itself, and anew after SIGHUP. What else stands there, as a library's
+    credentials, is.
     """
-    found = {"WHISPER_MODEL": BUNDLED} | environment.values() | {"REDIS_URL": url}
-    if found.get("LOG_FORMAT", "auto") == "auto":
+    known = environment.values()
+    others = environment.dotenv().keys() - {name.upper() for name in settings.Settings.model_fields}
+    found = {name: known[name] for name in others & known.keys()} | os.environ | {"REDIS_URL": url}
+    if "WHISPER_MODEL" not in known:
+        found["WHISPER_MODEL"] = BUNDLED
+    if known.get("LOG_FORMAT", "auto") == "auto":
         found["LOG_FORMAT"] = "console" if sys.stdout.isatty() else "json"
     if sys.stdout.isatty():
         found["FORCE_COLOR"] = "1"

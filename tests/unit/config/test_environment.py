@@ -7,6 +7,7 @@ import pytest
 from dotenv import dotenv_values
 
 from config import environment, settings
+from pipeline.commands import up
 
 LINES = """
 # a comment
@@ -86,3 +87,18 @@ def test_what_the_doctor_imports_has_the_grammar_of_python_3_8(module):
     source = (environment.STATE.parent / "config" / module).read_text()
 
     ast.parse(source, feature_version=(3, 8))
+
+
+def test_up_leaves_the_settings_of_dotenv_to_the_stages_which_read_them_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    (tmp_path / ".env").write_text("GEMINI_MODEL=a\nWHISPER_MODEL=small\nMEDIA_ROOT=/media\nAWS_PROFILE=ours\nNUL=\0\n")
+    monkeypatch.setenv("MEDIA_ROOT", "")
+    monkeypatch.setenv("AWS_REGION", "eu-north-1")
+
+    found = up.child_environment("redis://127.0.0.1:1")
+
+    assert not {"GEMINI_MODEL", "WHISPER_MODEL", "NUL"} & found.keys()
+    assert (found["AWS_PROFILE"], found["AWS_REGION"]) == ("ours", "eu-north-1")
+    assert found["MEDIA_ROOT"] == "", "the process has unset it"
+    (tmp_path / ".env").write_text("")
+    assert up.child_environment("redis://127.0.0.1:1")["WHISPER_MODEL"] == "bundled:tiny.en"
