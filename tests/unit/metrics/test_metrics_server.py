@@ -1,7 +1,6 @@
 """Which port a worker's metrics are on, who may hold them up, and what it costs not to want any."""
 
 import ast
-import os
 import socket
 import sys
 import threading
@@ -58,7 +57,6 @@ def test_a_worker_for_which_no_port_is_left_works_without_metrics_and_says_so(sh
     [
         ("192.0.2.1", 9464),  # nobody's: RFC 5737
         ("no-such-host.invalid", 9464),
-        pytest.param("127.0.0.1", 80, marks=pytest.mark.skipif(os.geteuid() == 0, reason="root may listen there")),
     ],
 )
 def test_a_place_that_is_not_to_be_had_ends_the_worker_with_a_line_that_names_it(shown, host, port, capsys):
