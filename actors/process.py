@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import redis
 import structlog
+from dramatiq.compat import StreamablePipe
 
 from config import environment, logging, settings
 from pipeline import connection
@@ -119,5 +120,8 @@ def give_up(stage: str, why: str, code: int) -> NoReturn:
     Raises:
         SystemExit: with `code`.
     """
-    print(f"{stage}: {why}", file=sys.stderr, flush=True)  # noqa: T201 - logs may not be set up yet
+    # Past Dramatiq's pipe, which its master may read no more once it sees that a worker has ended. Logs may not be set
+    # up yet.
+    stream = sys.__stderr__ if isinstance(sys.stderr, StreamablePipe) else sys.stderr
+    print(f"{stage}: {why}", file=stream, flush=True)
     raise SystemExit(code)
