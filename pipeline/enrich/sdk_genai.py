@@ -66,9 +66,8 @@ class Client:
             if no_connection(error):
                 raise Refusal("unreachable", "Gemini's address cannot be reached") from None
             raise Refusal("broken", "the connection broke off") from None
-        except (errors.UnknownApiResponseError, ValueError, RecursionError):
-            raise Refusal("broken", "the answer is not one of Gemini's") from None
-        except (AttributeError, TypeError):  # what the SDK stumbles with over a number in the place of a word
+        except (errors.UnknownApiResponseError, ValueError, RecursionError, AttributeError, TypeError):
+            # The last two are what the SDK stumbles with over a number in the place of a word.
             raise Refusal("broken", "the answer is not one of Gemini's") from None
 
     def _read(self, response: httpx2.Response) -> None:
