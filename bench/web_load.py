@@ -84,6 +84,12 @@ class Load:
             writer.close()
 
 
+def ticks():
+    """All time that the cores were there for so far, and what of it their host took for others."""
+    times = [int(number) for number in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    return sum(times), times[7]
+
+
 def resident(pid):
     """MiB of a process in memory."""
     return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) / 1024
@@ -140,7 +146,9 @@ def main():
             port = next(int(found[1]) for line in door.stderr if (found := re.search(r"127\.0\.0\.1:(\d+)", line)))
             with Path(folder, "door.log").open("w") as sink:
                 copying = subprocess.Popen(["cat"], stdin=door.stderr, stdout=sink)  # its log, off the pipe
+                before = ticks()
                 load, memory = asyncio.run(run(arguments, door.pid, port, [key for key, _ in made]))
+                spent, stolen = (now - then for now, then in zip(ticks(), before, strict=True))
                 door.send_signal(signal.SIGTERM)
                 code = door.wait(60)
                 copying.wait(10)
@@ -152,10 +160,10 @@ def main():
             for process in (door, stub):
                 process.kill()
                 process.wait()
-    sys.exit(verdict(arguments, load, memory, code))
+    sys.exit(verdict(arguments, load, memory, code, stolen / spent))
 
 
-def verdict(arguments, load, memory, code):
+def verdict(arguments, load, memory, code, stolen):
     cuts = statistics.quantiles(load.own, n=100)
     result = {
         "seconds": arguments.seconds,
@@ -166,6 +174,7 @@ def verdict(arguments, load, memory, code):
         "own_ms": {"p50": round(cuts[49], 1), "p95": round(cuts[94], 1), "p99": round(cuts[98], 1)},
         "overhead_ms_p50": round(statistics.median(load.overhead), 1),
         "memory_mib": [round(memory[len(memory) * part // 8], 1) for part in range(8)] + [round(memory[-1], 1)],
+        "stolen": round(stolen, 3),
         "exit_code": code,
     }
     misses = []

@@ -2,7 +2,9 @@
 
     python tests/stub_engine.py SECONDS
 
-Each job is done SECONDS after it was taken, with a transcript of one sentence, however many there are at a time.
+Each job is done SECONDS after it was sent, with a transcript of one sentence, however many there are at a time. After
+it was taken would not do: jobs that are taken at one look would end together, and their clients come together from then
+on, each lap more of them.
 """
 
 import heapq
@@ -38,7 +40,7 @@ TRANSCRIPT = {
 
 
 def take(client, block):
-    """The id of the next job; None: there is none yet."""
+    """The id of the next job, and when it was sent (Unix seconds); None: there is none yet."""
     queue = queues.key("decode")
     taken = client.blpop([queue], timeout=1) if block else client.lpop(queue)
     if taken is None:
@@ -47,7 +49,7 @@ def take(client, block):
     message = json.loads(client.hget(queues.key("decode", ".msgs"), redis_id))
     client.hdel(queues.key("decode", ".msgs"), redis_id)
     jobs.begin(message["message_id"], "decode", "stub:1")
-    return message["message_id"]
+    return message["message_id"], message["message_timestamp"] / 1000
 
 
 def end(job_id):
@@ -61,13 +63,14 @@ def serve(seconds):
     """Take and end jobs for ever."""
     client, due = connection.client(), []
     while True:
-        while due and due[0][0] <= time.monotonic():
+        while due and due[0][0] <= time.time():
             end(heapq.heappop(due)[1])
-        job_id = take(client, block=not due)
-        if job_id is not None:
-            heapq.heappush(due, (time.monotonic() + seconds, job_id))
+        taken = take(client, block=not due)
+        if taken is not None:
+            job_id, sent = taken
+            heapq.heappush(due, (sent + seconds, job_id))
         elif due:
-            time.sleep(max(0.0, min(LOOK, due[0][0] - time.monotonic())))
+            time.sleep(max(0.0, min(LOOK, due[0][0] - time.time())))
 
 
 if __name__ == "__main__":

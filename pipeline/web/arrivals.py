@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import OrderedDict
 from typing import Any, cast
 
 import redis
@@ -24,6 +25,7 @@ class Arrivals:
     def __init__(self, client: aioredis.Redis) -> None:
         self._client = client
         self._waiting: dict[str, asyncio.Future[None]] = {}
+        self._early: OrderedDict[str, None] = OrderedDict()  # the last that nobody waited for yet when they came
         self._quiet: set[str] = set()  # jobs that were waited for at the last look
         self._looked = 0.0  # by the monotonic clock (seconds)
         self._last = "0-0"  # what was heard last; of what happened while nobody listened nothing is left out
@@ -43,10 +45,12 @@ class Arrivals:
                 told = self._waiting[job_id] = asyncio.get_running_loop().create_future()
                 if self._listening is None or self._listening.done():
                     self._listening = asyncio.create_task(self._listen())
+                if job_id not in self._early:
+                    await told
+                self._early.pop(job_id, None)
                 job = await records.get(self._client, job_id)
                 if jobs.reached(job.status, "transcribed"):
                     return job
-                await told
         finally:
             del self._waiting[job_id]
 
@@ -95,3 +99,7 @@ class Arrivals:
         told = self._waiting.get(job_id)
         if told is not None and not told.done():
             told.set_result(None)
+        else:
+            self._early[job_id] = None
+            if len(self._early) > jobs.ARRIVALS:
+                self._early.popitem(last=False)

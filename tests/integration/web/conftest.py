@@ -31,10 +31,10 @@ def engine(redis_url):
     """What ends jobs when it is told to, in the stages' place: `engine()` ends the next one and returns its id."""
 
     def end_next():
-        job_id = None
-        while job_id is None:
-            job_id = stub_engine.take(connection.client(), block=True)
-        stub_engine.end(job_id)
-        return job_id
+        taken = None
+        while taken is None:
+            taken = stub_engine.take(connection.client(), block=True)
+        stub_engine.end(taken[0])
+        return taken[0]
 
     return end_next

@@ -75,31 +75,67 @@ def test_each_way_to_end_is_heard_of(redis_url, monkeypatch, end):
     assert jobs.reached(run(redis_url, play).status, "transcribed")
 
 
-def test_what_is_over_already_is_told_at_once(redis_url):
+def test_what_is_over_already_is_told_at_once(redis_url, monkeypatch):
+    monkeypatch.setattr(arrivals, "LOOK", 2 * SOON)
     job_id = sent()
     give_transcript(job_id)
     assert run(redis_url, lambda room: room.transcribed(job_id)).transcript == TRANSCRIPT
 
 
-def test_what_ends_between_two_listeners_is_heard_of(redis_url, monkeypatch):
-    """The first has gone when the second comes, and the job ends before that one listens."""
+def test_what_ends_while_nobody_listens_is_heard_of(redis_url, monkeypatch):
     monkeypatch.setattr(arrivals, "LOOK", 2 * SOON)
     first, second = sent(), sent()
-    real = arrivals.records.get
-
-    async def get(client, job_id):
-        job = await real(client, job_id)
-        if job_id == second and job.transcript is None:
-            await asyncio.to_thread(give_transcript, second)
-        return job
-
-    monkeypatch.setattr(arrivals.records, "get", get)
 
     async def play(room):
         give_transcript(first)
         await room.transcribed(first)
         await room.close()
+        await asyncio.to_thread(give_transcript, second)
         return await room.transcribed(second)
+
+    assert run(redis_url, play).transcript == TRANSCRIPT
+
+
+def test_what_is_heard_of_before_it_is_waited_for_is_told_at_once(redis_url, monkeypatch):
+    """Its sender may have been slower than the job; of those that nobody ever asks for only the last are remembered."""
+    monkeypatch.setattr(arrivals, "LOOK", 2 * SOON)
+    monkeypatch.setattr(jobs, "ARRIVALS", 3)
+    early, later = [sent() for _ in range(4)], sent()
+
+    async def play(room):
+        waiting = asyncio.create_task(room.transcribed(later))
+        await listening(redis_url)
+        for job_id in (*early, later):
+            await asyncio.to_thread(give_transcript, job_id)
+        await waiting  # it was the last to end: the others were heard of
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(room.transcribed(early[0]), 0.1)
+        return [await room.transcribed(job_id) for job_id in early[1:]]
+
+    assert [job.transcript for job in run(redis_url, play)] == [TRANSCRIPT] * 3
+
+
+def test_a_job_that_goes_on_after_its_end_is_waited_for_again(redis_url, monkeypatch):
+    """It failed, and was sent again before its record was read; and it ended anew while that was being done."""
+    monkeypatch.setattr(arrivals, "LOOK", 2 * SOON)
+    job_id, real = sent(), arrivals.records.get
+
+    async def get(client, job_id):
+        if jobs.get(job_id).status == "failed":
+            await asyncio.to_thread(jobs.restart, job_id, "transcribe")
+            job = await real(client, job_id)
+            await asyncio.to_thread(give_transcript, job_id)
+            await listening(redis_url)  # again: so it has heard
+            return job
+        return await real(client, job_id)
+
+    monkeypatch.setattr(arrivals.records, "get", get)
+
+    async def play(room):
+        waiting = asyncio.create_task(room.transcribed(job_id))
+        await listening(redis_url)
+        await asyncio.to_thread(jobs.fail, job_id, "transcribe", JobError("transcribe_crashed", "it crashed"))
+        return await waiting
 
     assert run(redis_url, play).transcript == TRANSCRIPT
 
