@@ -246,3 +246,16 @@ def test_only_the_last_thousand_or_so_are_kept():
     for _ in range(1300):
         give_transcript(sent(), last=True)
     assert 1000 <= connection.client().xlen(jobs.ARRIVALS_KEY) <= 1200
+
+
+def test_a_closed_room_listens_no_longer(redis_url):
+    async def play(room):
+        waiting = asyncio.create_task(room.transcribed(sent()))
+        await listening(redis_url)
+        await room.close()
+        async with aioredis.Redis.from_url(redis_url) as client:
+            while (await client.info("clients"))["blocked_clients"]:  # noqa: ASYNC110 - Redis tells nobody of it
+                await asyncio.sleep(0.01)
+        waiting.cancel()
+
+    run(redis_url, play)
