@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import fcntl
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from typing import TextIO
 
 import redis
 
@@ -23,6 +25,7 @@ BUNDLED = "bundled:tiny.en"
 DATA = environment.STATE / "redis"
 LOOK_TIMEOUT = 2.0  # seconds; the stages wait longer
 LOCK = environment.STATE / "up.lock"
+GONE = (errno.EPIPE, errno.EIO)  # what is answered where nobody will read any more: a pipe's reader, a terminal
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
             stages = Supervisor(chosen, child_environment(url), printer(list(chosen)), timeout)
             stages.start()
             told.get()
-            print("stopping …", file=sys.stderr)
+            _say("stopping …", sys.stderr)
             stages.stop()
     except StartError as error:
         print(error, file=sys.stderr)
@@ -97,7 +100,16 @@ def _look(url: str) -> None:
 
 
 def _tell_of_redis(code: int) -> None:
-    print(f"The embedded Redis ended with exit code {code}; it is started again", file=sys.stderr, flush=True)
+    _say(f"The embedded Redis ended with exit code {code}; it is started again", sys.stderr)
+
+
+def _say(line: str, stream: TextIO) -> None:
+    """Print a line, or do without: the stages outlive whoever reads of them, such as a terminal, and a full disk."""
+    try:
+        print(line, file=stream, flush=True)
+    except OSError as error:
+        if error.errno in GONE:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # what waits to be written would fail at the end
 
 
 def child_environment(url: str) -> dict[str, str]:
@@ -130,6 +142,6 @@ def printer(names: list[str]) -> Callable[[str, str], None]:
         if coloured:
             label = f"\x1b[{COLOURS[names.index(name) % len(COLOURS)]}m{label}\x1b[0m"
         with lock:
-            print(label, line, flush=True)
+            _say(f"{label} {line}", sys.stdout)
 
     return show

@@ -147,6 +147,34 @@ def test_a_killed_up_takes_everything_with_it_and_the_next_one_starts(up):
     up()
 
 
+def test_an_up_that_nobody_reads_any_more_stops_in_order_and_leaves_no_process(clone):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "up", "--stages", "decode", "webhook"],
+        cwd=clone,
+        env={"PATH": os.environ["PATH"], "WHISPER_MODEL": "bundled:tiny.en", "SHUTDOWN_TIMEOUT": "5"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        with process.stdout as lines:
+            for _ in range(2):
+                next(line for line in lines if "Stage ready" in line)
+        started = children(process.pid)
+        redis = next(pid for pid in started if "valkey-server" in command(pid))
+        os.kill(redis, signal.SIGKILL)  # which is said, and so are the stages' complaints
+        assert becomes(lambda: any("valkey-server" in command(pid) for pid in children(process.pid) if pid != redis))
+        started += children(process.pid)
+
+        process.send_signal(signal.SIGTERM)
+
+        assert process.wait(timeout=60) == 0
+        assert end(started)
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_what_is_no_address_of_redis_ends_it_at_once():
     environment = os.environ | {"REDIS_URL": "foo"}
 
