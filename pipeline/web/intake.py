@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO, TypeVar
 
+import structlog
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
@@ -15,11 +17,13 @@ from starlette.datastructures import UploadFile
 
 from actors import decode
 from pipeline import handoff, options, queues
-from pipeline.web.problems import Problem
+from pipeline.web.problems import AGAIN, Problem
 
 Model = TypeVar("Model", bound=BaseModel)
 MUCH = 1024 * 1024  # bytes of a form
 FIELDS = 64  # of a form, at most; OpenAI's have a dozen
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +44,17 @@ async def received(request: Request) -> AsyncIterator[Form]:
 
     Raises:
         JobError: `system_full`, told here before much is read for nothing; less waits for what sending says.
-        Problem: one of those that reading may end with.
+        Problem: `disk_full`, or one of those that reading may end with.
     """
     if int(request.headers.get("content-length", MUCH)) >= MUCH:
         await run_in_threadpool(queues.demand_room, "decode")
-    async with request.form(max_files=1, max_fields=FIELDS) as form:
+    async with AsyncExitStack() as stack:
+        try:
+            form = await stack.enter_async_context(request.form(max_files=1, max_fields=FIELDS))
+        except OSError as error:  # of the temporary file: nothing that a client does raises one
+            log.warning("No room for an upload: free some, or set TMPDIR", folder=tempfile.tempdir, reason=str(error))
+            text = f"the door cannot keep the upload: {error.strerror}. Free space in its temporary folder."
+            raise Problem(503, "disk_full", text, retry_after=AGAIN) from None
         file, fields = None, dict[str, list[str]]()
         for name, value in form.multi_items():
             if isinstance(value, UploadFile):

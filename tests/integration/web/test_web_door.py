@@ -4,6 +4,7 @@ import http.client
 import json
 import queue
 import select
+import tempfile
 import threading
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from config.settings import Settings
 from pipeline import connection, handoff, jobs, queues
 from pipeline.errors import JobError
 from pipeline.options import Options
-from pipeline.web import access, api, keys, limits, records
+from pipeline.web import access, api, intake, keys, limits, records
 from pipeline.web.app import create_app
 
 SMALL = b"OggS" * 100
@@ -223,6 +224,21 @@ def test_a_store_that_is_full_says_when_to_come_again(door, monkeypatch):
     assert (full.status, full.code) == (503, "handoff_full")
     assert int(full.headers["Retry-After"]) >= 1
     assert "MAX_HANDOFF_BYTES" in full.json["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["/jobs", "/v1/audio/transcriptions"])
+def test_a_disk_that_has_no_room_for_an_upload_is_said_to_be_full(door, monkeypatch, tmp_path, path):
+    opened, told = door(), []
+    monkeypatch.setattr(intake, "log", SimpleNamespace(warning=lambda event, **fields: told.append((event, fields))))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+
+    full = opened.upload(path, b"x" * 2 * intake.MUCH, model="whisper-1")
+
+    assert (full.status, full.code) == (503, "disk_full")
+    assert int(full.headers["Retry-After"]) >= 1
+    ((event, fields),) = told
+    assert "TMPDIR" in event
+    assert fields["folder"] == str(tmp_path / "none")
 
 
 def test_a_job_is_read_as_a_record_and_as_text_and_subtitles(door, engine):
