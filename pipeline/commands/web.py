@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import gc
 import logging as standard
 import os
@@ -19,7 +20,8 @@ from pipeline.web import keys
 from pipeline.web.app import create_app
 from pipeline.web.protocol import Protocol
 
-USAGE = 2  # exit code
+FAILED, USAGE = 1, 2  # exit codes
+HIGHEST = 65535  # port
 SWITCH = 0.0002  # seconds after which a thread that talks to Redis makes way for the loop; Python's own 0.005 add up
 
 log = structlog.get_logger(__name__)
@@ -28,12 +30,15 @@ log = structlog.get_logger(__name__)
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("--host", metavar="ADDRESS", help="listen on this address (HOST)")
-    parser.add_argument("--port", metavar="PORT", type=int, help="listen on this port; 0: any free one (PORT)")
+    parser.add_argument("--port", metavar="PORT", type=_port, help="listen on this port; 0: any free one (PORT)")
     parser.add_argument("--new-key", metavar="NAME", help="print a new key and its entry for API_KEYS, and end")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until a signal says stop; 2 where the settings would leave the door open to strangers."""
+    """Serve until a signal says stop.
+
+    1 where somebody listens at that address, 2 where it is not ours or the settings would let strangers in.
+    """
     if arguments.new_key is not None:
         return _new_key(arguments.new_key)
     chosen = settings.get()
@@ -55,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     connection.client().ping()
     logging.configure(chosen.log_level, chosen.log_format)
     standard.getLogger("uvicorn").setLevel(standard.WARNING)
+    standard.getLogger("uvicorn.error").addFilter(lambda record: not isinstance(record.msg, OSError))  # told below
     sys.setswitchinterval(SWITCH)
     gc.freeze()  # what is there by now stays: to look through it again and again would hold everybody up
     server = _Server(
@@ -69,8 +75,25 @@ def run(arguments: argparse.Namespace) -> int:
             timeout_graceful_shutdown=max(1, int(chosen.shutdown_timeout)),
         )
     )
-    server.run()
+    try:
+        server.run()
+    except SystemExit as ended:
+        refused = ended.__context__
+        if not isinstance(refused, OSError):
+            raise
+        print(
+            f"the door cannot open at {host}, port {port}: {refused.strerror}. "
+            "Stop what listens there, or choose another HOST or PORT.",
+            file=sys.stderr,
+        )
+        return FAILED if refused.errno == errno.EADDRINUSE else USAGE
     return 0
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > HIGHEST:
+        raise argparse.ArgumentTypeError(f"takes 0 to {HIGHEST}, not {text!r}")
+    return int(text)
 
 
 class _Server(uvicorn.Server):

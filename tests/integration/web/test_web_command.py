@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -47,6 +48,23 @@ def test_without_keys_it_opens_on_loopback_alone(web):
     assert ran.returncode == 2
     assert "--new-key" in ran.stderr
     assert len(ran.stderr.splitlines()) == 1
+
+
+def test_an_address_that_is_taken_or_wrong_is_said_in_a_line_with_what_to_do(web):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ran = web("--port", port)
+
+    assert ran.returncode == 1
+    assert "HOST or PORT" in ran.stderr
+    assert f"127.0.0.1, port {port}" in ran.stderr
+    assert len(ran.stderr.splitlines()) == 1
+    _, entry = keys.generate("bot")
+    ran = web("--host", "192.0.2.1", API_KEYS=entry)  # an address for documentation: nobody's
+    assert (ran.returncode, len(ran.stderr.splitlines())) == (2, 1)
+    ran = web("--port", "65536")
+    assert ran.returncode == 2
+    assert "takes 0 to 65535" in ran.stderr
 
 
 def test_keys_of_another_form_are_a_wrong_setting_and_are_not_shown(web):
