@@ -6,6 +6,7 @@ import time
 import pytest
 from door import KEY, PATIENCE
 
+from pipeline.web import protocol
 from pipeline.web.protocol import BOUND
 
 PIECE = 4096  # bytes
@@ -78,3 +79,28 @@ def test_many_requests_on_one_connection_do_not_add_up(connection):
         while b"whisper-1" not in answer:
             answer += connection.recv(PIECE)
         assert answer.startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("beginning", [b"", b"GET / HTTP/1.1\r\nHost: door\r\n"], ids=["nothing", "half a head"])
+@pytest.mark.parametrize("before", [False, True], ids=["at once", "after a request"])
+def test_a_connection_on_which_no_head_comes_is_ended(door, monkeypatch, before, beginning):
+    monkeypatch.setattr(protocol, "SILENCE", 1.0)
+    with socket.create_connection(("127.0.0.1", door().port), PATIENCE) as connection:
+        if before:
+            connection.sendall(b"GET /v1/models HTTP/1.1\r\n" + HEAD + b"\r\n")
+            answer = b""
+            while b"whisper-1" not in answer:
+                answer += connection.recv(PIECE)
+        connection.sendall(beginning)
+
+        assert connection.recv(PIECE) == b""
+
+
+def test_a_request_may_take_longer_than_its_head(door, monkeypatch):
+    monkeypatch.setattr(protocol, "SILENCE", 0.5)
+    with socket.create_connection(("127.0.0.1", door().port), PATIENCE) as connection:
+        connection.sendall(b"POST /page/sign-in HTTP/1.1\r\nHost: door\r\nContent-Length: 1\r\n\r\n")
+        time.sleep(1)
+        connection.sendall(b"x")
+
+        assert connection.recv(12) == b"HTTP/1.1 403"
