@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 HEARTBEAT_TIMEOUT = 12_000  # milliseconds without a sign of life after which a worker's messages go to the others
 DELAYED = 10_000  # messages that a worker holds until their time, some 2 kB each; those beyond are seen late
 LOOK = 250  # milliseconds between looks of an idle thread at whether it is to stop
+# What an actor `throws`: Dramatiq tells of it in a line, and Retries of what is a fault of ours among it.
+EXPECTED = (JobError, redis.RedisError)
 
 log = logging.getLogger("voicemill")
 

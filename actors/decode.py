@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 BROKER = broker.for_process("decode")
 
 
-@dramatiq.actor(queue_name="decode", actor_name="decode", broker=BROKER, throws=JobError)
+@dramatiq.actor(queue_name="decode", actor_name="decode", broker=BROKER, throws=broker.EXPECTED)
 def decode(source: str = "", **options: Any) -> None:
     """Decode one message. Call `decode.send(source, language=…, …)`; the options are those of pipeline/options.py."""
     from actors import tracking  # noqa: PLC0415 - a backend that only sends pays for none of these

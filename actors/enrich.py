@@ -23,7 +23,7 @@ _enricher: Enricher | None = None
 log = structlog.get_logger(__name__)
 
 
-@dramatiq.actor(queue_name="enrich", actor_name="enrich", broker=BROKER, throws=JobError)
+@dramatiq.actor(queue_name="enrich", actor_name="enrich", broker=BROKER, throws=broker.EXPECTED)
 def enrich(job_id: str, *, schema: int = 1) -> None:
     """Write the summary of a job's transcript, or note why it has none; either way the job is done."""
     demand_schema(schema)

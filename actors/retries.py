@@ -72,6 +72,8 @@ class Retries(Middleware):
         error = exception if isinstance(exception, JobError) else JobError("internal", type(exception).__name__)
         if isinstance(exception, redis.RedisError):
             code = "redis_unavailable" if connection.may_pass(exception) else "internal"
+            if code == "internal":
+                log.error("Redis refuses a command", exc_info=exception)
             error = JobError(code, f"{type(exception).__name__}: {exception}")
         if isinstance(exception, Retry):
             delay = (exception.delay or 0) / 1000

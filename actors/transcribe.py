@@ -109,7 +109,7 @@ def _transcript(job: jobs.Job, data: bytes) -> Transcript | None:
     assert _engine is not None, "the worker has an engine before it takes a message"  # noqa: S101
     audio = load(data)
     del data
-    future = _engine.submit(audio, _options(job), partial(jobs.progress, job.id, "transcribe"))
+    future = _engine.submit(audio, _options(job), partial(_tell, job.id))
     while not futures.wait([future], timeout=WATCH).done:
         if not _engine.alive:
             raise JobError("gpu_unfit", "no slot of the engine is left")
@@ -117,6 +117,12 @@ def _transcript(job: jobs.Job, data: bytes) -> Transcript | None:
             if not jobs.wanted(job.id) and future.cancel():
                 return None
     return future.result()
+
+
+def _tell(job_id: str, done: int, total: int) -> None:
+    """Tell those who listen how far a message is; while Redis is away nobody hears it, and the next tells as much."""
+    with suppress(redis.RedisError):
+        jobs.progress(job_id, "transcribe", done, total)
 
 
 def _options(job: jobs.Job) -> Options:
@@ -128,7 +134,7 @@ def _options(job: jobs.Job) -> Options:
     return Options(**chosen, beam_size=limits.whisper_beam_size, max_duration=limits.max_duration)
 
 
-_OPTIONS: dict[str, Any] = {"queue_name": "transcribe", "actor_name": "transcribe", "throws": JobError}
+_OPTIONS: dict[str, Any] = {"queue_name": "transcribe", "actor_name": "transcribe", "throws": broker.EXPECTED}
 
 if not broker.in_worker():
     transcribe = dramatiq.actor(broker=BROKER, **_OPTIONS)(transcribe)

@@ -18,7 +18,6 @@ from dramatiq.middleware import Middleware
 
 from actors import broker, process
 from config import settings
-from pipeline.errors import JobError
 from pipeline.webhook import outbox
 from pipeline.webhook.courier import Courier
 
@@ -30,7 +29,7 @@ _courier: Courier | None = None
 log = structlog.get_logger(__name__)
 
 
-@dramatiq.actor(queue_name="webhook", actor_name="webhook", broker=BROKER, throws=JobError)
+@dramatiq.actor(queue_name="webhook", actor_name="webhook", broker=BROKER, throws=broker.EXPECTED)
 def webhook(job_id: str, *, receiver: str | None = None, schema: int = 1) -> None:  # noqa: ARG001 - the messages' version
     """Tell the receiver of this job what waits for it, whichever job's turn it is."""
     receiver = receiver or outbox.receiver_of(job_id)

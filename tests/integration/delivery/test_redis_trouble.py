@@ -1,5 +1,6 @@
 """A Redis that is full, read-only or restarting: workers wait and go on, and no job fails for it."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from pipeline.commands import embedded
 from pipeline.options import Options
 
 ACTOR = """
-@dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, throws=JobError)
+@dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, throws=broker.EXPECTED)
 def transcribe(job_id, schema=1):
     jobs.begin(job_id, "transcribe", "host:1")
     while job_id == "held" and not os.path.exists("gate"):
@@ -97,7 +98,24 @@ def test_jobs_wait_while_redis_takes_no_writes_and_are_done_afterwards(server, w
 
     job = jobs.wait("held", timeout=60)
     assert (job.status, job.stages["transcribe"].attempts) == ("done", 2)
+    assert workers.matching("with expected exception")
+    assert not workers.matching("Traceback")
     assert workers.processes[0].poll() is None
+
+
+@pytest.mark.parametrize("stage", queues.QUEUES)
+def test_every_stage_tells_of_a_redis_that_is_away_without_a_traceback(stage):
+    actor = getattr(importlib.import_module(f"actors.{stage}"), stage)
+
+    assert issubclass(redis.ConnectionError, actor.options["throws"])
+
+
+def test_progress_that_redis_does_not_hear_of_is_no_fault(server):
+    _, start = server
+    start.running[-1].kill()
+    start.running[-1].wait()
+
+    importlib.import_module("actors.transcribe")._tell("any", 1, 2)
 
 
 def test_sending_to_a_full_redis_is_refused_with_what_to_do(server):

@@ -26,6 +26,15 @@ def fail(error, tried=0, stage="transcribe"):
     return message
 
 
+@pytest.fixture
+def logged(monkeypatch):
+    """The fields of what is logged as an error."""
+    told = []
+    levels = {"error": lambda _event, **fields: told.append(fields), "warning": lambda _event, **_fields: None}
+    monkeypatch.setattr(retries, "log", SimpleNamespace(**levels))
+    return told
+
+
 def waits(error, tried=0):
     """Return the least and the most that the next try of a job's message can have been put off by (seconds)."""
     before = time.time()
@@ -42,10 +51,11 @@ def waits(error, tried=0):
         redis.ResponseError("BUSYGROUP Consumer Group name already exists"),
     ],
 )
-def test_what_redis_will_never_do_is_tried_no_more_often_than_other_faults(error):
+def test_what_redis_will_never_do_is_tried_no_more_often_than_other_faults(error, logged):
     jobs.create("j", "voice.ogg", Options())
 
     assert not fail(error, MAX_RETRIES - 1).failed
+    assert [fields["exc_info"] for fields in logged] == [error]
     assert jobs.get("j").status == "queued"
     assert fail(error, MAX_RETRIES).failed
 
@@ -65,11 +75,12 @@ def test_what_redis_will_never_do_is_tried_no_more_often_than_other_faults(error
         redis.ResponseError("Error running script: @user_script:57: -OOM command not allowed"),
     ],
 )
-def test_what_redis_may_do_in_a_while_is_tried_for_as_long_as_it_takes(error):
+def test_what_redis_may_do_in_a_while_is_tried_for_as_long_as_it_takes(error, logged):
     jobs.create("j", "voice.ogg", Options())
 
     assert not fail(error, MAX_RETRIES).failed
 
+    assert not logged
     assert jobs.get("j").status == "queued"
     assert queues.depths()["transcribe"].delayed == 1
 
