@@ -9,7 +9,7 @@ import uuid
 from dataclasses import asdict
 
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from config import settings
 from pipeline import jobs, presence
@@ -74,21 +74,23 @@ def _list(*, as_json: bool) -> int:
     elif not receivers:
         print("all is delivered")
     else:
-        Console().print(_table(receivers))
+        _show(receivers)
         if unattended:
             print("No live webhook worker: nothing is delivered until one is started (dramatiq actors.webhook).")
     return FAILED if unattended or any(receiver.failures for receiver in receivers) else 0
 
 
-def _table(receivers: list[Receiver]) -> Table:
-    table = Table(
-        "receiver", "waiting", "in hand", "delayed", "failing since", "failures", "paused until", "last error"
-    )
+def _show(receivers: list[Receiver]) -> None:
+    """Print two or three lines a receiver, which neither a narrow terminal nor a pipe cuts off."""
+    console = Console(soft_wrap=True)
     for each in receivers:
-        error = f"{each.error['code']}: {each.error['message']}" if each.error else ""
-        counts = map(str, (each.waiting, each.in_progress, each.delayed))
-        table.add_row(each.name, *counts, _at(each.failing_since), str(each.failures), _at(each.paused_until), error)
-    return table
+        lines = [f"{each.name}  {each.waiting} waiting, {each.in_progress} in hand, {each.delayed} delayed"]
+        if each.failures:
+            paused = f", paused until {_at(each.paused_until)}" if each.paused_until else ""
+            lines.append(f"    failing since {_at(each.failing_since)}, {each.failures} in a row{paused}")
+        if each.error:
+            lines.append(f"    {each.error['code']}: {each.error['message']}")
+        console.print(Text("\n".join(lines)))  # as Text, which takes out what would steer a terminal
 
 
 def _at(moment: float | None) -> str:
