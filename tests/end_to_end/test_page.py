@@ -386,6 +386,26 @@ def test_a_view_says_that_it_is_not_live_while_nobody_answers_and_is_live_again_
         context.close()
 
 
+def test_a_recording_that_the_server_cannot_give_for_a_while_is_not_called_unplayable_and_plays_after(browser, door):
+    source = handoff.upload(SAMPLE.read_bytes())
+    job = jobs.wait(decode.send(source, language="en", enrich=False).message_id, timeout=60)
+    asked = []
+
+    def answer(route):
+        asked.append(route)
+        return route.fulfill(status=503) if len(asked) <= 2 else route.continue_()
+
+    context = browser.new_context(base_url=door, locale="en-US")
+    page = context.new_page()
+    page.route("**/audio", answer)
+    page.goto(f"/page/jobs/{job.id}")
+
+    until(page, "document.getElementById('audio').readyState >= 1")
+    assert len(asked) > 2
+    expect(page.locator("#note")).to_be_hidden()
+    context.close()
+
+
 def test_a_job_can_be_cancelled_and_deleted_and_leaves_nothing(visit):
     job_id = "waits-for-nobody"
     jobs.create(job_id, "voice.ogg", Options())

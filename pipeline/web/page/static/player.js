@@ -4,6 +4,7 @@ import { recordingOf } from "./recordings.js";
 import { word } from "./words.js";
 
 const ASIDE = 4000; // milliseconds after the reader scrolled in which the page does not scroll by itself
+const AGAIN = 3000; // milliseconds until the recording is asked for again where the server did not give it
 
 let audio = null;
 let words = [];
@@ -25,13 +26,27 @@ export function follow() {
   document.documentElement.classList.toggle("playable", Boolean(audio));
   read();
   if (!audio) return;
-  audio.addEventListener("error", () => {
+  const failed = async () => {
+    const mine = audio;
+    if (!own && (await away(mine))) return setTimeout(() => mine.isConnected && mine.load(), AGAIN);
     note(word("unplayable"));
     document.documentElement.classList.remove("playable");
-  });
+  };
+  audio.addEventListener("error", failed);
+  if (audio.error) failed(); // before this script ran
   audio.addEventListener("play", () => requestAnimationFrame(tick));
   audio.addEventListener("timeupdate", mark);
   audio.addEventListener("seeked", mark);
+}
+
+// Tells whether a recording failed because the server broke off or cannot give it now, and not because of what it is.
+async function away({ error, src }) {
+  if (error?.code === MediaError.MEDIA_ERR_NETWORK) return true;
+  try {
+    return (await fetch(src, { headers: { Range: "bytes=0-0" } })).status === 503;
+  } catch {
+    return true;
+  }
 }
 
 function read() {
