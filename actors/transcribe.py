@@ -21,7 +21,7 @@ from dramatiq.middleware import Middleware
 from actors import broker, process, tracking
 from actors.admission import demand_schema
 from config import settings
-from pipeline import duplicates, handoff, jobs
+from pipeline import connection, duplicates, handoff, jobs
 from pipeline.errors import JobError
 
 if TYPE_CHECKING:
@@ -121,8 +121,11 @@ def _transcript(job: jobs.Job, data: bytes) -> Transcript | None:
 
 def _tell(job_id: str, done: int, total: int) -> None:
     """Tell those who listen how far a message is; while Redis is away nobody hears it, and the next tells as much."""
-    with suppress(redis.RedisError):
+    try:
         jobs.progress(job_id, "transcribe", done, total)
+    except redis.RedisError as error:
+        if not connection.may_pass(error):
+            raise
 
 
 def _options(job: jobs.Job) -> Options:

@@ -118,6 +118,14 @@ def test_progress_that_redis_does_not_hear_of_is_no_fault(server):
     importlib.import_module("actors.transcribe")._tell("any", 1, 2)
 
 
+def test_progress_that_redis_refuses_for_good_is_one(server):
+    client, _ = server
+    client.set(jobs.record_key("any"), "no hash")
+
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        importlib.import_module("actors.transcribe")._tell("any", 1, 2)
+
+
 def test_sending_to_a_full_redis_is_refused_with_what_to_do(server):
     client, _ = server
     make_full(client)
