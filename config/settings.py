@@ -116,7 +116,9 @@ class Settings(BaseSettings):
     whisper_compute_type: str = Field(
         "auto", description="auto (float16 on a GPU, int8 on a CPU), or float16, int8_float16, int8, bfloat16, float32"
     )
-    whisper_beam_size: int = Field(5, ge=1, le=16, description="Beam size of the decoder")
+    whisper_beam_size: int = Field(
+        5, ge=1, le=16, description="Beam size of the second look at a doubtful window; the first is greedy"
+    )
     whisper_gpus: str = Field("all", description="Which visible GPUs to use: all, or indices such as 0,1")
     whisper_cpu_replicas: int = Field(
         0,
