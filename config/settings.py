@@ -300,6 +300,13 @@ class Settings(BaseSettings):
             raise ValueError(f"takes auto, full, or seconds from 1 to {ENCODER}")
         return value
 
+    @field_validator("whisper_gpus")
+    @classmethod
+    def _indices(cls, value: str) -> str:
+        if not re.fullmatch(r"all|[0-9]+( *, *[0-9]+)*", value):
+            raise ValueError("takes all, or indices of GPUs such as 0,1")
+        return value
+
     @field_validator("whisper_compute_type")
     @classmethod
     def _known_compute_type(cls, value: str) -> str:

@@ -28,6 +28,8 @@ def test_every_setting_is_explained_and_says_its_unit():
         ("WHISPER_COMPUTE_TYPE", "fp16", "float16"),
         ("ENCODER_WINDOW", "9999", "from 1 to 30"),
         ("ENCODER_WINDOW", "half", "auto, full"),
+        ("WHISPER_GPUS", "first", "takes all, or indices of GPUs such as 0,1"),
+        ("WHISPER_GPUS", "0;1", "takes all, or indices of GPUs such as 0,1"),
         ("GEMINI_ENDPOINT", "proxy.example", "takes https://HOST"),
         ("GEMINI_ENDPOINT", "https://proxy.example/?key=1", "takes https://HOST"),
         ("MAX_DURATION", "-1", "greater than 0"),
