@@ -57,7 +57,8 @@ def parse(keywords: dict[str, Any]) -> Options:
     _check(options.task in TASKS, "task", " or ".join(map(repr, TASKS)), options)
     for name in ("prompt", "hotwords"):
         value = getattr(options, name)
-        _check(value is None or (is_text(value) and len(value) <= MAX_TEXT), name, "text, or None", options)
+        fits = value is None or (is_text(value) and len(value) <= MAX_TEXT)
+        _check(fits, name, f"text of at most {MAX_TEXT} characters, or None", options)
     for name in ("word_timestamps", "enrich", "dedupe"):
         _check(isinstance(getattr(options, name), bool), name, "True or False", options)
     takes = f"JSON of at most {MAX_METADATA} bytes and {MAX_LEVELS} levels"

@@ -66,7 +66,7 @@ def test_all_that_the_contract_names_is_taken():
         ({"task": "summarise"}, "task is 'summarise'"),
         ({"task": None}, "task is None"),
         ({"prompt": 5}, "prompt is 5"),
-        ({"prompt": "x" * 5000}, "prompt is 'xxx"),
+        ({"prompt": "x" * 5000}, "at most 4096 characters"),
         ({"word_timestamps": "yes"}, "word_timestamps is 'yes'"),
         ({"enrich": 1}, "enrich is 1"),
         ({"dedupe": "yes"}, "dedupe is 'yes'"),
