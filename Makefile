@@ -78,7 +78,7 @@ drill-doctor: $(VENV)/.dev ## have the doctor judge five versions of ctranslate2
 	$(PY) bench/doctor_builds.py
 	$(PY) bench/doctor_setup.py --apt
 
-drill-gpu: $(VENV)/.dev ## prove the GPU path on a real card
+drill-gpu: $(VENV)/.dev $(VENV)/.speech ## prove the GPU path on a real card
 	$(PY) bench/gpu.py
 	$(PY) bench/engine.py load --device cuda
 
