@@ -66,6 +66,11 @@ class Slot:
             self.stop()
         try:
             info = self._call(child.start, self.spec, timeout=START_TIMEOUT)
+        except GoneError as error:  # as it imported the main program, which a spawned process does first
+            raise UnfitError(
+                f"{self.spec.model} on {self.spec.device_name}: the process ended before it loaded anything; "
+                'a program of your own must make its Engine under `if __name__ == "__main__":`'
+            ) from error
         except (DiedError, HungError) as error:
             raise UnfitError(f"{self.spec.model} on {self.spec.device_name}: {error} while it loaded") from error
         log.info("slot ready", device_name=info.device_name, compute_type=info.compute_type, pid=info.pid)

@@ -15,6 +15,7 @@ from pipeline.commands import reference
 from pipeline.doctor import cli
 from pipeline.jobs import Job, Stage
 from pipeline.options import Options
+from pipeline.transcribe import Options as Wishes
 
 CLONE = Path(__file__).parents[3]
 READMES = [CLONE / "README.md", CLONE / "README.ko.md"]
@@ -43,6 +44,12 @@ def test_the_backends_page_explains_every_option_and_every_field_of_the_record()
     explained = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
 
     assert {field.name for kind in (Options, Job, Stage) for field in fields(kind)} <= explained
+
+
+def test_the_library_s_page_explains_every_option_of_the_engine():
+    explained = set(re.findall(r"`(\w+)`", (CLONE / "docs/library.md").read_text()))
+
+    assert {field.name for field in fields(Wishes)} <= explained
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
