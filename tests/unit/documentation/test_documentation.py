@@ -16,6 +16,7 @@ from pipeline.doctor import cli
 from pipeline.jobs import Job, Stage
 from pipeline.options import Options
 from pipeline.transcribe import Options as Wishes
+from pipeline.transcribe import Segment, Transcript, Word
 
 CLONE = Path(__file__).parents[3]
 READMES = [CLONE / "README.md", CLONE / "README.ko.md"]
@@ -43,7 +44,8 @@ def test_the_backends_page_explains_every_option_and_every_field_of_the_record()
     rows = re.findall(r"^\|.*", (CLONE / "docs/backend.md").read_text(), re.MULTILINE)
     explained = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
 
-    assert {field.name for kind in (Options, Job, Stage) for field in fields(kind)} <= explained
+    kinds = (Options, Job, Stage, Transcript, Segment, Word)
+    assert {field.name for kind in kinds for field in fields(kind)} <= explained
 
 
 def test_the_library_s_page_explains_every_option_of_the_engine():
