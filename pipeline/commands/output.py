@@ -39,6 +39,8 @@ def remarks(job: Job) -> list[str]:
     lines = []
     if not job.ended:
         lines.append(f"{job.id} is {job.status}, not finished")
+    if job.transcript is not None and job.transcript.get("no_speech"):
+        lines.append("no speech was found in it: the transcript is empty")
     if job.status == "cancelled":
         lines.append(f"{job.id} was cancelled")
     for error in filter(None, (job.error, job.enrichment_error)):
