@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Timings = list[dict[str, Any]]  # faster-whisper's aligned words: word, tokens, start, end (seconds), probability
 
 SENTENCE_END = ".?!。？！…"
+TITLES = frozenset({"mr.", "mrs.", "ms.", "dr.", "prof.", "st."})  # a name follows, and no sentence
 ONE_SEGMENT = 8.0  # seconds; a window with one sentence this short is one segment
 PAUSE = 0.8  # seconds of silence between two words that end a segment without a full stop
 LONGEST = 12.0  # seconds; a longer segment ends at the next comma or pause
@@ -120,7 +121,15 @@ def _grouped(words: Sequence[Word]) -> Iterator[list[Word]]:
 
 
 def _ends(group: Sequence[Word], word: Word) -> bool:
-    before, pause = group[-1].word.rstrip(), word.start - group[-1].end
-    if before.endswith(tuple(SENTENCE_END)) or pause >= PAUSE:
+    before, pause = group[-1].word.strip(), word.start - group[-1].end
+    too_long = word.end - group[0].start > LONGEST
+    if pause >= PAUSE:
         return True
-    return word.end - group[0].start > LONGEST and (before.endswith((",", "、", "，")) or pause >= BRIEF_PAUSE)
+    if before.endswith(tuple(SENTENCE_END)):
+        return too_long or not _abbreviates(before, word.word.strip())
+    return too_long and (before.endswith((",", "、", "，")) or pause >= BRIEF_PAUSE)
+
+
+def _abbreviates(before: str, after: str) -> bool:
+    """Tell whether a full stop is a shortened word's: a title's, or one after which no sentence begins ("a.m. on")."""
+    return before.endswith(".") and (before.lower() in TITLES or after[:1].islower())

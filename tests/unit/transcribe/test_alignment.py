@@ -46,6 +46,19 @@ def test_a_pause_ends_a_segment_without_a_full_stop():
     ]
 
 
+@pytest.mark.parametrize(
+    ("words", "texts"),
+    [
+        ("Call Mr. Smith. Thanks.", ["Call Mr. Smith.", "Thanks."]),
+        ("At 9 a.m. on Monday. Thanks.", ["At 9 a.m. on Monday.", "Thanks."]),
+        ("Really? yes.", ["Really?", "yes."]),
+    ],
+)
+def test_a_shortened_word_ends_no_segment(words, texts):
+    timings = [timing(f" {word}", at / 4, (at + 1) / 4) for at, word in enumerate(words.split())]
+    assert [one.text for one in align.segments(WINDOW, draft(words), timings, keep_words=False)] == texts
+
+
 def test_words_never_overlap_and_never_run_backwards():
     timings = [timing(" one", 0.5, 1.5), timing(" two", 1.2, 1.1), timing(" three", 1.0, 3.9)]
     [*segments] = align.segments(WINDOW, draft("one two three"), timings, keep_words=True)
