@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections import deque
+from collections import defaultdict, deque
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from pipeline.commands.up import BUNDLED, child_environment
 SAMPLE = environment.ROOT / "samples" / "voice-message.ogg"
 SHUTDOWN_TIMEOUT = 5.0  # seconds; nothing is at work any more
 TIMEOUT = 600.0  # seconds that the message may take, the first start of a model included
-LAST_LINES = 15  # of the workers' log, shown where the demo fails
+LAST_LINES = 40  # of the log of a stage that ends, shown then: the doctor's report, and what is said after it
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -63,14 +63,14 @@ def _run(arguments: argparse.Namespace, url: str, folder: Path) -> int:
     logging.getLogger("voicemill").setLevel(logging.ERROR)  # that no worker is there yet is no news here
     console = Console()
     console.print(f"[bold]{arguments.audio.name}[/bold] through decode, transcribe and enrich:")
-    lines: deque[str] = deque(maxlen=LAST_LINES)
-    ended: list[str] = []
+    lines: dict[str, deque[str]] = defaultdict(lambda: deque(maxlen=LAST_LINES))
+    ended: list[tuple[str, int]] = []
 
     def show(name: str, line: str) -> None:
-        lines.append(f"{name} | {line}")
+        lines[name].append(line)
 
     def on_end(name: str, code: int) -> None:
-        ended.append(f"the {name} stage ended with exit code {code}; its last lines:")
+        ended.append((name, code))
         _thread.interrupt_main()
 
     stages = Supervisor(procfile(), dict(os.environ), show, SHUTDOWN_TIMEOUT, on_end)
@@ -82,7 +82,9 @@ def _run(arguments: argparse.Namespace, url: str, folder: Path) -> int:
     except KeyboardInterrupt:
         if not ended:
             raise
-        print(*ended, *lines, sep="\n  ", file=sys.stderr)
+        name, code = ended[0]
+        said = f"the {name} stage ended with exit code {code}; its last lines:"
+        print(said, *lines[name], sep="\n  ", file=sys.stderr)
         return 1
     finally:
         signals.shut_out()

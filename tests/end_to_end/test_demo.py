@@ -74,6 +74,17 @@ def test_a_bad_file_is_one_clear_line_and_exit_code_1(demo, tmp_path):
     assert "Traceback" not in err
 
 
+def test_a_stage_that_ends_is_heard_to_the_end_and_alone(demo):
+    process = demo(WHISPER_DEVICE="cuda", CUDA_VISIBLE_DEVICES="")
+
+    _, err = process.communicate(timeout=120)
+
+    said = err.partition("the transcribe stage ended with exit code 1; its last lines:\n")[2]
+    assert process.returncode == 1
+    assert "the GPU is not fit to work, and WHISPER_DEVICE=cuda." in said
+    assert "stage=decode" not in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
