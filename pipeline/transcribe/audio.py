@@ -40,6 +40,18 @@ def load(data: bytes | Path) -> np.ndarray:
     return samples[:filled]
 
 
+def check_samples(samples: np.ndarray) -> None:
+    """Refuse what `load` would not return: of such samples the model makes nonsense, and takes its time over it.
+
+    Raises:
+        ValueError: these are not finite float32 samples of shape (n,).
+    """
+    if not isinstance(samples, np.ndarray) or samples.dtype != np.float32 or samples.ndim != 1:
+        raise ValueError("audio takes a numpy array of float32 samples in -1 to 1, of shape (n,): mono, at 16 kHz")
+    if not np.isfinite([samples.min(initial=0.0), samples.max(initial=0.0)]).all():
+        raise ValueError("audio holds samples that are infinite or no numbers")
+
+
 def _append(samples: np.ndarray, filled: int, frames: Iterable[av.AudioFrame]) -> tuple[np.ndarray, int]:
     for frame in frames:
         part = frame.to_ndarray().reshape(-1)

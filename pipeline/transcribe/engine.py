@@ -16,7 +16,7 @@ import structlog
 from pipeline import measures
 from pipeline.errors import JobError
 from pipeline.transcribe import devices, models
-from pipeline.transcribe.audio import SAMPLE_RATE
+from pipeline.transcribe.audio import SAMPLE_RATE, check_samples
 from pipeline.transcribe.child import SlotInfo
 from pipeline.transcribe.failures import DiedError, EngineError, HungError, OutOfMemoryError, UnfitError
 from pipeline.transcribe.message import Message, Task, fail
@@ -159,6 +159,7 @@ class Engine:
 
         Raises:
             JobError: of the first message that failed.
+            ValueError: an audio is something else, or there are more or fewer options.
         """
         wishes = options if options is not None else [Options()] * len(audios)
         futures = [self.submit(audio, wish) for audio, wish in zip(audios, wishes, strict=True)]
@@ -177,7 +178,11 @@ class Engine:
 
         Returns:
             A future whose exception, if any, is a JobError. Cancelling it drops the windows that still wait.
+
+        Raises:
+            ValueError: `audio` is something else.
         """
+        check_samples(audio)
         future: Future[Transcript] = Future()
         duration = len(audio) / SAMPLE_RATE
         try:

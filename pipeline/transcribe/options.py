@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipeline import options as wishes
 from pipeline.errors import JobError
 
 if TYPE_CHECKING:
     from pipeline.transcribe.child import SlotInfo
 
-TASKS = ("transcribe", "translate")
+SHARED = ("language", "task", "prompt", "hotwords", "word_timestamps")  # with `decode.send()`, which refuses the same
+BEAMS = 16  # as of WHISPER_BEAM_SIZE
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +36,21 @@ def check(options: Options, duration: float, slot: SlotInfo) -> None:
     Raises:
         JobError: `too_long` or `invalid_options`.
     """
-    if options.max_duration is not None and duration > options.max_duration:
-        raise JobError("too_long", f"the message lasts {duration:.0f} s, allowed are {options.max_duration:.0f} s")
-    if options.task not in TASKS:
-        raise JobError("invalid_options", f"task is {options.task!r}; it takes one of {', '.join(TASKS)}")
+    wishes.parse({name: getattr(options, name) for name in SHARED})
+    beams, limit = options.beam_size, options.max_duration
+    for name, good, takes in (
+        ("beam_size", beams is None or (type(beams) is int and 1 <= beams <= BEAMS), f"1 to {BEAMS}, or None"),
+        ("no_speech_threshold", isinstance(options.no_speech_threshold, int | float), "a number"),
+        ("max_duration", limit is None or isinstance(limit, int | float), "seconds, or None"),
+    ):
+        if not good:
+            shown = wishes.shown(getattr(options, name))
+            raise JobError("invalid_options", f"{name} is {shown}: it takes {takes}")
+    if limit is not None and duration > limit:
+        raise JobError("too_long", f"the message lasts {duration:.0f} s, allowed are {limit:.0f} s")
     if options.language is not None and options.language not in slot.languages:
         if not slot.multilingual:
             raise JobError("invalid_options", f"{slot.model} knows English only, not language {options.language!r}")
-        raise JobError("invalid_options", f"language is {options.language!r}; it takes a code such as en, ko or de")
+        raise JobError("invalid_options", f"{slot.model} does not know language {options.language!r}")
     if options.task == "translate" and not slot.multilingual:
         raise JobError("invalid_options", f"{slot.model} knows English only: it cannot translate")

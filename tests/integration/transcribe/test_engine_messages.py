@@ -182,12 +182,43 @@ def test_a_long_message_s_language_is_detected_once_and_for_all_of_it(multilingu
         (Options(language="klingon"), "invalid_options"),
         (Options(task="sing"), "invalid_options"),
         (Options(max_duration=0.5), "too_long"),
+        # What would end the model's process, and the batch of the others with it
+        (Options(beam_size=0), "invalid_options"),
+        (Options(beam_size=2.5), "invalid_options"),
+        (Options(no_speech_threshold="low"), "invalid_options"),
+        (Options(max_duration="5"), "invalid_options"),
+        (Options(prompt="\ud800"), "invalid_options"),
+        (Options(hotwords=["Voicemill"]), "invalid_options"),
+        (Options(hotwords="Voicemill " * 50_000), "invalid_options"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_any_work(multilingual, options, code):
     with pytest.raises(JobError) as caught:
         multilingual.submit(np.zeros(RATE, np.float32), options).result(1)
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    "audio",
+    [
+        np.zeros(RATE),
+        np.zeros(RATE, np.int16),
+        np.zeros((2, RATE), np.float32),
+        [0.0] * RATE,
+        np.float32([0.1, np.nan, 0.1]),
+        np.float32([0.1, np.inf, 0.1]),
+        np.float32([0.1, -np.inf, 0.1]),
+    ],
+    ids=["float64", "int16", "stereo", "list", "NaN", "infinite", "negative infinite"],
+)
+def test_what_are_no_samples_is_refused_at_once(engine, audio):
+    with pytest.raises(ValueError, match=r"^audio (takes|holds)"):
+        engine.submit(audio, Options())
+
+
+def test_a_message_as_long_as_allowed_is_taken(engine):
+    [transcript] = engine.transcribe([np.zeros(RATE, np.float32)], [Options(max_duration=1.0)])
+    assert transcript.no_speech
 
 
 def test_a_cancelled_message_leaves_the_engine_to_the_others(engine, speak):
