@@ -67,10 +67,39 @@ def test_text_without_blanks_is_wrapped_too():
     assert all(len(line) <= LINE // 2 for cue in found for line in cue.text.split("\n"))
 
 
+def test_subtitles_never_overlap_nor_last_no_time():
+    found = cues(transcript((1.0, 3.0, "One."), (2.5, 2.8, "Two."), (2.9, 4.0, "Three.")))
+    assert [(cue.start, cue.end) for cue in found] == [(1.0, 3.0), (3.0, 3.001), (3.001, 4.0)]
+
+
+def test_a_subtitle_ends_with_its_last_word_and_the_next_begins_with_its_first():
+    source = transcript((10.0, 25.0, LONG), words=True)
+    source["segments"][0]["words"] = [word | {"end": word["end"] - 0.1} for word in source["segments"][0]["words"]]
+    ends = {f" {cue.text.split()[-1]}": cue.end for cue in cues(source)}
+    words = source["segments"][0]["words"]
+    assert all(end in [word["end"] for word in words if word["word"] == text] for text, end in ends.items())
+
+
+def test_a_word_with_a_hyphen_is_not_broken_at_it():
+    text = "Please come to the small room of our well-known neighbours."  # the line ends within the word
+    assert cues(transcript((0, 3, text)))[0].text == "Please come to the small room of our\nwell-known neighbours."
+
+
+def test_times_are_rounded_to_the_nearest_millisecond():
+    assert "00:00:01,235 --> 00:01:00,000" in render(transcript((1.2347, 59.9996, "One.")), "srt")
+
+
+def test_what_webvtt_would_take_for_markup_is_escaped():
+    source = transcript((0, 1, "<i> & 1 --> 2"))
+    assert "&lt;i&gt; &amp; 1 --&gt; 2" in render(source, "vtt")
+    assert "<i> & 1 --> 2" in render(source, "srt")
+
+
 def test_plain_text_is_a_line_a_segment_and_json_the_record_itself():
-    source = transcript((0, 1, "One."), (1, 2, "Two."))
-    assert render(source, "txt") == "One.\nTwo.\n"
+    source = transcript((0, 1, "One."), (1, 2, "둘."))
+    assert render(source, "txt") == "One.\n둘.\n"
     assert json.loads(render(source, "json")) == source
+    assert "둘." in render(source, "json")
 
 
 def test_an_empty_transcript_renders_to_nothing_that_hurts(tmp_path):
