@@ -25,6 +25,8 @@ PHRASES = frozenset(
         "thank you so much",
         "thank you for watching",
         "thank you for watching this video",
+        "thank you so much for watching",
+        "thank you very much for watching",
         "thanks for watching",
         "thank you for listening",
         "please subscribe",

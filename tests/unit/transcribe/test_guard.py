@@ -33,6 +33,11 @@ def test_a_short_look_is_doubted_for_what_it_wrote(text, reason):
     assert guard.doubt(draft(text), seconds=5.5, speech=5.0) == reason
 
 
+def test_a_short_look_must_be_surer_of_its_words_than_a_full_one():
+    assert guard.doubt(draft("Fine.", logprob=-0.8), 5, 5) == "improbable"
+    assert guard.doubt(draft("Fine.", logprob=-0.6), 5, 5) is None
+
+
 def test_a_full_look_is_doubted_by_openai_s_thresholds_alone():
     assert guard.doubt(draft("Press three. Press three.", short=False), 5, 5) is None
     assert guard.doubt(draft("Fine.", short=False, logprob=-0.9), 5, 5) is None
@@ -70,6 +75,7 @@ def test_a_text_that_ends_before_the_speaker_does_is_doubted():
     half = draft("The person you are calling is not at their desk.")
     assert guard.sparse(half, 8.1)
     assert guard.doubt(half, 9.5, 8.1, untold=4.0) == "speech after the last word"
+    assert guard.doubt(half, 9.5, 8.1, untold=1.0) == "speech after the last word"
     assert guard.doubt(half, 9.5, 8.1, untold=0.3) is None
 
 
@@ -98,6 +104,8 @@ def test_a_script_without_blanks_is_judged_by_its_characters():
 
 def test_a_subtitler_s_phrase_is_dropped_only_where_the_model_doubts_the_voice():
     unsure = Draft((1,), "Thank you for watching!", -0.3, 0.6, "en", None, True)
+    improbable = Draft((1,), "Thank you so much for watching!", -0.6, 0.01, "en", None, True)
     sure = Draft((1,), "Thank you.", -0.2, 0.01, "en", None, True)
     assert hallucinations.hallucinated(unsure)
+    assert hallucinations.hallucinated(improbable)
     assert not hallucinations.hallucinated(sure)
