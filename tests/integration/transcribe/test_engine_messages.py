@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.errors import JobError
 from pipeline.transcribe import Options
+from pipeline.transcribe.window import cut
 
 SENTENCE = "Please move our meeting with the design team to Thursday at three."
 RATE = 16_000
@@ -54,6 +55,13 @@ def test_a_long_message_is_cut_at_silences_and_every_sentence_comes_once(engine,
     starts = [segment.start for segment in transcript.segments]
     assert starts == sorted(starts)
     assert transcript.segments[-1].end <= transcript.duration
+
+
+def test_who_never_pauses_is_cut_before_the_encoder_s_30_s_are_over(speak):
+    voice = speak(SENTENCE)[RATE // 4 : 3 * RATE]
+    windows = cut(np.tile(voice, 30), 30.0)
+    assert len(windows) > 2
+    assert all(window.duration <= 30 for window in windows)
 
 
 def test_words_have_times_and_probabilities_where_they_are_wanted(engine, speak):

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from pipeline.transcribe import align
+from pipeline.transcribe import Options, align
 from pipeline.transcribe.guard import Draft
 from pipeline.transcribe.window import Piece, Window
 
@@ -57,6 +57,38 @@ def test_a_pause_ends_a_segment_without_a_full_stop():
 def test_a_shortened_word_ends_no_segment(words, texts):
     timings = [timing(f" {word}", at / 4, (at + 1) / 4) for at, word in enumerate(words.split())]
     assert [one.text for one in align.segments(WINDOW, draft(words), timings, keep_words=False)] == texts
+
+
+def test_a_segment_that_grows_too_long_ends_at_a_comma():
+    window = Window(np.zeros(16_000 * 16, np.float32), (Piece(0.0, 0.0, 16.0),), ((0.0, 16.0),))
+    timings = [timing(f" word{',' * (at in (4, 13))}", at, at + 1) for at in range(16)]
+    assert [segment.end for segment in align.segments(window, draft("…"), timings, keep_words=False)] == [14, 16]
+
+
+def test_a_word_ends_before_the_silence_that_it_is_aligned_into():
+    timings = [timing(" one", 0.2, 2.1), timing(" two", 2.3, 3.8)]
+    assert align.segments(WINDOW, draft("one two"), timings, keep_words=False)[0].end == 11.8
+
+
+def test_punctuation_clings_to_its_word():
+    timings = [timing(" One", 0.2, 1.5), timing(".", 1.5, 1.6), timing(" Two", 2.2, 3.7), timing("?", 3.7, 3.8)]
+    found = align.segments(WINDOW, draft("One. Two?"), timings, keep_words=True)
+    assert [word.word for segment in found for word in segment.words or ()] == [" One.", " Two?"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "options", "text", "wanted"),
+    [
+        (4, Options(), "One.", False),
+        (4, Options(), "Room 3.5 is free.", False),
+        (4, Options(), "One. Two.", True),
+        (9, Options(), "One", True),
+        (4, Options(word_timestamps=True), "One.", True),
+    ],
+)
+def test_only_a_window_of_one_short_sentence_is_spared_the_alignment(seconds, options, text, wanted):
+    window = Window(np.zeros(16_000 * seconds, np.float32), (Piece(0, 0, seconds),), ((0, seconds),))
+    assert align.wants_words(window, options, text) is wanted
 
 
 def test_words_never_overlap_and_never_run_backwards():

@@ -6,10 +6,13 @@ from concurrent.futures import Future
 
 import numpy as np
 
-from pipeline.transcribe import Options
+from pipeline.transcribe import Options, Segment
+from pipeline.transcribe.child import SlotInfo
 from pipeline.transcribe.message import Message, Task
 from pipeline.transcribe.scheduler import Scheduler
 from pipeline.transcribe.window import Piece, Window, WindowResult
+
+SLOT = SlotInfo("cpu", "CPU", "tiny.en", "int8", "", 0, 0, (), 1, frozenset({"en"}), 20, 15)
 
 
 def window(seconds: float) -> Window:
@@ -129,8 +132,18 @@ def test_the_longest_of_the_first_windows_tells_the_language_before_the_others_g
     assert first.window.duration == 9
     assert take(scheduler) == []
     assert not scheduler.finish(first, result("ko"))
-    assert unknown.options.language == "ko"
+    assert (unknown.options.language, unknown.language_probability) == ("ko", 0.9)
     assert {task.index for task in take(scheduler)} == {0, 2}
+
+
+def test_windows_that_end_in_another_order_are_told_in_their_own():
+    two = message(3, 3)
+    two.language_probability = 0.9
+    for index in (1, 0):
+        two.results[index] = WindowResult((Segment(index, index + 1, f"Part {index}.", 0, 0),), "en", None, "quick")
+    two.deliver(SLOT, None)
+    transcript = two.future.result(0)
+    assert (transcript.text, transcript.language_probability) == ("Part 0. Part 1.", 0.9)
 
 
 def test_a_message_is_done_with_its_last_window():

@@ -33,10 +33,16 @@ def test_stretches_share_a_window_until_it_is_full(said):
     assert all(each.duration <= 20 for each in (first, second))
 
 
+def test_the_margins_count_and_of_a_long_pause_only_what_is_kept(said):
+    assert len(said((1, 11), (11.2, 20.8), longest=20)) == 2
+    assert len(said((1, 3), (13, 15), longest=8)) == 1
+
+
 def test_of_a_long_pause_only_the_edges_are_kept_and_times_stay_the_message_s(said):
     [only] = said((1, 3), (13, 15))
     assert only.duration == pytest.approx(2 * (2 + 2 * window.MARGIN))
     assert only.clock(2.4 + window.MARGIN) == pytest.approx(13)
+    assert only.clock(60) == pytest.approx(15 + window.MARGIN)
 
 
 def test_windows_never_share_a_sample(said):
@@ -65,6 +71,19 @@ def test_a_window_is_halved_where_a_long_pause_was_taken_out(said):
 def test_who_never_pauses_is_not_cut_in_the_middle_of_a_word(said):
     [whole] = said((1, 19))
     assert halves(whole) is None
+
+
+def test_who_speaks_over_the_border_of_two_portions_is_heard_as_one(monkeypatch):
+    def loud(portion, _options):
+        edges = np.flatnonzero(np.diff(portion != 0, prepend=False, append=False))
+        return [{"start": start, "end": end} for start, end in edges.reshape(-1, 2)]
+
+    monkeypatch.setattr(window, "_PORTION", 10 * RATE)
+    monkeypatch.setattr(window, "get_speech_timestamps", loud)
+    audio = np.zeros(35 * RATE, np.float32)
+    for start, end in ((1, 2), (8, 13), (17, 34)):
+        audio[start * RATE : end * RATE] = 0.5
+    assert [(start, end) for start, end in window._speech(audio)] == [(1, 2), (8, 13), (17, 27), (27, 34)]
 
 
 def test_speech_is_found_without_telling_microsoft():
