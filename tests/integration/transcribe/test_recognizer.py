@@ -1,0 +1,88 @@
+"""Which looks a window gets: how much of its 30 s the encoder sees, and what is done where the guard doubts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.transcribe import Options, hallucinations, look, models, recognizer
+from pipeline.transcribe.recognizer import Recognizer
+from pipeline.transcribe.window import Piece, Window
+
+RATE = 16_000
+
+
+class Watched:
+    """The model itself, and what it was asked for."""
+
+    def __init__(self, model):
+        self._model = model
+        self.looks = []  # frames / 2, beam size, and temperature of each
+
+    def __getattr__(self, name):
+        return getattr(self._model, name)
+
+    def generate(self, encoded, prompts, **asked):
+        sampled = asked["sampling_topk"] != 1
+        self.looks.append((encoded.shape[1], asked["beam_size"], asked["sampling_temperature"] if sampled else 0.0))
+        return self._model.generate(encoded, prompts, **asked)
+
+
+def watched(encoder_window="auto", beam_size=5):
+    found = Recognizer(models.resolve("bundled:tiny.en"), "cpu", "int8", 1, encoder_window, beam_size)
+    found._model = Watched(found._model)
+    return found
+
+
+def window(audio):
+    seconds = len(audio) / RATE
+    return Window(audio, (Piece(0.0, 0.0, seconds),), ((0.0, seconds),))
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return watched()
+
+
+@pytest.fixture
+def hiss():
+    """A window that the VAD would never let through: whatever is read into it is doubtful."""
+    return window(np.random.default_rng(1).normal(0, 0.1, 2 * RATE).astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("encoder_window", "frames", "longest"), [("auto", 1000, 20.0), ("full", 3000, 30.0), ("15", 1500, 20.0)]
+)
+def test_the_encoder_sees_as_much_as_the_operator_says(speak, encoder_window, frames, longest):
+    chosen = watched(encoder_window)
+    chosen.run([(window(speak("Please call me.")), Options())])
+    assert chosen._model.looks[0] == (frames / 2, 1, 0.0)
+    assert chosen.window == longest
+
+
+def test_a_size_of_which_nothing_is_measured_gets_the_full_window(monkeypatch):
+    assert set(look.SHORT_LOOKS) == {384, 512}  # tiny and base; another needs its measurement beside it
+    monkeypatch.setattr(recognizer, "SHORT_LOOKS", {512: look.SHORT_LOOKS[512]})
+    assert watched().window == watched().long_window == 30.0
+
+
+def test_a_doubtful_window_gets_the_sender_s_beam_in_full_and_no_more_where_it_is_silence(tiny, hiss):
+    tiny._model.looks.clear()
+    [result] = tiny.run([(hiss, Options(beam_size=3))])
+    assert tiny._model.looks == [(500, 1, 0.0), (500, 1, 0.0), (1500, 3, 0.0)]
+    assert result.segments == ()
+
+
+def test_what_counts_as_silence_is_the_sender_s_to_say_and_the_rest_is_tried_at_rising_temperature(tiny, hiss):
+    tiny._model.looks.clear()
+    tiny.run([(hiss, Options(no_speech_threshold=1.0))])
+    full = [asked[1:] for asked in tiny._model.looks[2:]]
+    assert full == [(5, 0.0), (1, 0.2), (1, 0.4), (1, 0.6), (1, 0.8), (1, 1.0)]
+
+
+def test_a_phrase_of_subtitlers_is_no_segment_where_the_model_doubts_the_voice(tiny, speak, monkeypatch):
+    work = [(window(speak("Please call me.")), Options())]
+    [segment] = tiny.run(work)[0].segments
+    monkeypatch.setattr(hallucinations, "PHRASES", {segment.text.lower().strip(".")})
+    monkeypatch.setattr(hallucinations, "DOUBTFUL", -1.0)
+    assert tiny.run(work)[0].segments == ()
