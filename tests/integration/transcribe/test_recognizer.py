@@ -18,11 +18,13 @@ class Watched:
     def __init__(self, model):
         self._model = model
         self.looks = []  # frames / 2, beam size, and temperature of each
+        self.prompts = []  # tokens
 
     def __getattr__(self, name):
         return getattr(self._model, name)
 
     def generate(self, encoded, prompts, **asked):
+        self.prompts += prompts
         sampled = asked["sampling_topk"] != 1
         self.looks.append((encoded.shape[1], asked["beam_size"], asked["sampling_temperature"] if sampled else 0.0))
         return self._model.generate(encoded, prompts, **asked)
@@ -78,6 +80,14 @@ def test_what_counts_as_silence_is_the_sender_s_to_say_and_the_rest_is_tried_at_
     tiny.run([(hiss, Options(no_speech_threshold=1.0))])
     full = [asked[1:] for asked in tiny._model.looks[2:]]
     assert full == [(5, 0.0), (1, 0.2), (1, 0.4), (1, 0.6), (1, 0.8), (1, 1.0)]
+
+
+def test_the_model_reads_hotwords_and_prompt_before_the_message_of_their_own_sender_alone(tiny, speak):
+    spoken = window(speak("Please call me."))
+    tiny._model.prompts.clear()
+    tiny.run([(spoken, Options(prompt="To Kathryn.", hotwords="Voicemill")), (spoken, Options())])
+    read = [tiny._whisper.hf_tokenizer.decode(each) for each in tiny._model.prompts]
+    assert sorted(read) == ["", " Voicemill To Kathryn."]
 
 
 def test_a_phrase_of_subtitlers_is_no_segment_where_the_model_doubts_the_voice(tiny, speak, monkeypatch):
