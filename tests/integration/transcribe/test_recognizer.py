@@ -53,13 +53,14 @@ def hiss():
 
 
 @pytest.mark.parametrize(
-    ("encoder_window", "frames", "longest"), [("auto", 1000, 20.0), ("full", 3000, 30.0), ("15", 1500, 20.0)]
+    ("encoder_window", "frames", "longest"),
+    [("auto", 1000, (20.0, 15.0)), ("full", 3000, (30.0, 30.0)), ("15", 1500, (20.0, 15.0))],
 )
 def test_the_encoder_sees_as_much_as_the_operator_says(speak, encoder_window, frames, longest):
     chosen = watched(encoder_window)
     chosen.run([(window(speak("Please call me.")), Options())])
     assert chosen._model.looks[0] == (frames / 2, 1, 0.0)
-    assert chosen.window == longest
+    assert (chosen.window, chosen.long_window) == longest
 
 
 def test_a_size_of_which_nothing_is_measured_gets_the_full_window(monkeypatch):
