@@ -74,13 +74,15 @@ class Scheduler:
     def take(self, most: int, timeout: float) -> list[Task] | None:
         """Return the next batch of at most `most` windows; [] after `timeout` idle seconds, None once closed."""
         with self._changed:
+            woken = True
             while not self._closed:
                 if batch := self._next(most):
                     if self._new or self._turns or self._alone:
                         self._changed.notify()
                     return batch
-                if not self._changed.wait(timeout):
+                if not woken:
                     return []
+                woken = self._changed.wait(timeout)  # a notice may reach one whose time is just up: it looks once more
             return None
 
     def finish(self, task: Task, result: WindowResult) -> bool:

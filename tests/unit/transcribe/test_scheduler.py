@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
+from processes import becomes
 
 from pipeline.transcribe import Options, Segment
 from pipeline.transcribe.child import SlotInfo
@@ -31,6 +33,17 @@ def take(scheduler: Scheduler, most: int = 8) -> list[Task]:
     batch = scheduler.take(most, timeout=0.01)
     assert batch is not None
     return batch
+
+
+@contextmanager
+def waiting(scheduler: Scheduler, slots: int = 1):
+    """Have slots wait for a window each, and yield what they will get; [] is for one that nobody woke."""
+    with ThreadPoolExecutor(slots) as threads:
+        yield [threads.submit(scheduler.take, 1, 10.0) for _ in range(slots)]
+
+
+def asleep(scheduler: Scheduler, slots: int = 1) -> bool:
+    return becomes(lambda: len(scheduler._changed._waiters) == slots)
 
 
 def test_windows_of_different_messages_share_a_batch():
@@ -152,3 +165,57 @@ def test_a_message_is_done_with_its_last_window():
     one, other = take(scheduler)
     assert [scheduler.finish(one, result()), scheduler.finish(other, result())] == [False, True]
     assert scheduler.close() == []
+
+
+def test_a_message_wakes_as_many_slots_as_it_gives_work():
+    scheduler = Scheduler()
+    with waiting(scheduler, 2) as got:
+        assert asleep(scheduler, 2)
+        scheduler.add(message(3, 3))
+        assert sorted(task.index for one in got for task in one.result() or ()) == [0, 1]
+
+
+def test_a_language_that_has_been_told_wakes_a_slot_for_the_other_windows():
+    scheduler = Scheduler()
+    scheduler.add(message(3, 3, language=None))
+    [first] = take(scheduler)
+    with waiting(scheduler) as [got]:
+        assert asleep(scheduler)
+        scheduler.finish(first, result())
+        assert [task.index for task in got.result() or ()] == [1]
+
+
+def test_windows_given_back_wake_a_slot():
+    scheduler = Scheduler()
+    scheduler.add(message(3))
+    batch = take(scheduler)
+    with waiting(scheduler) as [got]:
+        assert asleep(scheduler)
+        scheduler.give_back(batch)
+        assert got.result() == batch
+
+
+def test_a_message_that_has_been_cut_wakes_a_slot_for_the_windows_that_gave_way():
+    scheduler = Scheduler(give_way=True)
+    scheduler.add(message(20, 20))
+    take(scheduler, 1)
+    cutting = ExitStack()
+    cutting.enter_context(scheduler.arriving())
+    with waiting(scheduler) as [got]:
+        assert asleep(scheduler)
+        cutting.close()
+        assert [task.index for task in got.result() or ()] == [1]
+
+
+def test_closing_wakes_every_slot():
+    scheduler = Scheduler()
+    with waiting(scheduler, 2) as got:
+        assert asleep(scheduler, 2)
+        scheduler.close()
+        assert [one.result() for one in got] == [None, None]
+
+
+def test_a_message_that_comes_as_a_slot_s_time_is_up_is_taken_and_not_left_to_the_next_look(monkeypatch):
+    scheduler, late = Scheduler(), message(3)
+    monkeypatch.setattr(scheduler._changed, "wait", lambda _timeout: not scheduler.add(late))
+    assert [task.message for task in take(scheduler)] == [late]
