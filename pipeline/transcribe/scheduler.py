@@ -132,7 +132,7 @@ class Scheduler:
             return []
         ready = sum(message.ready for message in line)
         batch = self._fill(line, min(most, -(-ready // self._shares)))
-        served = {task.message for task in batch}
+        served = dict.fromkeys(task.message for task in batch)  # in their order, in which they will go again
         self._new = deque(message for message in self._new if message not in served)
         self._turns = deque(message for message in self._turns if message not in served)
         now = time.monotonic()

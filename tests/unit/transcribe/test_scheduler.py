@@ -15,6 +15,7 @@ from pipeline.transcribe.scheduler import Scheduler
 from pipeline.transcribe.window import Piece, Window, WindowResult
 
 SLOT = SlotInfo("cpu", "CPU", "tiny.en", "int8", "", 0, 0, (), 1, frozenset({"en"}), 20, 15)
+WAKING = 10.0  # seconds, on a busy machine
 
 
 def window(seconds: float) -> Window:
@@ -37,9 +38,12 @@ def take(scheduler: Scheduler, most: int = 8) -> list[Task]:
 
 @contextmanager
 def waiting(scheduler: Scheduler, slots: int = 1):
-    """Have slots wait for a window each, and yield what they will get; [] is for one that nobody woke."""
+    """Have slots wait for a window each, and yield what they will get; who is not woken gets nothing in time."""
     with ThreadPoolExecutor(slots) as threads:
-        yield [threads.submit(scheduler.take, 1, 10.0) for _ in range(slots)]
+        try:
+            yield [threads.submit(scheduler.take, 1, 3 * WAKING) for _ in range(slots)]
+        finally:
+            scheduler.close()
 
 
 def asleep(scheduler: Scheduler, slots: int = 1) -> bool:
@@ -78,6 +82,30 @@ def test_new_messages_cannot_hold_up_an_older_one_for_ever(monkeypatch):
     assert [task.message for task in take(scheduler)] == [hour]
 
 
+def test_of_several_that_have_waited_too_long_the_one_that_has_waited_longest_goes(monkeypatch):
+    scheduler, hours = Scheduler(), [message(*[20] * 50) for _ in range(3)]
+    for one in hours:
+        scheduler.add(one)
+    take(scheduler, 3)
+    monkeypatch.setattr("pipeline.transcribe.scheduler.PATIENCE", 0.0)
+    scheduler.add(message(3))
+    assert [[task.message for task in take(scheduler, 1)] for _ in range(3)] == [[one] for one in hours]
+
+
+def test_messages_that_shared_a_batch_go_on_in_the_order_of_their_coming():
+    scheduler, messages = Scheduler(), [message(3, 3) for _ in range(8)]
+    for one in messages:
+        scheduler.add(one)
+    assert [[task.message for task in take(scheduler)] for _ in range(2)] == [messages] * 2
+
+
+def test_a_new_message_does_not_wait_for_another_that_is_being_cut():
+    scheduler, short = Scheduler(give_way=True), message(3)
+    with scheduler.arriving():
+        scheduler.add(short)
+        assert [task.message for task in take(scheduler)] == [short]
+
+
 def test_later_windows_give_way_to_a_message_that_is_just_coming_in():
     scheduler, hour, short = Scheduler(give_way=True), message(*[20] * 50), message(3)
     scheduler.add(hour)
@@ -95,6 +123,13 @@ def test_a_batch_s_audio_is_limited_so_that_what_comes_meanwhile_waits_little():
     assert len(take(scheduler)) == 1
 
 
+def test_a_window_that_would_be_too_much_audio_leaves_room_for_a_shorter_one():
+    scheduler = Scheduler(seconds=30)
+    for seconds in (14, 17, 15):
+        scheduler.add(message(seconds))
+    assert [task.window.duration for task in take(scheduler)] == [14, 15]
+
+
 def test_a_batch_holds_windows_of_similar_length_only():
     scheduler = Scheduler()
     for seconds in (20, 3, 18, 8):
@@ -108,6 +143,12 @@ def test_what_waits_is_shared_out_so_that_no_slot_idles():
     for _ in range(8):
         scheduler.add(message(3))
     assert len(take(scheduler)) == 2
+
+
+def test_what_cannot_be_shared_out_goes_whole():
+    scheduler, only = Scheduler(shares=4), message(3)
+    scheduler.add(only)
+    assert [task.message for task in take(scheduler)] == [only]
 
 
 def test_an_idle_slot_gets_an_empty_batch_and_a_closed_scheduler_none():
@@ -138,6 +179,24 @@ def test_a_cancelled_message_s_windows_are_never_taken():
     assert [task.message for task in take(scheduler)] == [stays]
 
 
+def test_a_window_given_back_is_not_tried_again_once_its_message_is_cancelled():
+    scheduler, gone = Scheduler(), message(3)
+    scheduler.add(gone)
+    scheduler.give_back(take(scheduler))
+    gone.future.cancel()
+    assert take(scheduler) == []
+    assert scheduler.close() == []
+
+
+def test_a_message_that_has_failed_is_forgotten_with_the_windows_that_waited():
+    scheduler, failed = Scheduler(), message(3, 3)
+    scheduler.add(failed)
+    take(scheduler, 1)
+    scheduler.drop(failed)
+    assert take(scheduler) == []
+    assert scheduler.close() == []
+
+
 def test_the_longest_of_the_first_windows_tells_the_language_before_the_others_go():
     scheduler, unknown = Scheduler(), message(2, 9, 5, language=None)
     scheduler.add(unknown)
@@ -159,6 +218,13 @@ def test_windows_that_end_in_another_order_are_told_in_their_own():
     assert (transcript.text, transcript.language_probability) == ("Part 0. Part 1.", 0.9)
 
 
+def test_a_message_of_unknown_language_shares_a_batch_with_one_window_only():
+    scheduler, unknown, known = Scheduler(), message(3, 3, 3, language=None), message(3, 3, 3)
+    for one in (unknown, known):
+        scheduler.add(one)
+    assert [task.message for task in take(scheduler)].count(unknown) == 1
+
+
 def test_a_message_is_done_with_its_last_window():
     scheduler, two = Scheduler(), message(3, 3)
     scheduler.add(two)
@@ -172,7 +238,7 @@ def test_a_message_wakes_as_many_slots_as_it_gives_work():
     with waiting(scheduler, 2) as got:
         assert asleep(scheduler, 2)
         scheduler.add(message(3, 3))
-        assert sorted(task.index for one in got for task in one.result() or ()) == [0, 1]
+        assert sorted(task.index for one in got for task in one.result(WAKING) or ()) == [0, 1]
 
 
 def test_a_language_that_has_been_told_wakes_a_slot_for_the_other_windows():
@@ -182,7 +248,7 @@ def test_a_language_that_has_been_told_wakes_a_slot_for_the_other_windows():
     with waiting(scheduler) as [got]:
         assert asleep(scheduler)
         scheduler.finish(first, result())
-        assert [task.index for task in got.result() or ()] == [1]
+        assert [task.index for task in got.result(WAKING) or ()] == [1]
 
 
 def test_windows_given_back_wake_a_slot():
@@ -192,7 +258,7 @@ def test_windows_given_back_wake_a_slot():
     with waiting(scheduler) as [got]:
         assert asleep(scheduler)
         scheduler.give_back(batch)
-        assert got.result() == batch
+        assert got.result(WAKING) == batch
 
 
 def test_a_message_that_has_been_cut_wakes_a_slot_for_the_windows_that_gave_way():
@@ -204,7 +270,7 @@ def test_a_message_that_has_been_cut_wakes_a_slot_for_the_windows_that_gave_way(
     with waiting(scheduler) as [got]:
         assert asleep(scheduler)
         cutting.close()
-        assert [task.index for task in got.result() or ()] == [1]
+        assert [task.index for task in got.result(WAKING) or ()] == [1]
 
 
 def test_closing_wakes_every_slot():
@@ -212,7 +278,7 @@ def test_closing_wakes_every_slot():
     with waiting(scheduler, 2) as got:
         assert asleep(scheduler, 2)
         scheduler.close()
-        assert [one.result() for one in got] == [None, None]
+        assert [one.result(WAKING) for one in got] == [None, None]
 
 
 def test_a_message_that_comes_as_a_slot_s_time_is_up_is_taken_and_not_left_to_the_next_look(monkeypatch):
