@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["Engine", "SlotInfo"]
 
 MOST_FAILURES = 2  # batches that may end badly with a window on board before its message is given up
-STARTS = 2  # attempts to bring a slot back
+STARTS = 2  # attempts to bring a slot up, at first and whenever it was lost
 BATCH = {"cpu": 8, "cuda": 32}  # windows; on a CPU more bring nothing, on a GPU they are halved where memory ends
 SHARES = {"cpu": 2, "cuda": 1}  # batches that what waits is divided into for each slot: a CPU's must end together
 SECONDS = {"cpu": 30.0, "cuda": math.inf}  # of audio in a batch: a quarter of a second's work for tiny, half for base
@@ -112,7 +112,7 @@ class Engine:
         ]
         for thread in self._threads:
             thread.start()
-        failures = [error for ready in self._ready if (error := ready.exception(timeout=START_TIMEOUT + 60))]
+        failures = [error for ready in self._ready if (error := ready.exception(timeout=STARTS * (START_TIMEOUT + 60)))]
         if len(failures) == len(specs):
             raise EngineError(f"No slot could be started. {failures[0]}") from failures[0]
         self._info = next(slot.info for slot in self._slots if slot.info is not None)
@@ -244,7 +244,7 @@ class Engine:
     def _serve(self, slot: Slot, ready: Future[SlotInfo]) -> None:
         """Start a slot and feed it until the engine stops or the slot is beyond help: the life of a slot's thread."""
         try:
-            ready.set_result(slot.start())
+            ready.set_result(self._start(slot))
         except UnfitError as error:
             slot.retire()
             ready.set_exception(error)
@@ -338,14 +338,24 @@ class Engine:
         if self._stopping:
             return False
         measures.note("slot_restarts_total", reason=reason)
-        for attempt in range(1, STARTS + 1):
+        try:
+            self._start(slot)
+        except UnfitError:
+            return False
+        return True
+
+    @staticmethod
+    def _start(slot: Slot) -> SlotInfo:
+        """Start a slot; raises UnfitError where it failed twice running."""
+        attempt = 1
+        while True:
             try:
-                slot.start()
+                return slot.start()
             except UnfitError as error:
                 log.critical("slot unfit", device_name=slot.spec.device_name, attempt=attempt, reason=str(error))
-            else:
-                return True
-        return False
+                if attempt == STARTS or slot.retired:
+                    raise
+            attempt += 1
 
     def _retire(self, slot: Slot) -> None:
         """Take a slot out for good; with the last one go all messages."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -19,7 +20,7 @@ LEAK = 256 * 1024**2  # bytes that the leaking process keeps of every batch; mor
 
 Work = Sequence[tuple[Window, Options]]
 
-_honest_run = child.run
+_honest_start, _honest_run = child.start, child.run
 _kept: list[bytearray] = []
 
 
@@ -64,6 +65,14 @@ def crowded_device(work: Work) -> list[WindowResult]:
 def leak(work: Work) -> list[WindowResult]:
     _kept.append(bytearray(b"x") * LEAK)
     return _honest_run(work)
+
+
+def dies_once(spec: child.Spec) -> child.SlotInfo:
+    try:
+        Path(os.environ["DIED"]).touch(exist_ok=False)
+    except FileExistsError:
+        return _honest_start(spec)
+    os.abort()
 
 
 def unfit(spec: child.Spec) -> child.SlotInfo:

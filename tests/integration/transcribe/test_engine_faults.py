@@ -87,6 +87,8 @@ def test_a_poisonous_message_fails_after_two_tries_and_its_neighbours_are_done(
     assert one_slot.slots[0].pid != first
     assert one_slot.alive
     assert counted["batches_failed_total", reason] >= 2
+    if reason == "died":  # a busy machine may kill a neighbour for its slowness
+        assert counted["batches_failed_total", reason] == 2
     assert counted["slot_restarts_total", reason] >= 2
 
 
@@ -122,6 +124,29 @@ def test_a_slot_that_never_started_is_out_and_the_others_work(speak, monkeypatch
         assert "design team" in engine.transcribe([speak(SENTENCE)])[0].text
     finally:
         engine.stop(5)
+
+
+@pytest.fixture
+def dies_once(monkeypatch, tmp_path):
+    """Have the next process abort while it loads its model, and only that one."""
+    monkeypatch.setenv("DIED", str(tmp_path / "died"))
+    monkeypatch.setattr(child, "start", poison.dies_once)
+    return tmp_path / "died"
+
+
+def test_a_slot_whose_process_dies_while_it_loads_is_started_once_more(speak, dies_once):
+    engine = with_one_slot()
+    try:
+        assert dies_once.exists()
+        assert "design team" in engine.transcribe([speak(SENTENCE)])[0].text
+    finally:
+        engine.stop(5)
+
+
+def test_a_batch_whose_slot_had_died_idle_and_dies_again_while_it_loads_is_not_lost(one_slot, speak, dies_once):
+    os.kill(one_slot.slots[0].pid, signal.SIGKILL)
+    assert "design team" in one_slot.submit(speak(SENTENCE), Options()).result(60).text
+    assert dies_once.exists()
 
 
 def test_a_stopped_engine_ends_what_hangs_and_starts_nothing(speak, poisonous, monkeypatch):
