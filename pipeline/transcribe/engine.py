@@ -309,8 +309,6 @@ class Engine:
 
     def _try_again(self, batch: list[Task], error: JobError, *, charged: bool) -> None:
         """Give the windows of a batch that ended badly back; those that were on board too often fail their message."""
-        if self._stopping:  # `stop` ended it, and tells their senders
-            return
         again = []
         for task in batch:
             task.failures += charged

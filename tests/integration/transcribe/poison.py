@@ -40,6 +40,13 @@ def hang(work: Work) -> list[WindowResult]:
     return _honest_run(work)
 
 
+def wait(work: Work) -> list[WindowResult]:
+    Path(os.environ["BEGUN"]).touch()
+    while not Path(os.environ["GO_ON"]).exists():
+        time.sleep(0.02)
+    return _honest_run(work)
+
+
 def fault(work: Work) -> list[WindowResult]:
     return child._guarded(_fault, work)
 

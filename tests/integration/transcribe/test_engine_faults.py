@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import os
 import signal
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -149,18 +150,29 @@ def test_a_batch_whose_slot_had_died_idle_and_dies_again_while_it_loads_is_not_l
     assert dies_once.exists()
 
 
-def test_a_stopped_engine_ends_what_hangs_and_starts_nothing(speak, poisonous, monkeypatch):
-    monkeypatch.setattr(child, "run", poison.hang)
+@pytest.fixture
+def held(monkeypatch, tmp_path):
+    """Have every batch wait: the file that tells that one has begun, and the one that lets them go on."""
+    begun, go_on = tmp_path / "begun", tmp_path / "go_on"
+    monkeypatch.setenv("BEGUN", str(begun))
+    monkeypatch.setenv("GO_ON", str(go_on))
+    monkeypatch.setattr(child, "run", poison.wait)
+    return begun, go_on
+
+
+def test_a_stopped_engine_ends_what_hangs_and_starts_nothing(speak, held, counted):
+    begun, _ = held
     engine = Engine("bundled:tiny.en", device="cpu", replicas=1)
     long = engine.submit(np.zeros(16_000 * 1200, np.float32), Options())
     cutting = engine.submit(np.zeros(16_000 * 1200, np.float32), Options())  # behind the first, and never begun
-    hanging = engine.submit(poisonous, Options())
+    hanging = engine.submit(speak(SENTENCE), Options())
+    assert becomes(begun.exists)
     pid = engine.slots[0].pid
     engine.stop(0.2)
     engine._threads[0].join(60)
     assert not engine._threads[0].is_alive()
     assert not Path(f"/proc/{pid}").exists()
-    assert engine._slots[0].info.pid == pid
+    assert not any(name == "slot_restarts_total" for name, _ in counted)
     assert [each.exception(60).code for each in (cutting, hanging)] == ["worker_stopped"] * 2
     assert long.exception(60) is None or long.exception().code == "worker_stopped"
 
@@ -213,16 +225,23 @@ def test_an_engine_whose_last_slot_cannot_come_back_fails_what_waits(own_slot, s
         own_slot.submit(speak(SENTENCE), Options()).result(5)
 
 
-def test_stopping_lets_running_batches_finish_and_hands_the_rest_back(speak):
-    engine = Engine("bundled:tiny.en", device="cpu", replicas=1)
-    futures = [engine.submit(speak(SENTENCE), Options()) for _ in range(30)]
-    futures[0].result(60)
-    engine.stop(20)
-    outcomes = [future.exception(1) for future in futures]
-    codes = {error.code for error in outcomes if error is not None}
-    assert codes == {"worker_stopped"}
-    assert outcomes.count(None) >= 1
-    assert not any(Path(f"/proc/{slot.pid}").exists() for slot in engine.slots)
+def test_stopping_lets_running_batches_finish_and_hands_the_rest_back(speak, held):
+    begun, go_on = held
+    engine = with_one_slot()
+    pid = engine.slots[0].pid
+    running = engine.submit(speak(SENTENCE), Options())
+    assert becomes(begun.exists)
+    waiting = engine.submit(speak(SENTENCE), Options())
+
+    stopping = threading.Thread(target=engine.stop, args=(60,))
+    stopping.start()
+    assert becomes(lambda: engine._scheduler._closed)
+    go_on.touch()
+
+    assert "design team" in running.result(60).text
+    assert waiting.exception(60).code == "worker_stopped"
+    stopping.join()
+    assert not Path(f"/proc/{pid}").exists()
 
 
 def test_an_engine_for_a_gpu_that_is_not_there_does_not_start(monkeypatch):
