@@ -126,21 +126,35 @@ def test_a_long_recording_is_cut_in_the_background_and_keeps_its_clock(engine, s
     assert starts == pytest.approx(said_at, abs=0.3)
 
 
-def test_a_slow_listener_to_progress_holds_nobody_up(engine, speak):
+@pytest.fixture(scope="module")
+def fortnight(speak):
+    """A message of several windows."""
     days = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
     sentences = [f"Please come to {place} on {day} at three." for place in ("my office", "our shop") for day in days]
-    audio = np.concatenate([speak(sentence) for sentence in sentences])
+    return np.concatenate([speak(sentence) for sentence in sentences])
+
+
+def test_a_slow_listener_to_progress_holds_nobody_up(engine, fortnight):
     heard, go_on = [], threading.Event()
 
     def listen(done, total):
         heard.append((done, total))
         go_on.wait(60)
 
-    transcript = engine.submit(audio, Options(), listen).result(60)
+    transcript = engine.submit(fortnight, Options(), listen).result(60)
     go_on.set()
     assert "Sunday" in transcript.text
     assert len(heard) == 1
     assert 0 < heard[0][0] < heard[0][1]
+
+
+def test_progress_is_told_all_the_way_and_never_backwards(engine, fortnight):
+    heard = []
+    engine.submit(fortnight, Options(), lambda done, total: heard.append((done, total))).result(60)
+    assert len(heard) >= 2
+    assert heard == sorted(heard)
+    assert all(0 < done < total for done, total in heard)
+    assert len({total for _, total in heard}) == 1
 
 
 def test_messages_of_different_languages_and_tasks_share_an_engine(multilingual, speak):

@@ -1,0 +1,56 @@
+"""What the engine starts on which machine: one slot a GPU, or as many processes as a CPU carries."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from pipeline.doctor import devices as gpus
+from pipeline.transcribe import EngineError, calibration, devices, machine
+
+GPUS = [SimpleNamespace(index=index, uuid=uuid, name="GPU") for index, uuid in enumerate(["GPU-a", "", "GPU-c"])]
+SIZE = 1000  # bytes of the model's weights
+
+
+def plan(folder, **wishes):
+    given = {"device": "cpu", "compute_type": "auto", "replicas": 0, "gpus": "all"} | wishes
+    return devices.plan(model="model", path=folder, encoder_window="auto", beam_size=5, **given)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "pinned"),
+    [("all", ["GPU-a", "1", "GPU-c"]), ("2", ["GPU-c"]), ("1,0", ["1", "GPU-a"])],
+)
+def test_each_gpu_that_is_wanted_has_a_slot_pinned_to_it(tmp_path, monkeypatch, wanted, pinned):
+    monkeypatch.setattr(gpus, "visible", lambda: GPUS)
+    specs = plan(tmp_path, device="cuda", gpus=wanted)
+    assert [(spec.device, spec.gpu, spec.compute_type) for spec in specs] == [
+        ("cuda", gpu, "float16") for gpu in pinned
+    ]
+
+
+@pytest.mark.parametrize("index", ["3", "-1", "0,3"])
+def test_a_gpu_that_is_not_there_is_refused(tmp_path, monkeypatch, index):
+    monkeypatch.setattr(gpus, "visible", lambda: GPUS)
+    with pytest.raises(EngineError, match="3 GPUs are visible"):
+        plan(tmp_path, device="cuda", gpus=index)
+
+
+@pytest.mark.parametrize(
+    ("cores", "memory", "most"),
+    [
+        (4, 100 * SIZE, 4),
+        (64, 100 * SIZE, devices.MOST_REPLICAS),
+        (4, 2.5 * devices.MEMORY_PER_MODEL * SIZE, 2),  # each takes memory of its own
+        (4, 0, 1),
+    ],
+)
+def test_a_cpu_carries_as_many_processes_as_its_cores_and_memory_allow(tmp_path, monkeypatch, cores, memory, most):
+    (tmp_path / "model.bin").write_bytes(bytes(SIZE))
+    monkeypatch.setattr(machine, "available_cores", lambda: cores)
+    monkeypatch.setattr(machine, "available_memory", lambda: int(memory))
+    monkeypatch.setattr(calibration, "replicas", lambda _specs, most: most)
+    specs = plan(tmp_path)
+    assert len(specs) == most
+    assert sum(spec.threads for spec in specs) <= cores
