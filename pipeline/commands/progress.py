@@ -24,16 +24,17 @@ def follow(job_id: str, timeout: float | None = None) -> None:
     deadline = None if timeout is None else began + timeout
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        line = bar.add_task("queued", total=None)
+        bar.add_task("queued", total=None)
+        [line] = bar.tasks
         for event in jobs.events(job_id, timeout=None if deadline is None else max(0.0, deadline - time.time())):
             if "progress" in event.detail:
-                bar.update(line, completed=event.detail["progress"]["done"], total=event.detail["progress"]["total"])
+                line.completed, line.total = event.detail["progress"]["done"], event.detail["progress"]["total"]
             elif "retry" in event.detail:
                 retry = event.detail["retry"]
                 console.print(f"  {event.at - began:6.1f} s  {retry['code']}: tried again at {_clock(retry['at'])}")
             elif event.status != shown:
                 shown = event.status
-                bar.update(line, description=event.status, total=None)
+                line.description, line.completed, line.total = event.status, 0, None
                 if not console.is_terminal:
                     console.print(f"  {max(0.0, event.at - began):6.1f} s  {event.status}", highlight=False)
 

@@ -194,6 +194,14 @@ def test_who_waits_at_a_terminal_sees_a_bar_of_what_is_done(monkeypatch, capsys)
     assert "transcribing" in shown
     assert "╸" in shown or "╺" in shown, shown  # where the bar's third ends; one without a measure has no end
 
+    jobs.begin(job_id, "enrich", "host:3")
+    with pytest.raises(TimeoutError):
+        progress.follow(job_id, timeout=0.2)
+
+    _, shown = capsys.readouterr().err.rsplit("enriching", 1)
+    assert "╸" not in shown
+    assert "╺" not in shown
+
 
 def test_a_retry_is_told_and_forgotten_when_the_stage_begins_again():
     job_id = job()
