@@ -39,23 +39,28 @@ def replicas(specs: Callable[[int], Sequence[Spec]], most: int) -> int:
     with remembered.locked(FILE.with_suffix(".lock")):
         known = remembered.read(FILE)
         known = known if isinstance(known, dict) else {}
-        if known.get(key) not in range(1, most + 1):
-            known[key] = _fastest(specs, most)
-            remembered.write(FILE, known)
-    count: int = known[key]
-    return count
+        if known.get(key) in range(1, most + 1):
+            return int(known[key])
+        count, sure = _fastest(specs, most)
+        if sure:
+            remembered.write(FILE, known | {key: count})
+        return count
 
 
-def _fastest(specs: Callable[[int], Sequence[Spec]], most: int) -> int:
+def _fastest(specs: Callable[[int], Sequence[Spec]], most: int) -> tuple[int, bool]:
+    """Return the number of processes, and whether every trial ended well: what failed may do so only today."""
     log.info("CPU calibration: a trial of how many model processes are fastest", at_most=most)
-    count, rate = most, _rate(specs(most))
+    rates = {most: _rate(specs(most))}
+    count = most
     while count > 1:
-        fewer = _rate(specs(count // 2))
-        if fewer < GAIN * rate:
+        fewer = count // 2
+        rates[fewer] = _rate(specs(fewer))
+        if rates[fewer] < GAIN * rates[count]:
             break
-        count, rate = count // 2, fewer
-    log.info("CPU calibrated", replicas=count, threads=specs(count)[0].threads, windows_per_second=round(rate, 1))
-    return count
+        count = fewer
+    threads, rate = specs(count)[0].threads, round(rates[count], 1)
+    log.info("CPU calibrated", replicas=count, threads=threads, windows_per_second=rate)
+    return count, all(rates.values())
 
 
 def _rate(specs: Sequence[Spec]) -> float:

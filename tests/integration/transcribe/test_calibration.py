@@ -96,6 +96,16 @@ def test_a_damaged_memory_costs_only_another_trial(file, monkeypatch, content):
     assert seen == [4, 2]
 
 
+def test_a_trial_that_failed_is_made_again_at_the_next_start(file, monkeypatch):
+    table = {4: 0.0, 2: 9.0, 1: 5.0}
+    rates(monkeypatch, table)
+    assert len(plan()) == 2
+    assert not file.exists()
+    table[4] = 10.0
+    assert len(plan()) == 4
+    assert file.exists()
+
+
 def test_a_folder_that_cannot_be_written_costs_only_another_trial(tmp_path, monkeypatch):
     seen = rates(monkeypatch, {4: 10.0, 2: 9.0})
     (tmp_path / "taken").write_text("a file where the folder should be")
