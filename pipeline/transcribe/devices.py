@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from pipeline.transcribe import calibration, machine
 from pipeline.transcribe.child import Spec
 from pipeline.transcribe.failures import EngineError
+from pipeline.transcribe.window import LONGEST
 
 MOST_REPLICAS = 8  # on a CPU; beyond it memory bandwidth is the limit
 MEMORY_PER_MODEL = 3  # times the weights' size, for one replica: weights as loaded, and what a batch needs
@@ -26,10 +28,14 @@ def plan(
     """Return a slot's specification for every process to be started.
 
     Raises:
-        EngineError: there is no such device, no GPU is visible though one is asked for, or an index names none.
+        EngineError: a wish is none that there is, no GPU is visible though one is asked for, or an index names none.
     """
     if device not in ("auto", "cuda", "cpu"):
         raise EngineError(f"{device!r} is no device: use auto, cuda or cpu.")
+    if replicas < 0:
+        raise EngineError(f"replicas is {replicas}: it takes a number of processes, or 0 for the fastest.")
+    if encoder_window not in ("auto", "full") and not _seconds(encoder_window):
+        raise EngineError(f"encoder_window is {encoder_window!r}: it takes auto, full, or seconds from 1 to 30.")
     found = _gpus(gpus) if device in ("auto", "cuda") else []
     if device == "cuda" and not found:
         raise EngineError("No GPU is visible: run `python -m pipeline doctor --device cuda`.")
@@ -66,11 +72,20 @@ def _gpus(wanted: str) -> list[tuple[str, str]]:
 
     visible = devices.visible()
     if wanted != "all":
+        if not re.fullmatch(r"[0-9]+( *, *[0-9]+)*", wanted):
+            raise EngineError(f"gpus is {wanted!r}: it takes all, or indices of GPUs such as 0,1.")
         indices = [int(part) for part in wanted.split(",")]
         if missing := [index for index in indices if index not in range(len(visible))]:
             raise EngineError(f"WHISPER_GPUS names GPU {missing[0]}, and {len(visible)} GPUs are visible.")
         visible = [visible[index] for index in indices]
     return [(gpu.uuid or str(gpu.index), gpu.name) for gpu in visible]
+
+
+def _seconds(encoder_window: str) -> bool:
+    try:
+        return 1 <= float(encoder_window) <= LONGEST
+    except ValueError:
+        return False
 
 
 def _most_replicas(path: Path, cores: int) -> int:

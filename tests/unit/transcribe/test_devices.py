@@ -14,8 +14,8 @@ SIZE = 1000  # bytes of the model's weights
 
 
 def plan(folder, **wishes):
-    given = {"device": "cpu", "compute_type": "auto", "replicas": 0, "gpus": "all"} | wishes
-    return devices.plan(model="model", path=folder, encoder_window="auto", beam_size=5, **given)
+    given = {"device": "cpu", "compute_type": "auto", "replicas": 0, "gpus": "all", "encoder_window": "auto"} | wishes
+    return devices.plan(model="model", path=folder, beam_size=5, **given)
 
 
 @pytest.mark.parametrize(
@@ -30,11 +30,29 @@ def test_each_gpu_that_is_wanted_has_a_slot_pinned_to_it(tmp_path, monkeypatch, 
     ]
 
 
-@pytest.mark.parametrize("index", ["3", "-1", "0,3"])
+@pytest.mark.parametrize("index", ["3", "0,3"])
 def test_a_gpu_that_is_not_there_is_refused(tmp_path, monkeypatch, index):
     monkeypatch.setattr(gpus, "visible", lambda: GPUS)
     with pytest.raises(EngineError, match="3 GPUs are visible"):
         plan(tmp_path, device="cuda", gpus=index)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "words"),
+    [
+        ({"device": "tpu"}, "auto, cuda or cpu"),
+        ({"replicas": -1}, "a number of processes"),
+        ({"device": "cuda", "gpus": "first"}, "indices of GPUs such as 0,1"),
+        ({"device": "cuda", "gpus": "-1"}, "indices of GPUs such as 0,1"),
+        ({"encoder_window": "half"}, "seconds from 1 to 30"),
+        ({"encoder_window": "-5"}, "seconds from 1 to 30"),
+        ({"encoder_window": "nan"}, "seconds from 1 to 30"),
+    ],
+)
+def test_a_wish_that_is_none_is_refused_with_what_can_be_had(tmp_path, monkeypatch, wishes, words):
+    monkeypatch.setattr(gpus, "visible", lambda: GPUS)
+    with pytest.raises(EngineError, match=words):
+        plan(tmp_path, **wishes)
 
 
 @pytest.mark.parametrize(
