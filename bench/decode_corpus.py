@@ -36,12 +36,11 @@ def main() -> int:
         sys.exit("sox is not installed: sudo apt-get install -y --no-install-recommends sox")
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     spoken = prompts.joined(prompts.prompts(40), float(sys.argv[1]) if len(sys.argv) > 1 else 60.0)
-    engine = Engine("bundled:tiny.en", device="cpu", replicas=2)
-    try:
-        with tempfile.TemporaryDirectory(prefix="voicemill-bench-") as name:
-            missed = compare(engine, Path(name), spoken)
-    finally:
-        engine.stop(5)
+    with (
+        Engine("bundled:tiny.en", device="cpu", replicas=2) as engine,
+        tempfile.TemporaryDirectory(prefix="voicemill-bench-") as name,
+    ):
+        missed = compare(engine, Path(name), spoken)
     print(f"FAILED: {', '.join(missed)}" if missed else f"PASSED: every format is within {WORST:.0%} of the WAV")
     return 1 if missed else 0
 

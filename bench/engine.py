@@ -55,7 +55,7 @@ def speed(args: argparse.Namespace) -> tuple[Rows, list[str]]:
     contenders = [rivals.as_it_comes(path), *rivals.tuned(path, available_cores())]
     took: dict[str, list[float]] = {}
     texts: dict[str, list[str]] = {}
-    with running(args.model) as engine:
+    with Engine(args.model, device="cpu") as engine:
         for _ in range(args.rounds):
             started = time.perf_counter()
             found = engine.transcribe(audios, [Options(**options)] * len(audios))
@@ -96,7 +96,7 @@ def accuracy(args: argparse.Namespace) -> tuple[Rows, list[str]]:
         "as it comes", rivals.tuned(path, available_cores())[1].model, available_cores(), {}
     )  # the same words as one after another, in half the time
     theirs, total = speech.words_wrong(references, worker_a_core.texts(audios, **options))
-    with running(args.model) as engine:
+    with Engine(args.model, device="cpu") as engine:
         found = engine.transcribe(audios, [Options(**options)] * len(audios))
     ours, _ = speech.words_wrong(references, [one.text for one in found])
     low, high = speech.interval(ours, theirs, total)
@@ -124,7 +124,7 @@ def times(args: argparse.Namespace) -> tuple[Rows, list[str]]:
     """How far segment and word times are from faster-whisper's, where the words agree."""
     items = speech.prompts(args.prompts)
     rival = rivals.as_it_comes(models.resolve(args.model))
-    with running(args.model) as engine:
+    with Engine(args.model, device="cpu") as engine:
         ours = engine.transcribe(
             [item.audio for item in items], [Options(language="en", word_timestamps=True)] * len(items)
         )
@@ -162,7 +162,7 @@ def latency(args: argparse.Namespace) -> tuple[Rows, list[str]]:
     item = min(spoken, key=lambda one: abs(one.duration - 5))
     rival = rivals.as_it_comes(models.resolve(args.model))
     took: dict[str, list[float]] = {"voicemill": [], "as it comes": []}
-    with running(args.model) as engine:
+    with Engine(args.model, device="cpu") as engine:
         for _ in range(10 * args.rounds):
             started = time.perf_counter()
             engine.transcribe([item.audio], [Options(language="en")])
@@ -181,7 +181,7 @@ def long(args: argparse.Namespace) -> tuple[Rows, list[str]]:
     path = models.resolve(args.model)
     batched = rivals.batched(path)
     took: dict[str, list[float]] = {"voicemill": [], "batched pipeline": []}
-    with running(args.model) as engine:
+    with Engine(args.model, device="cpu") as engine:
         for _ in range(args.rounds):
             started = time.perf_counter()
             [mine] = engine.transcribe([item.audio], [Options(language="en")])
@@ -211,7 +211,7 @@ def load(args: argparse.Namespace) -> tuple[Rows, list[str]]:
     else:
         contenders, steps = rivals.tuned(path, available_cores())[:1], (1, 2, 4, 8, 16, 32)
     rows: Rows = []
-    with running(args.model, args.device) as engine, threadpool_limits(1, user_api="blas"):  # as in `Rival.texts`
+    with Engine(args.model, device=args.device) as engine, threadpool_limits(1, user_api="blas"):  # as in `Rival.texts`
 
         def ours(audio: np.ndarray) -> None:
             engine.submit(audio, Options(language="en")).result()
@@ -245,7 +245,7 @@ def fair(args: argparse.Namespace) -> tuple[Rows, list[str]]:
     np.random.default_rng(0).shuffle(items)  # type: ignore[arg-type] # a list is a sequence
     recording = speech.joined(speech.prompts(seed=1), 3600).audio
     medians: dict[str, list[float]] = {"without": [], "with": []}
-    with running(args.model) as engine:
+    with Engine(args.model, device="cpu") as engine:
 
         def call(audio: np.ndarray) -> None:
             engine.submit(audio, Options(language="en")).result()
@@ -274,19 +274,6 @@ def _admitted(engine: Engine, audio: np.ndarray) -> Any:
     future = engine.submit(audio, Options(language="en"), lambda *_: begun.set())
     begun.wait()
     return future
-
-
-class running:  # noqa: N801 - reads as a word: with running(model) as engine
-    """An engine, stopped at the end."""
-
-    def __init__(self, model: str, device: str = "cpu") -> None:
-        self.engine = Engine(model, device=device)
-
-    def __enter__(self) -> Engine:
-        return self.engine
-
-    def __exit__(self, *_: object) -> None:
-        self.engine.stop(10)
 
 
 def _offer(audios: list[np.ndarray], call: Any, in_flight: int) -> tuple[list[float], float]:

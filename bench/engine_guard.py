@@ -122,11 +122,8 @@ def _most_repeats(words: list[str]) -> int:
 
 
 def _texts(model: str, audios: list[np.ndarray], encoder_window: str) -> list[str]:
-    engine = Engine(model, device="cpu", encoder_window=encoder_window)
-    try:
+    with Engine(model, device="cpu", encoder_window=encoder_window) as engine:
         return [one.text for one in engine.transcribe(audios, [Options(language="en")] * len(audios))]
-    finally:
-        engine.stop(10)
 
 
 def main() -> int:

@@ -9,7 +9,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import structlog
 
@@ -50,6 +50,8 @@ log = structlog.get_logger(__name__)
 
 class Engine:
     """A set of slots, each a process with the model on one device, and the messages that wait for them.
+
+    Its processes live until `stop`, or to the end of a `with`.
 
     Args:
         model: a folder, a name from the model hub, `bundled:tiny.en` or `bundled:base`.
@@ -116,6 +118,12 @@ class Engine:
         if len(failures) == len(specs):
             raise EngineError(f"No slot could be started. {failures[0]}") from failures[0]
         self._info = next(slot.info for slot in self._slots if slot.info is not None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     @property
     def slots(self) -> list[SlotInfo]:

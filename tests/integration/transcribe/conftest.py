@@ -14,9 +14,8 @@ from pipeline.transcribe.audio import load
 
 @pytest.fixture(scope="session")
 def engine():
-    engine = Engine("bundled:tiny.en", device="cpu", replicas=2, timeout=20)
-    yield engine
-    engine.stop(5)
+    with Engine("bundled:tiny.en", device="cpu", replicas=2, timeout=20) as engine:
+        yield engine
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +34,5 @@ def speak(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def multilingual():
-    engine = Engine("bundled:base", device="cpu", replicas=1, timeout=20)
-    yield engine
-    engine.stop(5)
+    with Engine("bundled:base", device="cpu", replicas=1, timeout=20) as engine:
+        yield engine
