@@ -38,7 +38,7 @@ format: $(VENV)/.dev ## mend what the linter can
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
 
-bench: $(VENV)/.dev $(VENV)/.speech $(VENV)/.docs ## measure everything, beside what others do; an hour
+bench: $(VENV)/.dev $(VENV)/.speech $(VENV)/.docs ## measure everything, beside what others do; one to two hours
 	$(PY) bench/imports.py
 	$(PY) bench/hops.py
 	$(PY) bench/decode.py

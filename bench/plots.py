@@ -257,11 +257,10 @@ for model, sections in (("tiny.en", tuple(ENGINE)), ("base", ("speed", "accuracy
         command = "python bench/engine_guard.py" if name == "guard" else f"python bench/engine.py {name}"
         title = f"{(how.__doc__ or '').rstrip('.').partition(';')[0]}, model {model}"
         PARTS[f"engine-{name}-{model}"] = (how, title, f"{command} --model bundled:{model}")
-PARTS["engine-speed-base-detect"] = (
-    speed,
-    "Throughput of a backlog of short messages, language detected, model base",
-    "python bench/engine.py speed --model bundled:base --detect",
-)
+for how in (speed, accuracy):
+    title = f"{(how.__doc__ or '').rstrip('.').partition(';')[0]}, language detected, model base"
+    command = f"python bench/engine.py {how.__name__} --model bundled:base --detect"
+    PARTS[f"engine-{how.__name__}-base-detect"] = (how, title, command)
 
 
 def main() -> int:
