@@ -30,10 +30,9 @@ ATTENUATIONS = (0, 30, 45, 55)  # dB below the prompts' own loudness, which is a
 def main() -> int:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     spoken = prompts.prompts(int(sys.argv[1]) if len(sys.argv) > 1 else 60)
-    engine = Engine("bundled:tiny.en", device="cpu", replicas=2)
     worst, rows, references = 0.0, [], [prompt.text for prompt in spoken]
     print(f"{'attenuated by':<16}{'as it is':>10}{'normalised':>12}{'difference':>12}   95 % interval")
-    try:
+    with Engine("bundled:tiny.en", device="cpu", replicas=2) as engine:
         for attenuation in ATTENUATIONS:
             plain, raised = (
                 prompts.words_wrong(references, heard(engine, spoken, attenuation, raised=raised))
@@ -52,8 +51,6 @@ def main() -> int:
             )
             figures = f"{rates[0]:>10.3f}{rates[1]:>12.3f}{rates[1] - rates[0]:>+12.3f}"
             print(f"{attenuation:>10} dB   {figures}   {low:+.3f} to {high:+.3f}")
-    finally:
-        engine.stop(5)
     record = {"model": "bundled:tiny.en", "prompts": len(spoken), "rows": rows}
     RESULT.write_text(json.dumps(record, indent=2) + "\n")
     print("MEASURED: no harm is proven" if worst <= 0 else "MEASURED: it does harm, and stays off by default")

@@ -83,8 +83,7 @@ def killed_slot(device="cuda", messages=16):
     from pipeline.transcribe.audio import load
 
     audio = load(CLONE / "samples" / "voice-message.ogg")
-    engine = Engine(MODEL, device=device)
-    try:
+    with Engine(MODEL, device=device) as engine:
         before, [slot, *_] = gpus.read(), engine.slots
         futures = [engine.submit(audio, Options()) for _ in range(messages)]
         os.kill(slot.pid, signal.SIGKILL)
@@ -93,8 +92,6 @@ def killed_slot(device="cuda", messages=16):
         seconds = round(time.monotonic() - begun, 2)
         replaced = slot.pid not in [one.pid for one in engine.slots]
         return {"done": messages, "texts": sorted(texts), "seconds": seconds, "replaced": replaced, "gpus": before}
-    finally:
-        engine.stop(10)
 
 
 def main():

@@ -7,14 +7,14 @@ from functools import cache
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from config import environment
+from pipeline.transcribe.options import BEAMS, check_encoder_window, check_gpus
 
 Device = Literal["auto", "cuda", "cpu"]
 _FERNET_KEY = re.compile("[A-Za-z0-9_-]{43}=")
-ENCODER = 30  # seconds of audio, the most that Whisper's encoder takes
 LONGEST = 1e9  # seconds, thirty years: beyond it the clocks of the operating system and of Redis overflow
 Seconds = Annotated[float, Field(gt=0, le=LONGEST, allow_inf_nan=False)]
 Lifetime = Annotated[float, Field(ge=1, le=LONGEST, allow_inf_nan=False)]  # seconds; Redis counts whole ones
@@ -117,15 +117,17 @@ class Settings(BaseSettings):
         "auto", description="auto (float16 on a GPU, int8 on a CPU), or float16, int8_float16, int8, bfloat16, float32"
     )
     whisper_beam_size: int = Field(
-        5, ge=1, le=16, description="Beam size of the second look at a doubtful window; the first is greedy"
+        5, ge=1, le=BEAMS, description="Beam size of the second look at a doubtful window; the first is greedy"
     )
-    whisper_gpus: str = Field("all", description="Which visible GPUs to use: all, or indices such as 0,1")
+    whisper_gpus: Annotated[str, AfterValidator(check_gpus)] = Field(
+        "all", description="Which visible GPUs to use: all, or indices such as 0,1"
+    )
     whisper_cpu_replicas: int = Field(
         0,
         ge=0,
         description="Model processes on a CPU, one a core at most; 0: the fastest in a trial at the first start",
     )
-    encoder_window: str = Field(
+    encoder_window: Annotated[str, AfterValidator(check_encoder_window)] = Field(
         "auto",
         description="Least audio the encoder is shown: auto (10 to 12 s for proven sizes), full (30 s), or seconds",
     )
@@ -287,24 +289,6 @@ class Settings(BaseSettings):
     def _web_address(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not value.get_secret_value().startswith(("https://", "http://")):
             raise ValueError("takes an https:// address")
-        return value
-
-    @field_validator("encoder_window")
-    @classmethod
-    def _window(cls, value: str) -> str:
-        try:
-            known = value in ("auto", "full") or 1 <= float(value) <= ENCODER
-        except ValueError:
-            known = False
-        if not known:
-            raise ValueError(f"takes auto, full, or seconds from 1 to {ENCODER}")
-        return value
-
-    @field_validator("whisper_gpus")
-    @classmethod
-    def _indices(cls, value: str) -> str:
-        if not re.fullmatch(r"all|[0-9]+( *, *[0-9]+)*", value):
-            raise ValueError("takes all, or indices of GPUs such as 0,1")
         return value
 
     @field_validator("whisper_compute_type")

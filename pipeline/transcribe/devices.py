@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.transcribe import calibration, machine
 from pipeline.transcribe.child import Spec
 from pipeline.transcribe.failures import EngineError
-from pipeline.transcribe.window import LONGEST
+from pipeline.transcribe.options import check_encoder_window, check_gpus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 MOST_REPLICAS = 8  # on a CPU; beyond it memory bandwidth is the limit
 MEMORY_PER_MODEL = 3  # times the weights' size, for one replica: weights as loaded, and what a batch needs
@@ -34,8 +37,7 @@ def plan(
         raise EngineError(f"{device!r} is no device: use auto, cuda or cpu.")
     if replicas < 0:
         raise EngineError(f"replicas is {replicas}: it takes a number of processes, or 0 for the fastest.")
-    if encoder_window not in ("auto", "full") and not _seconds(encoder_window):
-        raise EngineError(f"encoder_window is {encoder_window!r}: it takes auto, full, or seconds from 1 to 30.")
+    _demand("encoder_window", check_encoder_window, encoder_window)
     found = _gpus(gpus) if device in ("auto", "cuda") else []
     if device == "cuda" and not found:
         raise EngineError("No GPU is visible: run `python -m pipeline doctor --device cuda`.")
@@ -71,9 +73,8 @@ def _gpus(wanted: str) -> list[tuple[str, str]]:
     from pipeline.doctor import devices  # noqa: PLC0415 - only where a GPU may be wanted
 
     visible = devices.visible()
+    _demand("gpus", check_gpus, wanted)
     if wanted != "all":
-        if not re.fullmatch(r"[0-9]+( *, *[0-9]+)*", wanted):
-            raise EngineError(f"gpus is {wanted!r}: it takes all, or indices of GPUs such as 0,1.")
         indices = [int(part) for part in wanted.split(",")]
         if missing := [index for index in indices if index not in range(len(visible))]:
             raise EngineError(f"WHISPER_GPUS names GPU {missing[0]}, and {len(visible)} GPUs are visible.")
@@ -81,11 +82,11 @@ def _gpus(wanted: str) -> list[tuple[str, str]]:
     return [(gpu.uuid or str(gpu.index), gpu.name) for gpu in visible]
 
 
-def _seconds(encoder_window: str) -> bool:
+def _demand(name: str, check: Callable[[str], str], value: str) -> None:
     try:
-        return 1 <= float(encoder_window) <= LONGEST
-    except ValueError:
-        return False
+        check(value)
+    except ValueError as error:
+        raise EngineError(f"{name} is {value!r}: it {error}.") from None
 
 
 def _most_replicas(path: Path, cores: int) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 from faster_whisper.vad import VadOptions, get_speech_timestamps
 
 from pipeline.transcribe.audio import SAMPLE_RATE
+from pipeline.transcribe.options import ENCODER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 # The VAD's onnxruntime, which is imported with the first message, would call Microsoft.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-LONGEST = 30.0  # seconds; Whisper's encoder takes no more
+LONGEST = float(ENCODER)  # seconds
 MARGIN = 0.2  # seconds kept around speech; with none the first and last sounds suffer, with 0.5 nothing is gained
 LONGEST_PAUSE = 2.0  # seconds; of a longer silence inside a window only MARGIN at either end is kept
 _PORTION = 300 * SAMPLE_RATE  # samples that the VAD reads at a time, so that hours of audio need no second copy

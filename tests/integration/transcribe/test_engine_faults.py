@@ -118,13 +118,10 @@ def test_a_slot_that_never_started_is_out_and_the_others_work(speak, monkeypatch
         return [good, dataclasses.replace(good, path=tmp_path)]
 
     monkeypatch.setattr(devices, "plan", one_bad)
-    engine = Engine("bundled:tiny.en", device="cpu", replicas=1)
-    try:
+    with Engine("bundled:tiny.en", device="cpu", replicas=1) as engine:
         assert engine.retired == 1
         assert None not in engine.proofs.values()  # else it would be waited for
         assert "design team" in engine.transcribe([speak(SENTENCE)])[0].text
-    finally:
-        engine.stop(5)
 
 
 @pytest.fixture
@@ -136,12 +133,9 @@ def dies_once(monkeypatch, tmp_path):
 
 
 def test_a_slot_whose_process_dies_while_it_loads_is_started_once_more(speak, dies_once):
-    engine = with_one_slot()
-    try:
+    with with_one_slot() as engine:
         assert dies_once.exists()
         assert "design team" in engine.transcribe([speak(SENTENCE)])[0].text
-    finally:
-        engine.stop(5)
 
 
 def test_a_batch_whose_slot_had_died_idle_and_dies_again_while_it_loads_is_not_lost(one_slot, speak, dies_once):
@@ -200,16 +194,13 @@ def test_a_slot_that_fails_its_canary_again_and_again_takes_no_more_work(own_slo
 
 def test_a_process_whose_memory_has_grown_is_replaced_between_two_batches(speak, counted, monkeypatch):
     monkeypatch.setattr(child, "run", poison.leak)
-    engine = Engine("bundled:tiny.en", device="cpu", replicas=1, growth=poison.LEAK // 2)
-    try:
+    with Engine("bundled:tiny.en", device="cpu", replicas=1, growth=poison.LEAK // 2) as engine:
         first = engine.slots[0].pid
         texts = [engine.transcribe([speak(SENTENCE)])[0].text for _ in range(2)]  # the second waits for the new process
         assert "design team" in texts[0]
         assert texts[0] == texts[1]
         assert engine.slots[0].pid != first
         assert counted["slot_restarts_total", "grown"] >= 1
-    finally:
-        engine.stop(5)
 
 
 def test_an_engine_whose_last_slot_cannot_come_back_fails_what_waits(own_slot, speak, poisonous, monkeypatch, tmp_path):
