@@ -251,16 +251,18 @@ PARTS: dict[str, tuple[Callable[[dict[str, Any], Any], str], str, str]] = {  # n
     "redis-cost": (redis_cost, "What Voicemill asks of Redis", "python bench/redis_cost.py"),
     "webhook": (receivers, "Webhooks to receivers in trouble", "python bench/webhook.py"),
 }
-for model, sections in (("tiny.en", tuple(ENGINE)), ("base", ("speed", "accuracy", "guard"))):
+MEASURED = (
+    ("tiny.en", tuple(ENGINE), ""),
+    ("base", ("speed", "accuracy", "guard"), ""),
+    ("base", ("speed", "accuracy"), "detect"),
+)
+for model, sections, detect in MEASURED:
     for name in sections:
         how = ENGINE[name]
         command = "python bench/engine_guard.py" if name == "guard" else f"python bench/engine.py {name}"
-        title = f"{(how.__doc__ or '').rstrip('.').partition(';')[0]}, model {model}"
-        PARTS[f"engine-{name}-{model}"] = (how, title, f"{command} --model bundled:{model}")
-for how in (speed, accuracy):
-    title = f"{(how.__doc__ or '').rstrip('.').partition(';')[0]}, language detected, model base"
-    command = f"python bench/engine.py {how.__name__} --model bundled:base --detect"
-    PARTS[f"engine-{how.__name__}-base-detect"] = (how, title, command)
+        command += f" --model bundled:{model}" + (" --detect" if detect else "")
+        title = (how.__doc__ or "").rstrip(".").partition(";")[0] + (", language detected" if detect else "")
+        PARTS["-".join(filter(None, ("engine", name, model, detect)))] = (how, f"{title}, model {model}", command)
 
 
 def main() -> int:
