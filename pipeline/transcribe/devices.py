@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from config.bounds import check_encoder_window, check_gpus
 from pipeline.transcribe import calibration, machine
 from pipeline.transcribe.child import Spec
 from pipeline.transcribe.failures import EngineError
-from pipeline.transcribe.options import check_encoder_window, check_gpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,14 +1,11 @@
-"""What a sender may ask of the model for one message, and what is refused before any work is spent.
-
-The bounds that the operator's settings share with the engine stand here, too.
-"""
+"""What a sender may ask of the model for one message, and what is refused before any work is spent."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from config.bounds import BEAMS
 from pipeline import options as wishes
 from pipeline.errors import JobError
 
@@ -16,8 +13,6 @@ if TYPE_CHECKING:
     from pipeline.transcribe.child import SlotInfo
 
 SHARED = ("language", "task", "prompt", "hotwords", "word_timestamps")  # with `decode.send()`, which refuses the same
-BEAMS = 16  # the largest beam
-ENCODER = 30  # seconds of audio, the most that Whisper's encoder takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +54,3 @@ def check(options: Options, duration: float, slot: SlotInfo) -> None:
         raise JobError("invalid_options", f"{slot.model} does not know language {options.language!r}")
     if options.task == "translate" and not slot.multilingual:
         raise JobError("invalid_options", f"{slot.model} knows English only: it cannot translate")
-
-
-def check_encoder_window(value: str) -> str:
-    """Return `auto`, `full`, or the text of a number of seconds, as it came; raises ValueError, which says so."""
-    try:
-        known = value in ("auto", "full") or 1 <= float(value) <= ENCODER
-    except ValueError:
-        known = False
-    if not known:
-        raise ValueError(f"takes auto, full, or seconds from 1 to {ENCODER}")
-    return value
-
-
-def check_gpus(value: str) -> str:
-    """Return `all`, or the text of a list of indices, as it came; raises ValueError, which says so."""
-    if not re.fullmatch(r"all|[0-9]+( *, *[0-9]+)*", value):
-        raise ValueError("takes all, or indices of GPUs such as 0,1")
-    return value

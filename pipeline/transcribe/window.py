@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from faster_whisper.vad import VadOptions, get_speech_timestamps
 
+from config.bounds import ENCODER
 from pipeline.transcribe.audio import SAMPLE_RATE
-from pipeline.transcribe.options import ENCODER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
