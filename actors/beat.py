@@ -1,4 +1,4 @@
-"""A worker's pulse: it shows that it lives, takes over from those that don't, and counts what killed them."""
+"""Send a worker's heartbeat, reclaim the messages of workers whose heartbeat stopped, and count what killed them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dramatiq.middleware import Middleware
 from actors import process
 from actors.consumer import acks_key
 from actors.retries import patiently
-from pipeline import connection, handoff, jobs, presence, queues, sweeper
+from pipeline import connection, handoff, jobs, presence, queues
 from pipeline.errors import JobError
 
 BEAT = 5.0  # seconds between two signs of life; well inside the broker's heartbeat_timeout
@@ -33,7 +33,11 @@ log = structlog.get_logger(__name__)
 
 
 class Beat(Middleware):
-    """Beats on a thread of its own until the worker has drained, so that a busy worker counts as alive."""
+    """Send a heartbeat from a thread of its own until the worker has drained, so that a busy worker counts as alive.
+
+    Nothing that takes time runs on that thread: a worker that is silent for the broker's `heartbeat_timeout` loses its
+    messages to the others.
+    """
 
     def __init__(self, max_kills: int) -> None:
         self.max_kills = max_kills
@@ -77,26 +81,34 @@ class Beat(Middleware):
             pause = BEAT
             try:
                 self._beat(broker, taken_from)
-                sweeper.sweep_when_due()
-            except (redis.RedisError, JobError) as error:
-                log.warning("Could not beat or sweep, trying again", reason=str(error))
+            except redis.RedisError as error:
+                log.warning("Heartbeat failed, trying again", reason=str(error))
                 pause = AGAIN
-            except Exception:  # a worker that no longer beats would lose its messages to others while it lives
-                log.exception("Could not beat or sweep, trying again")
+            except Exception:  # without its heartbeat a living worker would lose its messages to the others
+                log.exception("Heartbeat failed, trying again")
             self._ended.wait(pause)
 
     def _beat(self, broker: Any, taken_from: list[str]) -> None:
         said = json.dumps(self._said | {"device": broker.device, "gpus": broker.gpus()})
         limits = (broker.heartbeat_timeout, self.max_kills, broker.dead_message_ttl)
         killed = broker.run_script(_SCRIPT, broker.broker_id, *limits, said, *taken_from)
-        for queue, data in zip(killed[::2], killed[1::2], strict=True):
+        if killed:  # on another thread, since the handoff store may be slow
+            letters = list(zip(killed[::2], killed[1::2], strict=True))
+            threading.Thread(target=self._fail, args=(letters,), name="poison-messages", daemon=True).start()
+
+    def _fail(self, letters: list[tuple[bytes, bytes]]) -> None:
+        """Fail the jobs of messages that became dead letters; what Redis cannot store now the sweeper repeats."""
+        for queue, data in letters:
             job_id, stage = queues.job_of(data), queue.decode()
             if job_id is None:
                 continue
             error = JobError("worker_killed", f"{self.max_kills} workers died while they worked on it")
             log.error("Job failed", job=job_id, stage=stage, code=error.code, reason=error.message)
-            jobs.fail(job_id, stage, error)
-            handoff.delete(job_id)
+            try:
+                jobs.fail(job_id, stage, error)
+                handoff.delete(job_id)
+            except (redis.RedisError, JobError) as failure:
+                log.warning("Failed job not recorded yet", job=job_id, reason=str(failure))
 
 
 def _demand_hands(worker: dramatiq.Worker) -> None:

@@ -183,14 +183,14 @@ def _worker(stage: str) -> Broker:
 
     from actors import gpus, process  # noqa: PLC0415
     from actors.beat import Beat, Suspects  # noqa: PLC0415
+    from actors.maintenance import Maintenance  # noqa: PLC0415
     from actors.retries import Retries  # noqa: PLC0415
     from actors.tracking import Tracking  # noqa: PLC0415
 
     chosen = process.prepare(stage)
     pulse = Beat(chosen.max_worker_kills)
-    broker = Broker(
-        middleware=[Stopping(chosen.shutdown_timeout), CurrentMessage(), Tracking(), Suspects(), Retries(), pulse]
-    )
+    stopping = Stopping(chosen.shutdown_timeout)
+    broker = Broker(middleware=[stopping, CurrentMessage(), Tracking(), Suspects(), Retries(), pulse, Maintenance()])
     broker.may_take = Brake()
     if chosen.metrics_port is not None:
         from actors import metrics  # noqa: PLC0415
@@ -198,6 +198,7 @@ def _worker(stage: str) -> Broker:
         metrics.install(broker, stage, chosen.metrics_host, chosen.metrics_port)
     if stage == "transcribe":
         broker.gpus = gpus.read
+        gpus.read()  # so that the first heartbeat, after the model has loaded, knows them
     return broker
 
 

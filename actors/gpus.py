@@ -5,29 +5,42 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import threading
 import time
 from typing import Any
 
 EVERY = 15.0  # seconds between two looks
-TIMEOUT = 4.0  # seconds; nvidia-smi hangs where the driver does, and the heartbeat waits for it
+TIMEOUT = 4.0  # seconds; nvidia-smi hangs where the driver does
 FIELDS = "name,memory.used,memory.total,utilization.gpu,temperature.gpu"
 MIB = 2**20
 
 _last: list[dict[str, Any]] = []
-_next = 0.0  # when to look again (on the monotonic clock)
+_next = 0.0  # when to ask again (on the monotonic clock)
+_asking = threading.Lock()
 
 
 def read() -> list[dict[str, Any]]:
-    """Return the GPUs that this process may use; none where nvidia-smi is not there or does not answer.
+    """Return the GPUs that this process may use, as of the last reading, and start the next one if it is due.
 
-    Each has `name`, `memory_used` and `memory_total` (bytes), `utilisation` (%) and `temperature` (°C); None stands for
-    what the GPU does not tell.
+    Never wait for nvidia-smi: it cannot even be killed while the driver hangs, and the heartbeat calls this. The list
+    is empty before the first reading and where nvidia-smi is missing or does not answer.
+
+    Each entry has `name`, `memory_used` and `memory_total` (bytes), `utilisation` (%) and `temperature` (°C), with None
+    for what the GPU does not report.
     """
-    global _last, _next  # noqa: PLW0603 - one memory a process
-    if time.monotonic() >= _next:
+    global _next  # noqa: PLW0603 - one reading a process
+    if time.monotonic() >= _next and _asking.acquire(blocking=False):
         _next = time.monotonic() + EVERY
-        _last = _ask()
+        threading.Thread(target=_refresh, name="gpus", daemon=True).start()
     return _last
+
+
+def _refresh() -> None:
+    global _last  # noqa: PLW0603 - as above
+    try:
+        _last = _ask()
+    finally:
+        _asking.release()
 
 
 def _ask() -> list[dict[str, Any]]:

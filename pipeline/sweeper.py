@@ -20,6 +20,8 @@ from pipeline.jobs import STAGES
 EVERY = 60.0  # seconds between two sweeps, whoever does them
 SHARE = 0.05  # of all time that sweeping may take, where there is so much that it takes long
 AFTER = 300.0  # seconds without a change after which a job is looked for
+PAGE = 500  # jobs whose records are read in one round trip
+BUDGET = 30.0  # seconds of one sweep; what is left over comes first in the next one, since it changed longest ago
 AWAITING_SUMMARY = (b"transcribed", b"enriching")  # statuses
 LOCK = f"{connection.NAMESPACE}:sweeper"
 
@@ -61,38 +63,59 @@ def sweep(after: float = AFTER) -> list[str]:
     gone = set(still) and set(still) - queues.job_ids()
     gone = gone and gone - queues.job_ids()
     killed = queues.killed() if gone else {}
+    deadline = time.monotonic() + BUDGET
+    waiting = [job_id for job_id in still if job_id not in gone]
+    for start in range(0, len(waiting), PAGE):
+        if time.monotonic() > deadline:
+            break
+        _postpone(waiting[start : start + PAGE])
     lost = []
     for job_id in still:
-        if job_id not in gone:
-            _end_overdue(job_id)
-            client.zadd(jobs.UNFINISHED_KEY, {job_id: time.time()}, xx=True)  # look again after a while
-            continue
-        try:
-            job = jobs.get(job_id)
-        except jobs.UnknownJob:
-            client.zrem(jobs.UNFINISHED_KEY, job_id)
-            continue
-        changed = client.zscore(jobs.UNFINISHED_KEY, job_id)
-        if changed is None or changed > before:
-            continue
-        stage = next((name for name in STAGES if job.stages[name].finished_at is None), STAGES[-1])
-        error = JobError("lost", f"the job's message for {stage} is in no queue any more")
-        if killed.get(job_id) == stage:
-            error = JobError("worker_killed", "worker after worker died while it worked on it")
-        if jobs.fail(job_id, stage, error):
-            log.error("Job failed", job=job_id, stage=stage, code=error.code)
-            handoff.delete(job_id)
+        if time.monotonic() > deadline:
+            break
+        if job_id in gone and _end_lost(job_id, before, killed.get(job_id)):
             lost.append(job_id)
     return lost
 
 
-def _end_overdue(job_id: str) -> None:
-    """End a job whose summary comes too late; the message that still waits for a worker is dropped by it then."""
-    names = ("status", "enrich.queued_at")
-    status, queued_at = cast("list[bytes | None]", connection.client().hmget(jobs.record_key(job_id), names))
-    if status not in AWAITING_SUMMARY or queued_at is None:
-        return
-    late = record.overdue(float(queued_at), settings.get().enrich_deadline)
+def _end_lost(job_id: str, before: float, killed_in: str | None) -> bool:
+    """Fail a job that has no message any more; return False if it changed after `before` (Unix seconds)."""
+    client = connection.client()
+    try:
+        job = jobs.get(job_id)
+    except jobs.UnknownJob:
+        client.zrem(jobs.UNFINISHED_KEY, job_id)
+        return False
+    changed = client.zscore(jobs.UNFINISHED_KEY, job_id)
+    if changed is None or changed > before:
+        return False
+    stage = next((name for name in STAGES if job.stages[name].finished_at is None), STAGES[-1])
+    error = JobError("lost", f"the job's message for {stage} is in no queue any more")
+    if killed_in == stage:
+        error = JobError("worker_killed", "worker after worker died while it worked on it")
+    if not jobs.fail(job_id, stage, error):
+        return False
+    log.error("Job failed", job=job_id, stage=stage, code=error.code)
+    handoff.delete(job_id)
+    return True
+
+
+def _postpone(page: list[str]) -> None:
+    """Check jobs that still have a message again after a while, and end those whose summary is overdue."""
+    client = connection.client()
+    with client.pipeline(transaction=False) as pipe:
+        for job_id in page:
+            pipe.hmget(jobs.record_key(job_id), "status", "enrich.queued_at")
+        found = cast("list[tuple[bytes | None, bytes | None]]", pipe.execute())
+    for job_id, (status, queued_at) in zip(page, found, strict=True):
+        if status in AWAITING_SUMMARY and queued_at is not None:
+            _end_overdue(job_id, float(queued_at))
+    client.zadd(jobs.UNFINISHED_KEY, dict.fromkeys(page, time.time()), xx=True)
+
+
+def _end_overdue(job_id: str, queued_at: float) -> None:
+    """End a job whose summary is overdue; an enrich worker drops its message later."""
+    late = record.overdue(queued_at, settings.get().enrich_deadline)
     if late is not None:
         error = JobError(late.code, f"{late.message}, and waits for an enrich worker")
         if jobs.finish(job_id, "enrich", {"enrichment_error": jobs.describe(error)}):

@@ -3,8 +3,10 @@
 import argparse
 import json
 import time
+from types import SimpleNamespace
 
 import pytest
+import redis
 from dramatiq import Message
 
 from actors import decode
@@ -347,6 +349,49 @@ def test_what_a_worker_of_a_later_version_says_besides_hides_nobody():
     connection.client().hset(presence.KEY, "broker-decode", json.dumps(said | {"mood": "good"}))
 
     assert [worker.stages for worker in presence.workers()] == [["decode"]]
+
+
+def test_a_sweep_reads_waiting_jobs_a_page_at_a_time(monkeypatch):
+    client = connection.client()
+    for _ in range(300):
+        decode.send("waiting.ogg")
+    sent = []
+    original = redis.Connection.send_packed_command
+
+    def counted(line, *arguments, **options):
+        sent.append(1)
+        return original(line, *arguments, **options)
+
+    monkeypatch.setattr(redis.Connection, "send_packed_command", counted)
+    monkeypatch.setattr(sweeper, "PAGE", 100)
+    before = time.time()
+
+    assert sweeper.sweep(after=0) == []
+
+    assert len(sent) < 50  # round trips
+    changed = client.zrange(jobs.UNFINISHED_KEY, 0, -1, withscores=True)
+    assert len(changed) == 300
+    assert all(at >= before for _, at in changed)
+
+
+def test_a_sweep_ends_with_its_time_and_the_next_one_continues_with_the_oldest_jobs(monkeypatch):
+    job_ids = [decode.send("waiting.ogg").message_id for _ in range(6)]
+    client = connection.client()
+    client.zadd(jobs.UNFINISHED_KEY, {job_id: number for number, job_id in enumerate(job_ids)})
+    now, postpone = [0.0], sweeper._postpone
+
+    def postpone_slowly(page):
+        postpone(page)
+        now[0] += 0.7 * sweeper.BUDGET
+
+    monkeypatch.setattr(sweeper, "PAGE", 2)
+    monkeypatch.setattr(sweeper, "_postpone", postpone_slowly)
+    monkeypatch.setattr(sweeper, "time", SimpleNamespace(time=time.time, monotonic=lambda: now[0]))
+
+    sweeper.sweep()
+
+    left = [name.decode() for name in client.zrange(jobs.UNFINISHED_KEY, 0, -1)[:2]]
+    assert left == job_ids[4:]
 
 
 def test_one_worker_sweeps_at_a_time_and_a_fresh_job_is_not_looked_for(monkeypatch):

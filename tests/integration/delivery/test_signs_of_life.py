@@ -1,15 +1,19 @@
 """Who counts as dead, and what becomes of the messages of one that does not."""
 
 import json
+import os
 import threading
+import time
 
 import dramatiq
 import pytest
 from dramatiq.brokers import redis as stock
 
+from actors import gpus
 from actors.beat import Beat
 from actors.broker import Broker
-from pipeline import connection, presence, queues
+from actors.maintenance import Maintenance
+from pipeline import connection, handoff, presence, queues, sweeper
 
 QUEUES = ["decode", "decode.DQ"]
 
@@ -124,11 +128,87 @@ def test_one_that_died_before_its_first_beat_is_found_too(two):
     assert not third.has_it
 
 
-def test_a_worker_goes_on_beating_whatever_goes_wrong_in_a_sweep(redis_url, monkeypatch):
-    from pipeline import sweeper
+def heartbeats(worker, count):
+    """Run the worker's heartbeat thread until it has sent so many heartbeats."""
+    sent = threading.Semaphore(0)
+    beat = worker.pulse._beat
 
-    worker = Worker()
+    def counted(*arguments):
+        beat(*arguments)
+        sent.release()
+
+    worker.pulse._beat = counted
+    idle = dramatiq.Worker(worker.broker)
+    thread = threading.Thread(target=worker.pulse._run, args=(worker.broker, QUEUES, idle), daemon=True)
+    thread.start()
+    try:
+        return all(sent.acquire(timeout=30) for _ in range(count))
+    finally:
+        worker.pulse._ended.set()
+        thread.join(30)
+
+
+@pytest.fixture
+def fast_heartbeat(monkeypatch):
     monkeypatch.setattr("actors.beat.BEAT", 0.01)
+
+
+def test_a_sweep_that_never_ends_does_not_delay_the_heartbeat(redis_url, monkeypatch, fast_heartbeat):
+    worker, maintenance = Worker(), Maintenance()
+    begun, over = threading.Event(), threading.Event()
+
+    def hang():
+        begun.set()
+        over.wait(60)
+
+    monkeypatch.setattr(sweeper, "sweep_when_due", hang)
+    maintenance.after_worker_boot(worker.broker, None)
+    try:
+        assert begun.wait(30)
+        assert heartbeats(worker, 3)
+    finally:
+        maintenance.after_worker_shutdown(worker.broker, None)
+        over.set()
+
+
+def test_a_handoff_store_that_hangs_does_not_delay_the_heartbeat(two, monkeypatch, fast_heartbeat):
+    first, second = two
+    second.pulse.max_kills = 1
+    begun, over = threading.Event(), threading.Event()
+
+    def hang(_job_id):
+        begun.set()
+        over.wait(60)
+
+    monkeypatch.setattr(handoff, "delete", hang)
+    pass_by(13, first)
+    try:
+        assert heartbeats(second, 3)
+        assert begun.wait(30)
+    finally:
+        over.set()
+
+
+def test_an_nvidia_smi_that_hangs_does_not_delay_the_heartbeat(redis_url, monkeypatch, fast_heartbeat, tmp_path):
+    hanging = tmp_path / "nvidia-smi"
+    hanging.write_text("#!/bin/sh\ntouch asked\nexec sleep 60\n")
+    hanging.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(gpus, "_next", 0.0)
+    worker = Worker()
+    worker.broker.gpus = gpus.read
+
+    began = time.monotonic()
+    assert heartbeats(worker, 3)
+
+    assert time.monotonic() - began < gpus.TIMEOUT
+    with gpus._asking:  # the reading is over, so that no thread outlives the test
+        assert (tmp_path / "asked").exists()
+
+
+def test_maintenance_continues_after_a_sweep_that_failed(monkeypatch):
+    monkeypatch.setattr("actors.maintenance.INTERVAL", 0.01)
     swept = threading.Semaphore(0)
 
     def fail():
@@ -136,10 +216,9 @@ def test_a_worker_goes_on_beating_whatever_goes_wrong_in_a_sweep(redis_url, monk
         raise ValueError("no JSON")
 
     monkeypatch.setattr(sweeper, "sweep_when_due", fail)
-    thread = threading.Thread(target=worker.pulse._run, args=(worker.broker, QUEUES, dramatiq.Worker(worker.broker)))
-    thread.start()
+    maintenance = Maintenance()
+    maintenance.after_worker_boot(None, None)
     try:
         assert all(swept.acquire(timeout=30) for _ in range(3))
     finally:
-        worker.pulse._ended.set()
-        thread.join()
+        maintenance.after_worker_shutdown(None, None)
