@@ -117,7 +117,7 @@ class Settings(BaseSettings):
         "auto", description="auto (float16 on a GPU, int8 on a CPU), or float16, int8_float16, int8, bfloat16, float32"
     )
     whisper_beam_size: int = Field(
-        5, ge=1, le=BEAMS, description="Beam size of the second look at a doubtful window; the first is greedy"
+        5, ge=1, le=BEAMS, description="Beam size of the pass that decodes a doubtful window again in full"
     )
     whisper_gpus: Annotated[str, AfterValidator(check_gpus)] = Field(
         "all", description="Which visible GPUs to use: all, or indices such as 0,1"

@@ -29,20 +29,18 @@ class Look:
 AS_IT_COMES = Look("as it comes", silence=False)  # faster-whisper's own padding
 
 
-def _short(floor: int) -> tuple[Look, ...]:
-    """Return two looks at a shortened window: filled with silence, and with zeros where the first is doubted."""
-    quick = Look("quick", floor=floor, margin=200)
+BEAM = 5  # of a first pass for which no measurement allows a narrower one; faster-whisper's default
+
+
+def _short(floor: int, beam_size: int) -> tuple[Look, ...]:
+    """Return two passes over a shortened window: padded with silence, and with zeros if the first is rejected."""
+    quick = Look("quick", floor=floor, margin=200, beam_size=beam_size)
     return quick, replace(quick, name="second", silence=False)
 
 
-# What the encoder is shown, by the width of the model (d_model), for the sizes that keep their word error rate on less
-# than 30 s. Word error rates of 281 prompts (2,970 words) in batches of like length, and one by one:
-#   tiny.en: faster-whisper as it comes .0714; greedy at 1,000 frames .0707, .0731; at 1,200 .0700, .0700
-#   base:    faster-whisper as it comes .0596; greedy at 1,000 frames .0717 (it loops); at 1,200 .0626, .0650;
-#            with a beam of 2 at 1,200 .0630, .0623; of 5 .0609, .0596, and a sixth slower
-#   base on a processor without VNNI, whose rounding is another: faster-whisper .0613; greedy at 1,200 .0653, .0640;
-#            with a beam of 2 at 1,200 .0650, .0657, at 1,100 .0667 and at 1,000 .0673: the beam is not worth its 7 %
-SHORT_LOOKS = {384: _short(1000), 512: _short(1200)}
+# The first passes by width of the model (d_model), for the sizes that keep their word error rate on less than 30 s.
+# Measured by bench/engine.py accuracy; docs/benchmarks.md has the figures.
+SHORT_LOOKS = {384: _short(1000, 2), 512: _short(1200, BEAM)}
 
 
 def padded(feature: np.ndarray, frames: int, *, silence: bool) -> np.ndarray:

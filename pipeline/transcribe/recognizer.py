@@ -18,7 +18,7 @@ from faster_whisper.tokenizer import Tokenizer
 
 from pipeline.transcribe import align, guard, hallucinations
 from pipeline.transcribe.guard import Draft
-from pipeline.transcribe.look import AS_IT_COMES, FULL, SHORT_LOOKS, Look, padded
+from pipeline.transcribe.look import AS_IT_COMES, BEAM, FULL, SHORT_LOOKS, Look, padded
 from pipeline.transcribe.window import LONGEST, WindowResult, halves
 
 if TYPE_CHECKING:
@@ -78,12 +78,11 @@ class Recognizer:
         self.languages: list[str] = self._whisper.supported_languages
         self._tokenizers: dict[tuple[str, str], Tokenizer] = {}
         self._beam_size = beam_size
-        self._looks: tuple[Look, ...] = (Look("quick"),)
-        if encoder_window == "auto":
-            width = self._encode([np.zeros((self._model.n_mels, 2), np.float32)], Look("width", floor=2)).shape[2]
-            self._looks = SHORT_LOOKS.get(width, self._looks)
-        elif encoder_window != "full":
-            self._looks = (Look("quick", floor=round(float(encoder_window) * 100), margin=200),)
+        width = self._encode([np.zeros((self._model.n_mels, 2), np.float32)], Look("width", floor=2)).shape[2]
+        self._looks: tuple[Look, ...] = SHORT_LOOKS.get(width, (Look("quick", beam_size=BEAM),))
+        if encoder_window != "auto":
+            floor = FULL if encoder_window == "full" else round(float(encoder_window) * 100)
+            self._looks = (replace(self._looks[0], floor=floor, margin=200),)
         short = self._looks[0].floor < FULL
         self.window = WINDOW if short else LONGEST  # seconds that a message's windows should have
         self.long_window = LONG_WINDOW if short else LONGEST  # the same of a long one
@@ -118,7 +117,7 @@ class Recognizer:
         self._model.generate(
             encoded,
             [prompt] * TRIAL_WINDOWS,
-            beam_size=1,
+            beam_size=self._looks[0].beam_size,
             max_length=_room_for(TRIAL_TOKENS, prompt),
             suppress_tokens=[-1, end],
         )
