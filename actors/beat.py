@@ -89,7 +89,7 @@ class Beat(Middleware):
             self._ended.wait(pause)
 
     def _beat(self, broker: Any, taken_from: list[str]) -> None:
-        said = json.dumps(self._said | {"device": broker.device, "gpus": broker.gpus()})
+        said = json.dumps(self._said | {"device": broker.device, "gpus": broker.gpus(), "paused": broker.paused()})
         limits = (broker.heartbeat_timeout, self.max_kills, broker.dead_message_ttl)
         killed = broker.run_script(_SCRIPT, broker.broker_id, *limits, said, *taken_from)
         if killed:  # on another thread, since the handoff store may be slow

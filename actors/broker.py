@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import dramatiq
@@ -52,6 +53,7 @@ class Broker(stock.RedisBroker):
         self.device = ""  # what this worker's work runs on, where that is worth showing
         self.engine: Engine | None = None  # of a transcribe worker
         self.gpus: Callable[[], list[dict[str, Any]]] = list  # how its GPUs are: memory, utilisation, temperature
+        self.paused: Callable[[], str | None] = lambda: None  # why this worker takes no messages
         self.held: dict[str, dict[str, float]] = {}  # by queue: Redis's id of each message here, and when it is due
         self.rounds: dict[str, float] = {}  # when each queue was last looked into, without a failure (monotonic clock)
         self._registered: tuple[Any, dict[str, Any]] = (None, {})
@@ -185,21 +187,35 @@ def _worker(stage: str) -> Broker:
     from actors.beat import Beat, Suspects  # noqa: PLC0415
     from actors.maintenance import Maintenance  # noqa: PLC0415
     from actors.retries import Retries  # noqa: PLC0415
+    from actors.selftest import SelfTest  # noqa: PLC0415
     from actors.tracking import Tracking  # noqa: PLC0415
 
     chosen = process.prepare(stage)
-    pulse = Beat(chosen.max_worker_kills)
-    stopping = Stopping(chosen.shutdown_timeout)
-    broker = Broker(middleware=[stopping, CurrentMessage(), Tracking(), Suspects(), Retries(), pulse, Maintenance()])
-    broker.may_take = Brake()
+    self_test, brake = SelfTest(stage), Brake()
+    work = [Stopping(chosen.shutdown_timeout), CurrentMessage(), Tracking(), Suspects(), Retries(self_test)]
+    broker = Broker(middleware=[*work, self_test, Beat(chosen.max_worker_kills), Maintenance()])
+    broker.may_take = lambda queue: self_test.may_take(queue) and brake(queue)
+    broker.paused = lambda: self_test.reason
+    if stage == "decode":
+        from pipeline.decode import selftest  # noqa: PLC0415
+
+        media_root = Path(chosen.media_root) if chosen.media_root else None
+        self_test.test = lambda: selftest.run(media_root)
     if chosen.metrics_port is not None:
         from actors import metrics  # noqa: PLC0415
 
         metrics.install(broker, stage, chosen.metrics_host, chosen.metrics_port)
     if stage == "transcribe":
+        self_test.test = lambda: _check_engine(broker)
         broker.gpus = gpus.read
         gpus.read()  # so that the first heartbeat, after the model has loaded, knows them
     return broker
+
+
+def _check_engine(broker: Broker) -> None:
+    """Raise `gpu_unfit` if the engine of a transcribe worker has no slot left; before it has loaded it is fit."""
+    if broker.engine is not None and not broker.engine.alive:
+        raise JobError("gpu_unfit", "no slot of the engine is left")
 
 
 def enqueue_stage(broker: Broker, stage: str, job_id: str) -> None:

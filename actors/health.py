@@ -45,7 +45,7 @@ class Health:
     def ready(self) -> Conditions:
         """Return whether the worker takes messages and can do their work."""
         found: Conditions = {"running": self._running()}
-        found |= {"redis": self._answers(), "consuming": self._consuming()}
+        found |= {"redis": self._answers(), "consuming": self._consuming(), "fit": self._broker.paused()}
         if self._stage == "transcribe":
             found["canary"] = self._canary()
         return found

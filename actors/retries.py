@@ -18,6 +18,7 @@ from dramatiq.broker import MessageProxy
 from dramatiq.errors import Retry
 from dramatiq.middleware import Middleware
 
+from actors.selftest import SelfTest
 from pipeline import connection, jobs, measures
 from pipeline.errors import JobError
 
@@ -41,8 +42,12 @@ log = structlog.get_logger(__name__)
 class Retries(Middleware):
     """Decides by the error's code: a retry with exponential back-off and jitter, or the end of the job.
 
-    Actors raise `JobError`; `dramatiq.errors.Retry` asks for another try at a time of the actor's own choosing.
+    Actors raise `JobError`; `dramatiq.errors.Retry` asks for another try at a time of the actor's own choosing. A
+    message that failed because of its worker's machine is handed back at once, and the try is not counted.
     """
+
+    def __init__(self, self_test: SelfTest | None = None) -> None:
+        self._self_test = self_test
 
     @property
     def actor_options(self) -> set[str]:
@@ -78,6 +83,9 @@ class Retries(Middleware):
         if isinstance(exception, Retry):
             delay = (exception.delay or 0) / 1000
             error = exception.__cause__ if isinstance(exception.__cause__, JobError) else error
+        elif self._self_test is not None and (reason := self._self_test.explains(error)):
+            self._hand_back(broker, message, JobError("worker_unfit", reason))
+            return
         elif error.code in NOT_ITS_FAULT:
             counted, delay = 0, MIN_BACKOFF * random.uniform(2, 5)  # noqa: S311 - jitter, not a secret
         elif error.retryable and retries < MAX_RETRIES:
@@ -98,6 +106,15 @@ class Retries(Middleware):
         again = message.copy(options={"retries": retries + counted})
         patiently(lambda: broker.enqueue(again, delay=int(delay * 1000)))
         patiently(lambda: jobs.retrying(message.message_id, stage, error, time.time() + delay))
+
+    @staticmethod
+    def _hand_back(broker: dramatiq.Broker, message: MessageProxy, error: JobError) -> None:
+        """Return a message to its queue for another worker, or for this one once it has recovered."""
+        measures.note("attempts_failed_total", stage=message.queue_name, code=error.code)
+        log.warning("Message handed back", code=error.code, reason=error.message)
+        again = message.copy(options={"retries": message.options.get("retries", 0)})
+        patiently(lambda: broker.enqueue(again))
+        patiently(lambda: jobs.retrying(message.message_id, message.queue_name, error, time.time()))
 
 
 def patiently(step: Callable[[], Result]) -> Result:

@@ -26,6 +26,7 @@ class Worker:
     since: float  # Unix seconds
     device: str = ""  # of the transcribe stage: what its models run on
     gpus: list[dict[str, Any]] = field(default_factory=list)  # each with memory, utilisation and temperature
+    paused: str | None = None  # why it takes no messages for now
 
     @property
     def name(self) -> str:

@@ -56,13 +56,17 @@ def errors() -> str:
         MADE,
         "A failed job's `error` has one of these codes, a message that says what happened to it, and `retryable`.",
         "Codes of enrichment stand in `enrichment_error` and those of webhooks in the record's `webhook`: the job is",
-        "`done` all the same. *May pass* means that the same work may succeed later.",
+        "`done` all the same. *May pass* means that the same work may succeed later. *Fault* says where the cause",
+        "usually lies: in the message, in the worker's own machine, or outside both. Before a failure is charged to a",
+        "message, a decode worker proves that its machine can decode; see [operations](../operations.md).",
     ]
     headings = _headings(pipeline.errors, r'    "(\w+)": Code\(')
     for code, row in CODES.items():
         if code in headings:
-            lines += ["", f"## {headings[code]}", "", "| code | may pass | what to do |", "| --- | --- | --- |"]
-        lines.append(f"| `{code}` | {'yes' if row.retryable else 'no'} | {_cell(row.remedy)} |")
+            lines += ["", f"## {headings[code]}", "", "| code | may pass | fault | what to do |"]
+            lines.append("| --- | --- | --- | --- |")
+        may_pass = "yes" if row.retryable else "no"
+        lines.append(f"| `{code}` | {may_pass} | {row.fault.value} | {_cell(row.remedy)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -92,6 +92,8 @@ def _workers(now: Status) -> Iterator[Text]:
     for name, worker in present.items():
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(worker.since))
         yield Text(f"{name:<{longest}}  {', '.join(worker.stages)} since {since}")
+        if worker.paused:
+            yield Text(f"  paused: {worker.paused}", style="red")
         yield from (Text(f"  {device}") for device in _devices(worker))
     if present:
         yield Text()

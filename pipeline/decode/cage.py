@@ -65,7 +65,7 @@ def run(
         keep: how much of its standard output is returned (bytes); the rest is read and dropped.
 
     Raises:
-        JobError: `decode_crashed`: the program is not installed or could not be started.
+        JobError: `worker_unfit`: the program is not installed or could not be started.
     """
     deadline = time.monotonic() + seconds
     try:
@@ -81,7 +81,7 @@ def run(
     except FileNotFoundError:
         raise _missing(command) from None
     except OSError as error:
-        raise JobError("decode_crashed", f"{command[0]} could not be started: {error.strerror}") from error
+        raise JobError("worker_unfit", f"{command[0]} could not be started: {error.strerror}") from error
     try:
         _limit(process.pid, seconds, file_size)
         output, said, timed_out = _listen(process, deadline, keep)
@@ -97,7 +97,7 @@ def run(
 
 
 def _missing(command: list[str]) -> JobError:
-    return JobError("decode_crashed", f"{command[0]} is not installed on this worker: install ffmpeg")
+    return JobError("worker_unfit", f"{command[0]} is not installed on this worker: install ffmpeg")
 
 
 def _limit(pid: int, seconds: float, file_size: int) -> None:

@@ -27,12 +27,12 @@ def workspace() -> Iterator[Path]:
     """Make a folder that only this user may enter, and remove it with all that is in it.
 
     Raises:
-        JobError: `disk_full`, or `source_unreadable`: the worker may make none.
+        JobError: `disk_full`, or `worker_unfit`: the folder cannot be created.
     """
     try:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     except OSError as error:
-        code = "disk_full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "source_unreadable"
+        code = "disk_full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "worker_unfit"
         raise JobError(code, f"no folder can be made in TMPDIR of the decode worker: {error.strerror}") from error
     lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -114,7 +114,7 @@ METRICS = {
     ),
     # The worker
     "worker_info": Metric("gauge", ("stage", "device"), "1", "What this worker does, on what"),
-    "ready": Metric("gauge", ("condition",), "0 or 1", "The conditions of /readyz: running, redis, consuming, canary"),
+    "ready": Metric("gauge", ("condition",), "0 or 1", "Conditions of /readyz: running, redis, consuming, fit, canary"),
     "gpu_memory_used_bytes": Metric("gauge", ("gpu", "name"), "bytes", "Memory in use on a GPU of this worker"),
     "gpu_memory_total_bytes": Metric("gauge", ("gpu", "name"), "bytes", "Memory of a GPU of this worker"),
     "gpu_utilisation_ratio": Metric("gauge", ("gpu", "name"), "0 to 1", "Share of the time in which a GPU was busy"),

@@ -136,7 +136,7 @@ class Slot:
         if self.retired:
             raise DiedError("the process was ended")
         try:
-            self._running = self._living_pool().schedule(function, args=args, timeout=timeout)
+            self._running = self._scheduled(function, args, timeout)
             result: T = self._running.result(timeout=timeout + _GRACE)
         except CancelledError as error:
             raise DiedError("the process was ended") from error
@@ -152,6 +152,23 @@ class Slot:
             self.stop()
             raise HungError(f"the process was killed after {timeout:.0f} s") from error
         return result
+
+    def _scheduled(self, function: Callable[..., T], args: tuple[Any, ...], timeout: float) -> Future[T]:
+        """Hand a call to the process, which is started with the first one.
+
+        Raises:
+            UnfitError: the system refuses what a process takes; its locks lie in /dev/shm.
+        """
+        pool = self._living_pool()
+        try:
+            scheduled: Future[T] = pool.schedule(function, args=args, timeout=timeout)
+        except OSError as error:
+            self._pool = None  # it never started, so there is nothing to stop
+            raise UnfitError(
+                f"no process can be started for {self.spec.model}: {error.strerror}. Check that /dev/shm exists, is "
+                "writable and has room, and the limits on open files and processes"
+            ) from error
+        return scheduled
 
     def _living_pool(self) -> ProcessPool:
         """Return the pool of one process, made anew where there is none."""

@@ -40,12 +40,19 @@ def asked(worker):
 
 
 def test_a_worker_that_takes_messages_is_ready_and_one_that_stops_is_not(asked, draining):
-    assert becomes(lambda: asked.ready() == {"running": None, "redis": None, "consuming": None})
+    assert becomes(lambda: asked.ready() == {"running": None, "redis": None, "consuming": None, "fit": None})
 
     draining.set()
 
     assert asked.ready()["running"] == "the worker is stopping"
     assert asked.alive() == {"threads": None}, "nobody is to kill it for that"
+
+
+def test_a_worker_that_is_paused_is_alive_but_not_ready_and_says_why(asked, worker):
+    worker.broker.paused = lambda: "ffmpeg is not installed"
+
+    assert asked.ready()["fit"] == "ffmpeg is not installed"
+    assert asked.alive() == {"threads": None}
 
 
 def test_a_consumer_that_hangs_is_not_consuming_until_it_looks_again(asked, worker):

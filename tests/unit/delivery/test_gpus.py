@@ -21,11 +21,18 @@ def nvidia_smi(tmp_path, monkeypatch):
     return says
 
 
+def read():
+    """Return what a reading finds, once it is over."""
+    gpus.read()
+    with gpus._asking:
+        return gpus.read()
+
+
 def test_each_gpu_is_told_with_memory_in_bytes(nvidia_smi, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     nvidia_smi('[ "$4" = 0 ] && echo "NVIDIA A10, 4096, 23028, 87, 61"')
 
-    (gpu,) = gpus.read()
+    (gpu,) = read()
 
     assert gpu["name"] == "NVIDIA A10"
     assert (gpu["memory_used"], gpu["memory_total"]) == (4096 * 2**20, 23028 * 2**20)
@@ -40,11 +47,12 @@ def test_each_gpu_is_told_with_memory_in_bytes(nvidia_smi, monkeypatch):
 def test_a_sick_driver_costs_the_numbers_and_nothing_else(nvidia_smi, script):
     nvidia_smi(script)
 
-    assert gpus.read() == []
+    assert read() == []
 
 
 def test_what_a_gpu_does_not_tell_is_none(nvidia_smi):
     nvidia_smi('echo "GRID, 1, 2, [N/A], [Not Supported]"')
 
-    assert gpus.read()[0]["utilisation"] is None
-    assert gpus.read()[0]["temperature"] is None
+    (gpu,) = read()
+    assert gpu["utilisation"] is None
+    assert gpu["temperature"] is None
