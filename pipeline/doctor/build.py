@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from glob import glob
+from glob import escape, glob
 from typing import List, Optional, Sequence, Tuple
 
 from pipeline.doctor import elf
@@ -98,11 +98,11 @@ def read(folder: str, find: Optional[Sequence[str]] = None) -> Optional[Build]:
     libs = os.path.join(os.path.dirname(folder), "ctranslate2.libs")
     cores: List[str] = []
     for place in [libs, folder, *(find or [])]:
-        cores += sorted(glob(os.path.join(place, "libctranslate2*.so*")))
+        cores += sorted(glob(os.path.join(escape(place), "libctranslate2*.so*")))
     if not cores:
         return None
     core = elf.read(cores[0])
-    shims = sorted(glob(os.path.join(libs, "libcudnn*.so*")))
+    shims = sorted(glob(os.path.join(escape(libs), "libcudnn*.so*")))
     opened = set(core.opened) | set(core.needed)
     cudnn = _major("cudnn", [name for name in opened if "-" not in name])
     if shims and cudnn is None:

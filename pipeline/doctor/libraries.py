@@ -14,7 +14,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from glob import glob
+from glob import escape, glob
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from pipeline.doctor import build, elf
@@ -76,9 +76,9 @@ def folders(paths: Sequence[str]) -> List[Tuple[str, str]]:
     found = [(folder, "LD_LIBRARY_PATH") for folder in os.environ.get("LD_LIBRARY_PATH", "").split(":") if folder]
     for path in paths:
         if os.path.isdir(os.path.join(path or ".", "nvidia")):
-            found += [(folder, "pip") for folder in sorted(glob(os.path.join(path, "nvidia", "*", "lib")))]
+            found += [(folder, "pip") for folder in sorted(glob(os.path.join(escape(path), "nvidia", "*", "lib")))]
     for path in paths:
-        found += [(folder, "torch") for folder in glob(os.path.join(path, "torch", "lib"))]
+        found += [(folder, "torch") for folder in glob(os.path.join(escape(path), "torch", "lib"))]
     machine = platform.machine()
     system = [f"/lib/{machine}-linux-gnu", f"/usr/lib/{machine}-linux-gnu", "/usr/lib64", "/lib64", "/usr/lib", "/lib"]
     system += sorted(glob("/usr/local/cuda*/lib64"), reverse=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from glob import glob
+from glob import escape, glob
 from typing import List, Optional
 
 from pipeline.doctor import libraries
@@ -92,7 +92,7 @@ def _other_major(box: Box, name: str) -> Optional[str]:
     """Return a file of the same library in another major version."""
     stem = name.rpartition(".")[0]
     for folder, _ in libraries.folders(box.target.paths):
-        found = sorted(glob(os.path.join(folder, f"{stem}.*")))
+        found = sorted(glob(os.path.join(escape(folder), f"{stem}.*")))
         if found:
             return found[0]
     return None

@@ -9,7 +9,7 @@ import shutil
 import socket
 from dataclasses import dataclass, replace
 from functools import partial
-from glob import glob
+from glob import escape, glob
 from pathlib import Path
 from typing import List, Optional, Sequence, Tuple
 from urllib.parse import urlsplit
@@ -197,7 +197,8 @@ def _hub(box: Box, name: str) -> Files:
     if repository is None:
         return Files(None, 0, (finding("model_unknown", "not in faster-whisper's list", model=name),))
     folder = cache(box)
-    snapshots = glob(os.path.join(folder, "models--" + repository.replace("/", "--"), "snapshots", "*"))
+    model = os.path.join(folder, "models--" + repository.replace("/", "--"))
+    snapshots = glob(os.path.join(escape(model), "snapshots", "*"))
     megabytes = next((size for part, size in SIZES.items() if part in name.lower()), SIZES["large"])
     command = f"{box.target.python} -m pipeline model"
     whole = [snapshot for snapshot in sorted(snapshots) if os.path.lexists(os.path.join(snapshot, "model.bin"))]
