@@ -33,7 +33,7 @@ def examine(box: Box) -> List[Finding]:
         return [finding("redis_url_invalid", "", reason=error)]
     if place.scheme not in ("redis", "rediss", "unix"):
         return [finding("redis_url_invalid", f"scheme {place.scheme!r}", reason="it begins with redis:// or rediss://")]
-    host = place.path if place.scheme == "unix" else place.hostname or "127.0.0.1"
+    host = unquote(place.path) if place.scheme == "unix" else place.hostname or "127.0.0.1"
     shown = host if place.scheme == "unix" else f"{host}:{port}"
     if place.scheme != "unix":
         unresolved = child.resolve(host, TIMEOUT)
@@ -94,7 +94,7 @@ def _start(box: Box, host: str, port: int) -> Tuple[str, str]:
 def _client(place: SplitResult, authority: str, user: str, *, secret: bool) -> str:
     """Return the command that talks to this very server; it asks for a password instead of showing one."""
     words = ["redis-cli"]
-    words += ["-s", place.path] if place.scheme == "unix" else ["-h", place.hostname or "127.0.0.1"]
+    words += ["-s", unquote(place.path)] if place.scheme == "unix" else ["-h", place.hostname or "127.0.0.1"]
     words += ["-p", str(place.port)] if place.port else []
     if place.scheme == "rediss":
         words += ["--tls", *(["--cacert", authority] if authority else [])]
