@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import threading
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, cast
 
 from config.environment import ROOT
-from pipeline.doctor import build, devices, elf, ladder, libraries, target
+from pipeline.doctor import build, devices, elf, ladder, libraries, shell, target
 
 DEVICES = ("auto", "cuda", "cpu")
 
@@ -98,19 +97,18 @@ class Box:
         """Return the command that installs packages that only `requirements-dev.txt` pins, and not all of that."""
         script, file = (os.path.join(str(ROOT), name) for name in ("scripts/install_pinned.sh", "requirements-dev.txt"))
         make = f"{self.install} && " if self._apart else ""
-        return make + " ".join(shlex.quote(word) for word in ("sh", script, self._python, file, *packages))
+        return make + shell.command("sh", script, self._python, file, *packages)
 
     @property
     def install(self) -> str:
         """The command that makes the virtual environment with all that the stages want."""
         if shutil.which("make"):
-            return shlex.join(["make", "-C", str(ROOT), "install"])
+            return shell.command("make", "-C", ROOT, "install")
         venv = os.path.join(str(ROOT), ".venv")
-        make = shlex.join(["sh", os.path.join(str(ROOT), "scripts", "make_venv.sh"), venv])
+        make = shell.command("sh", os.path.join(str(ROOT), "scripts", "make_venv.sh"), venv)
         requirements = os.path.join(str(ROOT), "requirements.txt")
-        return f"{make} && " + shlex.join(
-            [os.path.join(venv, "bin", "python"), "-m", "pip", "install", "-r", requirements]
-        )
+        python = os.path.join(venv, "bin", "python")
+        return f"{make} && {shell.command(python, '-m', 'pip', 'install', '-r', requirements)}"
 
     @property
     def _apart(self) -> bool:
@@ -123,7 +121,7 @@ class Box:
 
     def _with_python(self, *arguments: str) -> str:
         make = f"{self.install} && " if self._apart else ""
-        return make + shlex.join([self._python, *arguments])
+        return make + shell.command(self._python, *arguments)
 
     def cuda(self, kind: str) -> str:
         """Return the command that installs `cublas` or `cudnn` as the installed build wants it."""
@@ -140,13 +138,13 @@ class Box:
     def apt(self, *packages: str) -> str:
         """Return the command that installs programs of the system."""
         if not shutil.which("apt-get") and shutil.which("dnf"):
-            return "dnf install -y " + " ".join(packages)
+            return shell.command("dnf", "install", "-y", *packages)
         prefix = "" if os.geteuid() == 0 else "sudo "
-        return f"{prefix}apt-get update && {prefix}apt-get install -y " + " ".join(packages)
+        return f"{prefix}apt-get update && {prefix}{shell.command('apt-get', 'install', '-y', *packages)}"
 
-    def doctor(self, *arguments: str) -> str:
-        """Return the command that calls the doctor again."""
-        return " ".join([self.target.python, "-m", "pipeline", "doctor", *arguments])
+    def pipeline(self, *arguments: str) -> str:
+        """Return a command of Voicemill's own, run by the workers' Python."""
+        return shell.command(self.target.python, "-m", "pipeline", *arguments)
 
     def _has(self, kind: str) -> bool:
         return any(

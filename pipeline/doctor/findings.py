@@ -6,12 +6,15 @@ this very machine.
 
 from __future__ import annotations
 
+import re
+import shlex
 from dataclasses import dataclass
 from typing import Any, Dict, Tuple
 
 PASS, WARN, FAIL, SKIP, CRASH = "pass", "warn", "fail", "skip", "crash"
 SEVERITY = (SKIP, PASS, WARN, FAIL, CRASH)  # the worst finding is the check's status
 LANGUAGES = ("en", "ko")
+PREPARED = ("command", "first", "others")  # values that already are text for a shell; all others are words of a command
 
 # The checks in their order: id, English and Korean name
 CHECKS: Dict[str, Tuple[str, str]] = {
@@ -56,15 +59,16 @@ class Finding:
         return self._filled(CODES[self.code].message, language)
 
     def fix(self, language: str = "en") -> str:
-        """What mends it; empty where nothing has to be."""
-        return self._filled(CODES[self.code].fix, language)
+        """What mends it; empty where nothing has to be. Every value is quoted for a shell, since it may be pasted."""
+        return self._filled(CODES[self.code].fix, language, quoted=True)
 
-    def _filled(self, texts: Tuple[str, str], language: str) -> str:
+    def _filled(self, texts: Tuple[str, str], language: str, *, quoted: bool = False) -> str:
         spoken = LANGUAGES.index(language)
-        text = texts[spoken]
-        for name, words in self.values:
-            text = text.replace("{" + name + "}", words[spoken])
-        return text
+        words = {name: pair[spoken] for name, pair in self.values}
+        if quoted:
+            words = {name: text if name in PREPARED else shlex.quote(text) for name, text in words.items()}
+        # In one pass: a value may itself hold the name of another in braces.
+        return re.sub(r"{(\w+)}", lambda match: words.get(match[1], match[0]), texts[spoken])
 
 
 def finding(code: str, evidence: str = "", /, **values: Any) -> Finding:
@@ -336,7 +340,7 @@ CODES: Dict[str, Kind] = {
         "{model}: 정상({size} MB), 첫 시작 때 합쳐집니다"),
     "model_unknown": _row(
         "model", FAIL, "there is no model {model}", "{model} 모델이 없습니다",
-        "export WHISPER_MODEL=small (a folder, a hub's name, bundled:tiny.en or bundled:base)",
+        "export WHISPER_MODEL=small (a folder, a name from the hub, bundled:tiny.en or bundled:base)",
         "export WHISPER_MODEL=small (폴더, 허브 이름, bundled:tiny.en 또는 bundled:base)"),
     "model_folder_missing": _row(
         "model", FAIL, "the folder {model} does not exist", "{model} 폴더가 없습니다",
@@ -407,13 +411,13 @@ CODES: Dict[str, Kind] = {
         "export REDIS_URL=redis://127.0.0.1:6379/0"),
     "redis_unresolved": _row(
         "redis", FAIL, "the name {host} cannot be resolved", "{host} 이름을 찾을 수 없습니다",
-        "Correct REDIS_URL, or the machine's DNS: getent hosts {host}", "REDIS_URL이나 DNS를 고치세요: getent hosts {host}"),
+        "Correct REDIS_URL, or the DNS of the machine: getent hosts {host}", "REDIS_URL이나 DNS를 고치세요: getent hosts {host}"),
     "redis_down": _row(
         "redis", FAIL, "nothing listens at {place}: {reason}", "{place}에 연결할 수 없습니다: {reason}", "{command}"),
     "redis_hangs": _row(
         "redis", FAIL, "{place} does not answer: more than {seconds} s for one answer, or {whole} s for all",
         "{place}이(가) 응답하지 않거나 너무 느립니다: 응답 하나에 {seconds}초 또는 전체 {whole}초 초과",
-        "Check that the address is Redis's, and that no firewall drops the packets: {place}",
+        "Check that the address is that of Redis, and that no firewall drops the packets: {place}",
         "주소가 Redis가 맞는지, 방화벽이 막는지 확인하세요: {place}"),
     "redis_not_redis": _row(
         "redis", FAIL, "what answers at {place} is not Redis, or wants TLS: {reason}",

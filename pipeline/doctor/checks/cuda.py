@@ -6,7 +6,7 @@ import os
 from glob import escape, glob
 from typing import List, Optional
 
-from pipeline.doctor import libraries
+from pipeline.doctor import libraries, shell
 from pipeline.doctor.box import Box
 from pipeline.doctor.checks import loading
 from pipeline.doctor.findings import Finding, finding
@@ -53,7 +53,11 @@ def judge(box: Box, library: libraries.Found, family: str) -> List[Finding]:
     before = library.candidates[: library.candidates.index(chosen)]
     return [
         finding(
-            "library_passed_over", each.path, name=library.name, problem=libraries.words(each.problem), path=each.path
+            "library_passed_over",
+            each.path,
+            name=library.name,
+            problem=libraries.words(each.problem),
+            path=shell.absolute(each.path),
         )
         for each in before
         if family == "library"

@@ -6,6 +6,7 @@ import os
 import re
 from typing import Dict, List
 
+from pipeline.doctor import shell
 from pipeline.doctor.box import Box
 from pipeline.doctor.checks import cuda, loading
 from pipeline.doctor.findings import FAIL, Finding, finding
@@ -54,8 +55,9 @@ def _duplicates(box: Box) -> List[Finding]:
                 folders.setdefault(os.path.dirname(os.path.realpath(candidate.path)), candidate.origin)
     if len(folders) < 2:
         return []
-    first, *others = [f"{folder} ({origin})" for folder, origin in folders.items()]
-    return [finding("cudnn_duplicates", "; ".join([first, *others]), chosen=first, others=", ".join(others))]
+    first, *rest = [f"{folder} ({origin})" for folder, origin in folders.items()]
+    others = [f"{shell.command(folder)} ({origin})" for folder, origin in folders.items()][1:]
+    return [finding("cudnn_duplicates", "; ".join([first, *rest]), chosen=first, others=", ".join(others))]
 
 
 def _in_name(path: str) -> int:

@@ -198,7 +198,7 @@ def _canary(box: Box, gpu: devices.Gpu) -> Finding:
     run = canary.micro(box.target.python, "cuda", timeout=canary.WARM if warm else canary.COLD, variables=one)
     outcome = run.outcome
     ladder.tell("micro canary", "%s on GPU %d after %.1f s", outcome.ending, gpu.index, outcome.seconds)
-    again = box.doctor("--device", "cuda", "--stage", "transcribe")
+    again = box.pipeline("doctor", "--device", "cuda", "--stage", "transcribe")
     if outcome.hung:
         cache = warmth.cache(box.variables) or "/a/folder/that/stays"
         return finding("canary_hangs", outcome.last, ending=outcome.words, cache=cache, command=again)

@@ -15,7 +15,7 @@ from typing import List, Optional, Sequence, Tuple
 from urllib.parse import urlsplit
 
 from config.environment import ROOT
-from pipeline.doctor import canary, child, devices, ladder, warmth, weights
+from pipeline.doctor import canary, child, devices, ladder, shell, warmth, weights
 from pipeline.doctor.box import DEVICES, Box, gpu_memory
 from pipeline.doctor.checks import cuda, cudnn, gpu
 from pipeline.doctor.findings import FAIL, Finding, finding
@@ -109,7 +109,7 @@ def _files(box: Box, name: str) -> Files:
         return Files(None, 0, (finding("model_unknown", f"bundled are {', '.join(BUNDLED)}", model=name),))
     path = os.path.expanduser(name)
     if os.path.isdir(path):
-        return _folder(path, f"git -C {path} lfs pull")
+        return _folder(path, shell.command("git", "-C", shell.absolute(path), "lfs", "pull"))
     if os.path.isabs(path) or name.startswith("."):
         return Files(None, 0, (finding("model_folder_missing", path, model=name),))
     return _hub(box, name)
@@ -118,7 +118,7 @@ def _files(box: Box, name: str) -> Files:
 def _folder(path: str, command: str) -> Files:
     """Judge a folder with a model in it."""
     problems = []
-    readable = f"chmod -R a+rX {path}"
+    readable = shell.command("chmod", "-R", "a+rX", shell.absolute(path))
     file = os.path.join(path, "model.bin")
     size = 0
     try:
@@ -186,7 +186,7 @@ def _bundled(box: Box, name: str) -> Files:
     folder = os.path.expanduser(chosen) if chosen else os.path.join(str(ROOT), ".voicemill", "models")
     joined = os.path.join(folder, "base")
     if os.path.isdir(joined):
-        return _folder(joined, f"rm -r {joined}")
+        return _folder(joined, shell.command("rm", "-r", shell.absolute(joined)))
     in_parts = finding("model_in_parts", ", ".join(found), model=name, size=size // 10**6)
     return Files(None, size, tuple(_room(folder, name, size // 10**6) or [in_parts]))
 
@@ -200,11 +200,11 @@ def _hub(box: Box, name: str) -> Files:
     model = os.path.join(folder, "models--" + repository.replace("/", "--"))
     snapshots = glob(os.path.join(escape(model), "snapshots", "*"))
     megabytes = next((size for part, size in SIZES.items() if part in name.lower()), SIZES["large"])
-    command = f"{box.target.python} -m pipeline model"
+    command = box.pipeline("model")
     whole = [snapshot for snapshot in sorted(snapshots) if os.path.lexists(os.path.join(snapshot, "model.bin"))]
     if whole:
-        broken = os.path.dirname(os.path.dirname(whole[-1]))
-        return _folder(whole[-1], f"rm -r {broken} && {command}")
+        broken = shell.absolute(os.path.dirname(os.path.dirname(whole[-1])))
+        return _folder(whole[-1], f"{shell.command('rm', '-r', broken)} && {command}")
     problems = _room(folder, name, megabytes)
     host, reason = _reach(box)
     if reason:
@@ -302,10 +302,10 @@ def _version(box: Box) -> Tuple[int, ...]:
 
 def _prove(box: Box, files: Files, *, suited: bool) -> List[Finding]:
     """Run the model where a worker would: on the CPU in place of an unfit GPU, if that is allowed."""
-    again = box.doctor("--device", box.device, "--canary")
+    again = box.pipeline("doctor", "--device", box.device, "--canary")
     if files.folder is None:
         why = ("it is not here in one piece yet", "아직 준비되지 않음")
-        return [finding("model_not_run", "", why=why, first=f"{box.target.python} -m pipeline model", command=again)]
+        return [finding("model_not_run", "", why=why, first=box.pipeline("model"), command=again)]
     on_gpu = box.device != "cpu" and suited and bool(box.gpus) and _gpu_fit(box)
     if box.device == "cuda" and not on_gpu:
         why = ("the GPU is not fit", "GPU를 사용할 수 없음")
@@ -353,7 +353,7 @@ def _run(box: Box, folder: str, gpus: Sequence[devices.Gpu]) -> List[Finding]:
 def _failed(box: Box, run: canary.Run, compute: str, *, on_gpu: bool) -> Finding:
     """Say how a run failed, for each way has a remedy of its own."""
     outcome = run.outcome
-    again = box.doctor("--device", box.device, "--canary")
+    again = box.pipeline("doctor", "--device", box.device, "--canary")
     if outcome.hung:
         cache = warmth.cache(box.variables) or "/a/folder/that/stays"
         values = {"ending": outcome.words, "cache": cache, "command": again}

@@ -7,6 +7,7 @@ import sys
 from typing import List
 
 from config.environment import ROOT, DotenvError, dotenv
+from pipeline.doctor import shell
 from pipeline.doctor.box import Box
 from pipeline.doctor.findings import Finding, finding
 
@@ -21,7 +22,7 @@ def examine(box: Box) -> List[Finding]:
     if not there.ok:
         outcome = there.outcome
         reason = (outcome.last or outcome.ending) if outcome else "not asked"
-        command = f"rm -rf {ROOT}/.venv && {make}"
+        command = f"{shell.command('rm', '-rf', ROOT / '.venv')} && {make}"
         return [*findings, finding("python_broken", there.python, reason=reason, command=command)]
     version = ".".join(map(str, there.version))
     evidence = f"{there.python}, import paths {', '.join(there.paths[-2:])}"
@@ -31,11 +32,10 @@ def examine(box: Box) -> List[Finding]:
     elif there.version[:2] > MOST:
         findings.append(finding("python_too_new", evidence, version=version, command=f"PYTHON=python3.13 {make}"))
     if not there.virtual:
-        command = f"{make} && . {ROOT}/.venv/bin/activate"
+        command = f"{make} && {shell.command('.', ROOT / '.venv' / 'bin' / 'activate')}"
         findings.append(finding("python_no_venv", there.python, command=command))
     if os.path.abspath(there.python) != os.path.abspath(sys.executable or ""):
-        command = f"{there.python} -m pipeline doctor"
-        values = {"here": sys.executable, "there": there.python, "command": command}
+        values = {"here": sys.executable, "there": there.python, "command": box.pipeline("doctor")}
         if os.path.realpath(there.python) != os.path.realpath(sys.executable or ""):
             findings.append(finding("python_other", "", **values))
     return findings or [finding("python_fit", evidence, version=version)]

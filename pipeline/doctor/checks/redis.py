@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 import socket
 import ssl
 import time
 from typing import Any, Dict, List, Tuple
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
-from pipeline.doctor import child, resp
+from pipeline.doctor import child, resp, shell
 from pipeline.doctor.box import Box
 from pipeline.doctor.findings import Finding, finding
 
@@ -86,9 +85,10 @@ def _context(query: Dict[str, List[str]], authority: str) -> ssl.SSLContext:
 
 def _start(box: Box, host: str, port: int) -> Tuple[str, str]:
     if host in ("127.0.0.1", "localhost", "::1"):
-        up, server = f"{box.target.python} -m pipeline up", f"redis-server --daemonize yes --port {port}"
+        up, server = box.pipeline("up"), shell.command("redis-server", "--daemonize", "yes", "--port", port)
         return f"{up} (brings a Redis of its own), or: {server}", f"{up} (Redis를 함께 실행), 또는: {server}"
-    return f"Start Redis on {host}, or correct REDIS_URL", f"{host}에서 Redis를 시작하거나 REDIS_URL을 고치세요"
+    place = shell.command(host)
+    return f"Start Redis on {place}, or correct REDIS_URL", f"{place}에서 Redis를 시작하거나 REDIS_URL을 고치세요"
 
 
 def _client(place: SplitResult, authority: str, user: str, *, secret: bool) -> str:
@@ -100,7 +100,7 @@ def _client(place: SplitResult, authority: str, user: str, *, secret: bool) -> s
         words += ["--tls", *(["--cacert", authority] if authority else [])]
     if secret:
         words += [*(["--user", user] if user else []), "--askpass"]
-    return " ".join(shlex.quote(word) for word in words)
+    return shell.command(*words)
 
 
 def _refusal(text: str, user: str, name: str = "PING") -> Finding:
@@ -136,7 +136,7 @@ def _judge(box: Box, connection: resp.Connection, user: str, shown: str, client:
     milliseconds = sorted(times)[1]
     if numbers and numbers < LEAST:
         values = {"version": version, "least": ".".join(map(str, LEAST))}
-        findings.append(finding("redis_old", version, **values, command=f"{box.target.python} -m pipeline up"))
+        findings.append(finding("redis_old", version, **values, command=box.pipeline("up")))
     findings += _memory(info, client) + _persistence(connection, info, client)
     if info.get("role") == "slave" and info.get("slave_read_only") == "1":
         findings.append(finding("redis_read_only", f"replica of {info.get('master_host', '?')}"))
