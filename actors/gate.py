@@ -5,6 +5,7 @@ Only a worker of the GPU stage passes here; whoever merely sends messages never 
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -124,7 +125,7 @@ def declare(work: Work, broker: dramatiq.Broker, device: str, **options: Any) ->
             failing=_named(refusal.report),
             reason=reason,
             fix=[found.fix() for found in faults(refusal.report)],
-            full_report=f"{sys.executable} -m pipeline doctor --device cuda",
+            full_report=shlex.join([sys.executable, "-m", "pipeline", "doctor", "--device", "cuda"]),
         )
         log.info("CUDA libraries not used", reason="working on the CPU")
         return declared(), "cpu", reason
