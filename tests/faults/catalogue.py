@@ -977,6 +977,23 @@ def an_empty_model(folder, tiny):
     return world
 
 
+@fault("model_empty", "model.bin", "rm -r ")
+def an_empty_model_of_the_hubs(folder, _):
+    world = World(folder).only("model")
+    snapshot = folder / "models--Systran--faster-whisper-small" / "snapshots" / "0123"
+    snapshot.mkdir(parents=True)
+    (snapshot / "model.bin").touch()
+    return with_settings(world, WHISPER_MODEL="small", WHISPER_MODEL_DIR=str(folder))
+
+
+@fault("model_empty", "model.bin", "rm -r ")
+def an_empty_model_that_was_joined_of_parts(folder, _):
+    world = World(folder).only("model")
+    (folder / "base").mkdir()
+    (folder / "base" / "model.bin").touch()
+    return with_settings(world, WHISPER_MODEL="bundled:base", WHISPER_MODEL_DIR=str(folder))
+
+
 @fault("model_foreign", "model.bin", "lfs pull")
 def a_model_that_is_no_whisper(folder, tiny):
     world, files = model(folder, tiny)

@@ -1,5 +1,6 @@
 """The catalogue is examined by three doctors at a time, once for all tests; its table is printed at the end."""
 
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,16 +11,31 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from catalogue import CASES, MODEL, packages_path
 from tables import LINES
+from world import CLONE
 
 
 @pytest.fixture(scope="session")
-def verdicts(tmp_path_factory, request):
+def root(tmp_path_factory):
+    """The folder of all machines and of the clone whose doctor examines them; its name means much to a shell."""
+    root = tmp_path_factory.mktemp("machines") / "o'brien's [voice] mill"
+    clone = root / "clone"
+    for name in ("pipeline", "config", "scripts"):
+        shutil.copytree(CLONE / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in [CLONE / "pyproject.toml", *CLONE.glob("requirements*.txt")]:
+        shutil.copy(file, clone)
+    (clone / ".venv").symlink_to(sys.prefix)
+    return root
+
+
+@pytest.fixture(scope="session")
+def verdicts(root, request):
     """The doctor's exit code and report on each machine of the catalogue, by its name."""
-    root = tmp_path_factory.mktemp("machines")
     tiny = packages_path() / MODEL / "model"
 
     def examine(case):
-        return case.name, case.make(root / case.name.replace(" ", "-")[:80], tiny).doctor()
+        machine = case.make(root / case.name.replace(" ", "-")[:80], tiny)
+        machine.python = str(root / "clone" / ".venv" / "bin" / "python")
+        return case.name, machine.doctor()
 
     with ThreadPoolExecutor(3) as pool:
         found = dict(pool.map(examine, CASES))

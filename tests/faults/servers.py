@@ -29,11 +29,12 @@ class Machine:
 
     def __init__(self, url, **variables):
         self.variables = {"REDIS_URL": url, **variables}
+        self.python = "python3"
         self.close = contextlib.ExitStack()
 
     def doctor(self):
         """Return the doctor's exit code and the object that it prints."""
-        box = Box(device="cpu", stage="backend", target=Target("python3", None), variables=self.variables)
+        box = Box(device="cpu", stage="backend", target=Target(self.python, None), variables=self.variables)
         with self.close:
             report = Report("cpu", (examination._examine("redis", box),))
         return 0 if report.ok else 1, report.as_dict()

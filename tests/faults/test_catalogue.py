@@ -1,5 +1,7 @@
 """Every fault is named, with its culprit and its cure; no healthy machine is accused."""
 
+import shlex
+
 import pytest
 from catalogue import CASES
 
@@ -47,6 +49,14 @@ def test_every_code_of_the_table_is_found_on_some_machine(verdicts):
     seen = {found["code"] for _, report in verdicts.values() for found in findings(report)}
 
     assert seen == set(CODES), set(CODES) - seen
+
+
+def test_a_shell_takes_each_path_of_a_remedy_for_one_word(verdicts, root):
+    fixes = {found["fix"] for _, report in verdicts.values() for found in findings(report)}
+    cut = [fix for fix in fixes for word in shlex.split(fix) if str(root.parent) in word and str(root) not in word]
+
+    assert len([fix for fix in fixes if str(root) in "".join(shlex.split(fix))]) > 20
+    assert not cut
 
 
 def test_no_report_holds_a_password_or_a_traceback(verdicts):

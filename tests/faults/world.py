@@ -90,11 +90,15 @@ class Python(str):
 class World:
     """A machine in a folder: `site` are its packages, `lib` is its LD_LIBRARY_PATH, `bin` its PATH before the real one.
 
-    A new one is healthy: an A40, its driver of CUDA 12.8, cuBLAS 12 by pip, and a ctranslate2 that wants no cuDNN.
+    A new one is healthy: an A40, its driver of CUDA 12.8, cuBLAS 12 by pip, and a ctranslate2 that wants no cuDNN. Its
+    doctor runs from the folder `clone` beside it, if there is one.
     """
 
     def __init__(self, folder, *, cudnn=None, gpu=True, cublas=True, **build):
         self.folder = folder
+        beside = folder.with_name("clone")
+        self.clone = beside if beside.exists() else CLONE
+        self.python = str(beside / ".venv" / "bin" / "python") if beside.exists() else sys.executable
         self.site, self.lib, self.bin = (folder / name for name in ("site", "lib", "bin"))
         for place in (self.site, self.lib, self.bin):
             place.mkdir(parents=True)
@@ -218,7 +222,7 @@ class World:
         """Have the doctor run with other constants: limits that would take a test's time, files only a kernel makes."""
         lines = [
             "import importlib, sys",
-            f"sys.path.append({str(CLONE)!r})",
+            f"sys.path.append({str(self.clone)!r})",
             f"patched = importlib.import_module({module!r})",
         ]
         lines += [f"patched.{name} = {value!r}" for name, value in values.items()]
@@ -237,8 +241,8 @@ class World:
         inherited = {name: value for name, value in os.environ.items() if name in ("HOME", "PATH", "TMPDIR")}
         path = f"{self.bin}{os.pathsep}{inherited['PATH']}"
         return subprocess.Popen(
-            [sys.executable, "-m", "pipeline", "doctor", "--json", "--python", sys.executable, *self.options],
-            cwd=CLONE,
+            [self.python, "-m", "pipeline", "doctor", "--json", "--python", self.python, *self.options],
+            cwd=self.clone,
             env={**inherited, "PATH": path, "LANG": "C.UTF-8", **self.variables},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
