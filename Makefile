@@ -4,7 +4,12 @@
 VENV   := .venv
 PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip install --quiet --disable-pip-version-check
-MAKE_VENV := PYTHON="$(PYTHON)" sh scripts/make_venv.sh $(VENV)
+MAKE_VENV := sh scripts/make_venv.sh $(VENV)
+
+# Neither targets nor `make clean` could tell a blank in the path from the end of it.
+ifneq ($(words $(VENV)),1)
+$(error VENV has to be one path without blanks, not "$(VENV)")
+endif
 
 # gettext's LANGUAGE is in many environments and means something else: only `make demo LANGUAGE=ko` counts.
 ifneq ($(origin LANGUAGE),command line)
@@ -20,7 +25,7 @@ help: ## show this list
 install: $(VENV)/.stages ## set up .venv and FFmpeg, nothing else
 
 demo: $(VENV)/.stages $(MODEL_STAMP) ## send one voice message through everything [AUDIO=file] [LANGUAGE=xx]
-	@$(PY) -m pipeline demo $(if $(AUDIO),"$(AUDIO)") $(if $(LANGUAGE),--language "$(LANGUAGE)")
+	@$(PY) -m pipeline demo $(if $(AUDIO),"$$AUDIO") $(if $(LANGUAGE),--language "$$LANGUAGE")
 
 up: $(VENV)/.stages $(VENV)/.tiny ## run every stage here until Ctrl-C
 	@$(PY) -m pipeline up
@@ -112,7 +117,7 @@ lock: $(VENV)/.dev ## compile requirements*.txt from pyproject.toml
 	$(COMPILE) --extra cuda $(foreach name,dramatiq redis async-timeout,--no-emit-package $(name)) pyproject.toml \
 		-o requirements-cuda.txt
 	$(COMPILE) -c requirements-dev.txt --extra docs pyproject.toml -o requirements-docs.txt
-	for file in requirements*.txt; do awk -f scripts/pin_extras.awk $$file > $$file.new && mv $$file.new $$file; done
+	for file in requirements*.txt; do awk -f scripts/pin_extras.awk "$$file" > "$$file.new" && mv "$$file.new" "$$file"; done
 
 COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --no-strip-extras --generate-hashes \
 	--no-emit-index-url

@@ -7,17 +7,23 @@ set -eu
 
 supported='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'
 
-for python in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
+venv=$1
+if [ -n "${PYTHON:-}" ]; then
+    set -- "$PYTHON"
+else
+    set -- python3 python3.13 python3.12 python3.11
+fi
+for python in "$@"; do
     if "$python" -c "$supported" 2>/dev/null; then
         if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
             version=$("$python" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
             sh "$(dirname "$0")/install_programs.sh" --package "$version-venv"
         fi
-        rm -rf "$1"
-        echo "Making $1 with $("$python" --version)"
-        trap 'rm -rf "$1"' EXIT # half an environment would look like a whole one
+        rm -rf -- "$venv"
+        echo "Making $venv with $("$python" --version)"
+        trap 'rm -rf -- "$venv"' EXIT # half an environment would look like a whole one
         trap 'exit 130' HUP INT TERM
-        "$python" -m venv "$1"
+        "$python" -m venv "$venv"
         trap - EXIT
         exit 0
     fi

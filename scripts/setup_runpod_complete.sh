@@ -101,7 +101,12 @@ fi
 # A virtual environment whose making was cut short has a Python and no pip.
 if ! supported "$python" || ! "$python" -m pip --version >/dev/null 2>&1; then
     found=
-    for name in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
+    if [ -n "${PYTHON:-}" ]; then
+        set -- "$PYTHON"
+    else
+        set -- python3 python3.13 python3.12 python3.11
+    fi
+    for name in "$@"; do
         if supported "$name"; then found=1; fi
     done
     [ -n "$found" ] || step "Python 3.11, by apt" sh scripts/install_programs.sh --package python3.11 python3.11-venv

@@ -173,3 +173,17 @@ def test_the_set_up_plans_what_the_doctor_says_is_to_be_installed_and_nothing_el
 
 def test_the_set_up_finds_nothing_to_do_on_a_fit_machine(plan):
     assert "Nothing is missing that could be installed" in plan("gpu_fit", "library_loaded", "ffmpeg_fit", "model_fit")
+
+
+def test_the_set_up_takes_a_python_in_a_folder_whose_name_holds_a_blank(plan, tmp_path, monkeypatch):
+    shutil.rmtree(tmp_path / ".venv")
+    python = tmp_path / "my python" / "python3"
+    python.parent.mkdir()
+    python.write_text("#!/bin/sh\n")
+    python.chmod(0o755)
+    monkeypatch.setenv("PYTHON", str(python))
+
+    planned = plan("gpu_fit")
+
+    assert "A virtual environment" in planned
+    assert "Python 3.11, by apt" not in planned

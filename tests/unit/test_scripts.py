@@ -104,6 +104,53 @@ def test_half_an_environment_is_made_again_and_a_whole_one_is_left_alone(bare, t
     assert (bare / "calls").read_text() == "-m pip --version\n"
 
 
+def test_a_python_and_an_environment_in_folders_with_blanks_are_taken_as_named(bare, tmp_path):
+    venv, folder = tmp_path / "my clone" / ".venv", tmp_path / "my python"
+    for path in (venv, folder, tmp_path / "my"):
+        path.mkdir(parents=True)
+    program(folder, "python3", f'[ "$2" = venv ] && echo "$3" > {bare}/made; exit 0')
+
+    ran = run("make_venv.sh", venv, path=bare, PYTHON=str(folder / "python3"))
+
+    assert ran.returncode == 0, ran.stderr
+    assert (bare / "made").read_text() == f"{venv}\n"
+    assert (tmp_path / "my").exists()
+    assert not venv.exists()
+
+
+@pytest.mark.parametrize("target", ["clean", "install"])
+def test_make_refuses_an_environment_whose_path_holds_blanks(tmp_path, target):
+    command = ["make", "--dry-run", f"VENV={tmp_path}/my venv", target]
+    ran = subprocess.run(command, cwd=SCRIPTS.parent, capture_output=True, text=True)
+
+    assert ran.returncode == 2
+    assert "rm -rf" not in ran.stdout
+    assert "VENV has to be one path without blanks" in ran.stderr
+
+
+@pytest.mark.parametrize("variable", ["PYTHON", "AUDIO"])
+def test_what_make_is_given_never_becomes_part_of_a_command(bare, tmp_path, variable):
+    value = 'my "voice" `touch pwned`; touch pwned \'o'
+    venv, clone = tmp_path / "venv", tmp_path / "clone"
+    (venv / "bin").mkdir(parents=True)
+    clone.mkdir()
+    shutil.copytree(SCRIPTS, clone / "scripts")
+    for name in ("Makefile", "requirements.txt", "requirements-dev.txt"):
+        shutil.copy(SCRIPTS.parent / name, clone)
+    program(venv / "bin", "python", f'[ "$3" != demo ] || printf %s "$4" > {bare}/given')
+    for name in ("ffmpeg", "ffprobe"):
+        program(bare, name, "exit 0")
+    for name in ("make", "touch", "awk"):
+        (bare / name).symlink_to(shutil.which(name))
+
+    command = ["make", f"VENV={venv}", f"{variable}={value}", "demo"]
+    ran = subprocess.run(command, cwd=clone, env={"PATH": str(bare)}, capture_output=True, text=True)
+
+    assert ran.returncode == 0, ran.stderr
+    assert not (clone / "pwned").exists()
+    assert (bare / "given").read_text() == (value if variable == "AUDIO" else "")
+
+
 def test_an_environment_that_could_not_be_made_leaves_nothing_behind(bare, tmp_path):
     venv = tmp_path / "venv"
     program(bare, "python3", f'[ "$2" = venv ] || exit 0; mkdir -p {venv}/bin; exit 1')
