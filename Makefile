@@ -117,6 +117,7 @@ lock: $(VENV)/.dev ## compile requirements*.txt from pyproject.toml
 	$(COMPILE) --extra cuda $(foreach name,dramatiq redis async-timeout,--no-emit-package $(name)) pyproject.toml \
 		-o requirements-cuda.txt
 	$(COMPILE) -c requirements-dev.txt --extra docs pyproject.toml -o requirements-docs.txt
+	echo "pip>=24.1" | $(COMPILE) - -o requirements-pip.txt # 24.1: the first for pre-releases of Python
 	for file in requirements*.txt; do awk -f scripts/pin_extras.awk "$$file" > "$$file.new" && mv "$$file.new" "$$file"; done
 
 COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --no-strip-extras --generate-hashes \
@@ -131,9 +132,9 @@ generated: $(VENV)/.dev ## write the files that are made of the code
 clean: ## remove what was installed and what runs left here
 	rm -rf $(VENV) .voicemill site .pytest_cache .mypy_cache .ruff_cache
 
-# What is installed, a stamp each; without a Python that runs, as after an upgrade of the system's, none of them counts.
+# What is installed, a stamp each; in an environment that cannot be used and will be replaced, none of them counts.
 
-$(shell [ -x $(PY) ] || rm -f $(addprefix $(VENV)/,.stages .tiny .base .dev .docs .speech))
+$(shell sh scripts/python.sh check "$(VENV)" >/dev/null || rm -f $(addprefix $(VENV)/,.stages .tiny .base .dev .docs .speech .s3))
 
 $(VENV)/.stages: requirements.txt
 	@$(MAKE_VENV)

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs programs that are missing, by apt, as root or through sudo: install_programs.sh PROGRAM...
 # With --package, the arguments are names of apt's packages. Where apt cannot be used it says what to install, and fails.
+# With --update, it only updates apt's package lists, and fails where it cannot.
 set -eu
 
 package_of() {
@@ -13,8 +14,10 @@ package_of() {
     esac
 }
 
-packages=
-if [ "${1:-}" = --package ]; then
+packages= update=
+if [ "${1:-}" = --update ]; then
+    update=1
+elif [ "${1:-}" = --package ]; then
     shift
     packages="$*"
 else
@@ -23,7 +26,7 @@ else
     done
 fi
 packages=$(printf '%s\n' $packages | sort -u | tr '\n' ' ' | sed 's/ *$//')
-[ -n "$packages" ] || exit 0
+[ -n "$packages$update" ] || exit 0
 
 as_root=
 if [ "$(id -u)" != 0 ]; then
@@ -31,17 +34,24 @@ if [ "$(id -u)" != 0 ]; then
     $as_root true 2>/dev/null || as_root=none
 fi
 if ! command -v apt-get >/dev/null 2>&1 || [ "$as_root" = none ]; then
+    [ -z "$update" ] || exit 1
     echo "Voicemill needs programs that are not installed: $packages" >&2
     echo "Install them and run this again, for example: sudo apt-get install $packages" >&2
     exit 1
 fi
 
-echo "Installing with apt-get: $packages"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-export DEBIAN_FRONTEND=noninteractive
+if [ -n "$update" ]; then
+    $as_root apt-get update >"$log" 2>&1 && exit 0
+    tail -n 5 "$log" >&2
+    exit 1
+fi
+echo "Installing with apt-get: $packages"
+export DEBIAN_FRONTEND=noninteractive # sudo may drop it: without a terminal, packages ask nothing either
 if ! { $as_root apt-get install -y --no-install-recommends $packages ||
-    { $as_root apt-get update && $as_root apt-get install -y --no-install-recommends $packages; }; } >"$log" 2>&1; then
+    { $as_root apt-get update && $as_root apt-get install -y --no-install-recommends $packages; }; } \
+    >"$log" 2>&1 </dev/null; then
     tail -n 5 "$log" >&2
     echo "apt-get could not install: $packages" >&2
     exit 1

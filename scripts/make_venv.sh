@@ -1,33 +1,35 @@
 #!/bin/sh
-# Makes a virtual environment in $1, unless a whole one is there, with the first Python that Voicemill supports;
-# PYTHON overrules the choice.
+# Makes a virtual environment in $1, unless one that can be used is there. Its Python is one that Voicemill supports,
+# installed by apt if there is none; PYTHON overrules the choice.
 set -eu
+scripts=$(dirname "$0")
 
-"$1/bin/python" -m pip --version >/dev/null 2>&1 && exit 0
+if reason=$(sh "$scripts/python.sh" check "$1"); then exit 0; fi
 
-supported='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'
-
-venv=$1
-if [ -n "${PYTHON:-}" ]; then
-    set -- "$PYTHON"
-else
-    set -- python3 python3.13 python3.12 python3.11
+python=$(sh "$scripts/python.sh" install)
+if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+    version=$("$python" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
+    sh "$scripts/install_programs.sh" --package "$version-venv"
 fi
-for python in "$@"; do
-    if "$python" -c "$supported" 2>/dev/null; then
-        if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
-            version=$("$python" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
-            sh "$(dirname "$0")/install_programs.sh" --package "$version-venv"
-        fi
-        rm -rf -- "$venv"
-        echo "Making $venv with $("$python" --version)"
-        trap 'rm -rf -- "$venv"' EXIT # half an environment would look like a whole one
-        trap 'exit 130' HUP INT TERM
-        "$python" -m venv "$venv"
-        trap - EXIT
-        exit 0
+[ -z "$reason" ] || echo "Replacing $1: $reason"
+rm -rf -- "$1"
+echo "Making $1 with $("$python" --version)"
+trap 'rm -rf -- "$1"' EXIT # half an environment would look like a whole one
+trap 'exit 130' HUP INT TERM
+mkdir -p "$1"
+: > "$1/.unfinished" # for a kill that no trap sees
+"$python" -m venv "$1"
+
+# Older pips, such as the 22.0 of Ubuntu 22.04, find no packages for a pre-release of Python.
+if ! said=$("$1/bin/python" -m pip install --disable-pip-version-check --no-input \
+    -r "$scripts/../requirements-pip.txt" 2>&1); then
+    printf '%s\n' "$said" | tail -n 3 >&2
+    if ! PYTHON="$1/bin/python" sh "$scripts/python.sh" find >/dev/null; then
+        echo "$("$python" --version) is a pre-release, which needs the pip of requirements-pip.txt, and that could not be" \
+            "installed. Make the package index reachable, or name a final release: PYTHON=/path/to/python" >&2
+        exit 1
     fi
-done
-echo "Voicemill needs Python 3.11, 3.12 or 3.13, and none was found." >&2
-echo "Install one, for example: apt-get install python3.11 python3.11-venv; or name it: make PYTHON=/path/to/python" >&2
-exit 1
+    echo "pip was not upgraded; going on with $("$1/bin/python" -m pip --version)" >&2
+fi
+rm -f "$1/.unfinished"
+trap - EXIT

@@ -42,7 +42,7 @@ step() {
 examine() {
     only=
     for check in "$@"; do only="$only --only $check"; done
-    report=$(sh scripts/check_runpod_environment.sh --json --lang en $only || true)
+    report=$(sh scripts/check_runpod_environment.sh --json --lang en $only 2>/dev/null || true) # the last run shows errors
 }
 
 # finds CODE...: whether the doctor's last report has one of these findings
@@ -51,10 +51,6 @@ finds() {
         case "$report" in *"\"code\": \"$code\""*) return 0 ;; esac
     done
     return 1
-}
-
-supported() { # whether a Python of this name will do
-    "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
 }
 
 # pinned PACKAGE FILE: the version that a requirements file pins
@@ -98,19 +94,12 @@ if finds ffmpeg_missing ffmpeg_broken ffmpeg_cannot_decode; then
     step "FFmpeg, by apt" sh scripts/install_programs.sh --package ffmpeg
 fi
 
-# A virtual environment whose making was cut short has a Python and no pip.
-if ! supported "$python" || ! "$python" -m pip --version >/dev/null 2>&1; then
-    found=
-    if [ -n "${PYTHON:-}" ]; then
-        set -- "$PYTHON"
-    else
-        set -- python3 python3.13 python3.12 python3.11
+if ! reason=$(sh scripts/python.sh check "$venv"); then
+    if [ -z "${PYTHON:-}" ] && ! sh scripts/python.sh find >/dev/null; then
+        version=$(sh scripts/python.sh offer) || true
+        step "Python${version:+ $version}, by apt" sh scripts/python.sh install
     fi
-    for name in "$@"; do
-        if supported "$name"; then found=1; fi
-    done
-    [ -n "$found" ] || step "Python 3.11, by apt" sh scripts/install_programs.sh --package python3.11 python3.11-venv
-    step "A virtual environment in $venv" sh scripts/make_venv.sh "$venv"
+    step "A virtual environment in $venv${reason:+, instead of the present one: $reason}" sh scripts/make_venv.sh "$venv"
 fi
 
 examine packages python

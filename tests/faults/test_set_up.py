@@ -121,6 +121,42 @@ def test_the_set_up_goes_on_after_a_failure_installs_once_and_ends_fit(set_up):
     assert list(set_up.clone.glob(".venv/lib/python3*/site-packages/nvidia/cublas/lib/libcublas.so.12"))
 
 
+def dry_run(set_up, **variables):
+    command = ["sh", set_up.clone / "scripts" / "setup_runpod_complete.sh", "--dry-run"]
+    return subprocess.run(command, env=set_up.variables | variables, capture_output=True, text=True)
+
+
+def without_python(set_up, apt_cache):
+    """Take every Python off the PATH, and have apt-cache answer this."""
+    programs = Path(set_up.variables["PATH"])
+    for path in programs.glob("python*"):
+        path.unlink()
+    (programs / "apt-cache").unlink(missing_ok=True)
+    (programs / "apt-cache").write_text(f"#!/bin/sh\n{apt_cache}\n")
+    (programs / "apt-cache").chmod(0o755)
+    return {"PYTHON": "", "VIRTUAL_ENV": ""}
+
+
+@pytest.mark.parametrize(("release", "version"), [("3.13.5-1", "3.13"), ("3.12.3-0ubuntu2", "3.12")])
+def test_the_plan_names_the_python_that_apt_has_and_is_printed_alone(set_up, release, version):
+    table = f'case "$2" in python3|python{version}|python{version}-venv) echo "  Candidate: {release}" ;; esac'
+
+    ran = dry_run(set_up, **without_python(set_up, table))
+
+    assert ran.returncode == 0, ran.stderr
+    assert f"Python {version}, by apt" in ran.stdout
+    assert ran.stderr == ""
+
+
+def test_the_plan_says_why_an_environment_is_replaced(set_up):
+    (set_up.clone / ".venv" / "bin").mkdir(parents=True)
+    (set_up.clone / ".venv" / "bin" / "python").symlink_to("/usr/bin/python3.2")
+
+    ran = dry_run(set_up)
+
+    assert "A virtual environment in .venv, instead of the present one: its Python does not run" in ran.stdout
+
+
 @pytest.fixture
 def plan(tmp_path):
     """Plan a set-up for a machine of which the doctor says these codes."""

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,8 +84,8 @@ def test_without_a_supported_python_it_says_which_one_to_install(bare, tmp_path)
     ran = run("make_venv.sh", tmp_path / "venv", path=bare, PYTHON="oldpython")
 
     assert ran.returncode == 1
-    assert "Python 3.11, 3.12 or 3.13" in ran.stderr
-    assert "python3.11-venv" in ran.stderr
+    assert "PYTHON=oldpython does not run; Voicemill needs Python 3.11, 3.12 or 3.13" in ran.stderr
+    assert "python3.13-venv" in ran.stderr
     assert not (tmp_path / "venv").exists()
 
 
@@ -101,7 +102,221 @@ def test_half_an_environment_is_made_again_and_a_whole_one_is_left_alone(bare, t
 
     assert (made.returncode, "Making" in made.stdout) == (0, True)
     assert (again.returncode, again.stdout) == (0, "")
-    assert (bare / "calls").read_text() == "-m pip --version\n"
+    assert (bare / "calls").read_text().count("install") == 1  # pip, in the new one
+
+
+@pytest.fixture
+def machine(bare, tmp_path):
+    """A root's machine whose apt has these packages, with `old` lists before an update; no Python is installed."""
+    for name in ("mkdir", "cp", "cat", "chmod", "touch"):
+        (bare / name).symlink_to(shutil.which(name))
+    program(bare, "id", "echo 0")
+
+    def made(*, old=None, **versions):
+        for name, offered in (("lists", versions if old is None else old), ("updated", versions)):
+            (bare / name).mkdir()
+            for package, version in offered.items():
+                text = f"{package}:\n  Installed: (none)\n  Candidate: {version}\n"
+                (bare / name / package).write_text(text)
+                (bare / name / f"{package}-venv").write_text(text)
+        program(bare, "apt-cache", f'cat "{bare}/lists/$2" 2>/dev/null || exit 0')
+        program(
+            bare,
+            "apt-get",
+            f'echo "$*" >> {bare}/calls; [ "$1" = update ] && {{ cp {bare}/updated/* {bare}/lists/; exit; }}\n'
+            f'for package; do case "$package" in *-venv) ;; python3*) cp {bare}/whole {bare}/$package ;; esac; done',
+        )
+        program(bare, "whole", f"{PYTHON_STUB}\n")
+        return tmp_path / "venv"
+
+    return made
+
+
+# A final release that Voicemill supports, whose environments have another such stub, and pip.
+PYTHON_STUB = """case "$*" in
+    "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+    "-m pip install"*) echo "$0" >> "${0%/bin/python}/upgraded" ;;
+    --version) echo "Python of ${0##*/}" ;;
+esac"""
+PRE_RELEASE_STUB = f"""case "$*" in "-c import ensurepip"*) ;; "-c "*version_info*3*) exit 3 ;; esac
+{PYTHON_STUB}"""
+
+
+def installed(bare):
+    calls = (bare / "calls").read_text().splitlines() if (bare / "calls").exists() else []
+    return [call.split("--no-install-recommends ")[-1] for call in calls]
+
+
+@pytest.mark.parametrize(
+    ("offered", "old", "packages"),
+    [
+        ({"python3": "3.13.5-1", "python3.13": "3.13.5-2"}, None, ["python3.13 python3.13-venv"]),
+        ({"python3": "3.12.3-0ubuntu2", "python3.12": "3.12.3-1"}, None, ["python3.12 python3.12-venv"]),
+        ({"python3": "3.11.2-1+b1", "python3.11": "3.11.2-6"}, None, ["python3.11 python3.11-venv"]),
+        (
+            {"python3": "3.10.6-1", "python3.10": "3.10.12-1", "python3.11": "3.11.9-1", "python3.12": "3.12.1-1"},
+            None,
+            ["python3.12 python3.12-venv"],
+        ),
+        (
+            {"python3": "3.14.0-1", "python3.14": "3.14.0-1", "python3.13": "3.13.9-1"},
+            None,
+            ["python3.13 python3.13-venv"],
+        ),
+        (
+            {"python3": "3.10.6-1", "python3.12": "3.12.0~rc2-1", "python3.11": "3.11.9-1~bpo12+1"},
+            None,
+            ["python3.11 python3.11-venv"],
+        ),
+        (
+            {"python3": "3.10.6-1", "python3.11": "3.11.0~rc1-1~22.04"},
+            None,
+            ["update", "python3.11 python3.11-venv"],
+        ),
+        ({"python3": "3.13.5-1", "python3.13": "3.13.5-2"}, {}, ["update", "python3.13 python3.13-venv"]),
+        (
+            {"python3.12": "3.12.3-1"},
+            {"python3.11": "3.11.0~rc1-1"},
+            ["update", "python3.12 python3.12-venv"],
+        ),
+    ],
+    ids="debian-13 ubuntu-24.04 debian-12 newest too-new final-first only-rc no-lists rc-in-old-lists".split(),
+)
+def test_the_newest_supported_python_that_apt_has_is_installed(bare, machine, offered, old, packages):
+    venv = machine(old=old, **offered)
+
+    ran = run("make_venv.sh", venv, path=bare, LANGUAGE="ko")
+
+    assert ran.returncode == 0, ran.stderr
+    assert installed(bare) == packages
+    assert f"Python of {packages[-1].split()[0]}" in ran.stdout
+    assert (venv / "upgraded").exists()
+
+
+def test_where_apt_has_no_supported_python_the_message_says_what_to_do(bare, machine):
+    venv = machine(**{"python3": "3.9.2-3", "python3.9": "3.9.2-1"})
+
+    ran = run("make_venv.sh", venv, path=bare)
+
+    assert ran.returncode == 1
+    assert "Voicemill needs Python 3.11, 3.12 or 3.13; this machine has none, and apt offers none" in ran.stderr
+    assert "PYTHON=/path/to/python" in ran.stderr
+    assert not venv.exists()
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [({"python3.12": "3.12.3-1"}, "python3.12"), ({}, "python3.11")],
+    ids=["final-in-apt", "alone"],
+)
+def test_an_installed_pre_release_is_used_only_where_apt_has_nothing_better(bare, machine, offered, chosen):
+    venv = machine(**offered)
+    program(bare, "python3.11", PRE_RELEASE_STUB)
+
+    ran = run("make_venv.sh", venv, path=bare)
+
+    assert ran.returncode == 0, ran.stderr
+    assert f"Python of {chosen}" in ran.stdout
+
+
+def test_a_pre_release_whose_pip_cannot_be_upgraded_is_refused(bare, machine):
+    venv = machine()
+    program(bare, "python3.11", PRE_RELEASE_STUB.replace('echo "$0" >>', 'exit 1; echo "$0" >>'))
+
+    ran = run("make_venv.sh", venv, path=bare)
+
+    assert ran.returncode == 1
+    assert "Python of python3.11 is a pre-release, which needs the pip of requirements-pip.txt" in ran.stderr
+    assert not venv.exists()
+
+
+def test_a_final_release_goes_on_with_the_pip_it_has(bare, machine):
+    venv = machine()
+    program(bare, "python3", PYTHON_STUB.replace('echo "$0" >>', 'exit 1; echo "$0" >>'))
+
+    ran = run("make_venv.sh", venv, path=bare)
+
+    assert ran.returncode == 0, ran.stderr
+    assert "pip was not upgraded" in ran.stderr
+
+
+def spoil(venv, how):
+    python = venv / "bin" / "python"
+    site = next(venv.glob("lib/python3*/site-packages"))
+    if how == "unsupported":
+        program(venv / "bin", "python", "[ \"$1\" = -m ] || { echo 'its Python is 3.10.12'; exit 1; }")
+    elif how == "gone":
+        python.unlink()
+        python.symlink_to("/usr/bin/python3.2")
+    elif how == "pip":
+        shutil.rmtree(site / "pip" / "_internal")
+    elif how == "no pip":
+        shutil.rmtree(site / "pip")
+    elif how == "not an environment":
+        (venv / "pyvenv.cfg").unlink()
+    elif how == "moved":
+        pip = venv / "bin" / "pip"
+        pip.write_text(f"#!{venv.parent}/elsewhere/.venv/bin/python\n" + pip.read_text().partition("\n")[2])
+    elif how == "interrupted":
+        (venv / ".unfinished").touch()
+    elif how == "a file":
+        shutil.rmtree(venv)
+        venv.write_text("")
+
+
+@pytest.fixture(scope="module")
+def real_venv(tmp_path_factory):
+    """A virtual environment that can be used; each test gets it back whole."""
+    venv = tmp_path_factory.mktemp("real") / "venv"
+    subprocess.run([getattr(sys, "_base_executable", sys.executable), "-m", "venv", venv], check=True)
+    return venv
+
+
+@pytest.fixture
+def fine(real_venv, tmp_path):
+    kept = tmp_path / "kept"
+    shutil.copytree(real_venv, kept, symlinks=True)
+    (real_venv / ".stages").touch()
+    yield real_venv
+    real_venv.unlink() if real_venv.is_file() else shutil.rmtree(real_venv)
+    kept.rename(real_venv)
+
+
+def test_an_environment_that_can_be_used_is_not_touched(fine, bare, tmp_path):
+    link = tmp_path / "linked"
+    link.symlink_to(fine)
+    before = {path: path.lstat().st_mtime_ns for path in fine.rglob("*") if "__pycache__" not in path.parts}
+
+    for venv in (fine, link):
+        ran = run("make_venv.sh", venv, path=bare)
+        assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+    made = subprocess.run(
+        ["make", "--dry-run", f"VENV={fine}", "install"], cwd=SCRIPTS.parent, capture_output=True, text=True
+    )
+
+    after = {path: path.lstat().st_mtime_ns for path in fine.rglob("*") if "__pycache__" not in path.parts}
+    assert after == before
+    assert "pip install" not in made.stdout
+
+
+@pytest.mark.parametrize(
+    "how", ["unsupported", "gone", "pip", "no pip", "not an environment", "moved", "interrupted", "a file"]
+)
+def test_an_environment_that_cannot_be_used_is_replaced_with_all_that_was_in_it(fine, bare, how):
+    (bare / "mkdir").symlink_to(shutil.which("mkdir"))
+    program(bare, "python3", PYTHON_STUB)
+    (bare / "cp").symlink_to(shutil.which("cp"))
+    spoil(fine, how)
+
+    made = subprocess.run(
+        ["make", "--dry-run", f"VENV={fine}", "install"], cwd=SCRIPTS.parent, capture_output=True, text=True
+    )
+    ran = run("make_venv.sh", fine, path=bare)
+
+    assert "pip install --quiet --disable-pip-version-check -r requirements.txt" in made.stdout, made.stderr
+    assert ran.returncode == 0, ran.stderr
+    assert f"Replacing {fine}: " in ran.stdout
+    assert not (fine / ".stages").exists()
 
 
 def test_a_python_and_an_environment_in_folders_with_blanks_are_taken_as_named(bare, tmp_path):
