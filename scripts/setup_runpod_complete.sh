@@ -76,7 +76,10 @@ elif [ -z "$yes" ]; then
 fi
 
 if [ -z "$dry" ]; then # one set-up at a time in a clone; the lock ends with the process, however that ends
-    mkdir -p .voicemill
+    if ! (mkdir -p .voicemill && : >>.voicemill/setup.lock) 2>/dev/null; then # exec would exit with 2
+        echo "$PWD/.voicemill/setup.lock cannot be written: run this script as a user who may write to the clone." >&2
+        exit 1
+    fi
     exec 9>.voicemill/setup.lock
     if command -v flock >/dev/null 2>&1 && ! flock -n 9; then
         echo "Another set-up is at work in this clone: waiting for its end."

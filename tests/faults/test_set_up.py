@@ -157,6 +157,16 @@ def test_the_plan_says_why_an_environment_is_replaced(set_up):
     assert "A virtual environment in .venv, instead of the present one: its Python does not run" in ran.stdout
 
 
+def test_a_clone_that_cannot_be_written_to_is_a_failure_and_not_wrong_usage(set_up):
+    (set_up.clone / ".voicemill" / "setup.lock").mkdir(parents=True)
+
+    process = set_up.begin()
+    said, _ = process.communicate(timeout=100)
+
+    assert process.returncode == 1
+    assert ".voicemill/setup.lock cannot be written: run this script as a user who may write to the clone" in said
+
+
 @pytest.fixture
 def plan(tmp_path):
     """Plan a set-up for a machine of which the doctor says these codes."""
