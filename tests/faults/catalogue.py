@@ -711,7 +711,7 @@ def an_ffmpeg_that_lacks_a_library(folder, _):
 # 5 Python and 6 packages
 
 
-@fault("python_too_old", "3.8.18", "python3.11")
+@fault("python_too_old", "3.8.18", "make -C")
 def a_python_that_is_too_old(folder, _):
     world = World(folder).only("python")
     account = {"version": "3.8.18", "prefix": "/v", "base": "/usr", "paths": [], "libc": "2.36", "packages": {}}
@@ -734,7 +734,7 @@ def the_workers_own_python_in_its_virtual_environment(folder, _):
     return World(folder).only("python")
 
 
-@fault("python_too_new", "3.14.0", "PYTHON=python3.13")
+@fault("python_too_new", "3.14.0", "make -C")
 def a_python_that_is_too_new(folder, _):
     return a_python(folder, version="3.14.0")
 

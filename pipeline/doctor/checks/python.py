@@ -27,10 +27,9 @@ def examine(box: Box) -> List[Finding]:
     version = ".".join(map(str, there.version))
     evidence = f"{there.python}, import paths {', '.join(there.paths[-2:])}"
     if there.version[:2] < LEAST:
-        install = box.apt("python3.11", "python3.11-venv")
-        findings.append(finding("python_too_old", evidence, version=version, command=f"{install} && {make}"))
+        findings.append(finding("python_too_old", evidence, version=version, command=make))
     elif there.version[:2] > MOST:
-        findings.append(finding("python_too_new", evidence, version=version, command=f"PYTHON=python3.13 {make}"))
+        findings.append(finding("python_too_new", evidence, version=version, command=make))
     if not there.virtual:
         command = f"{make} && {shell.command('.', ROOT / '.venv' / 'bin' / 'activate')}"
         findings.append(finding("python_no_venv", there.python, command=command))
