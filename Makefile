@@ -79,9 +79,10 @@ drill-enrich: $(VENV)/.dev ## enrich's drills in full: a storm of failures, outa
 	$(PY) bench/enrich.py hang
 	$(PY) bench/enrich.py memory
 
-drill-doctor: $(VENV)/.dev ## have the doctor judge five versions of ctranslate2; set up a bare clone, for real
+drill-doctor: $(VENV)/.dev ## have the doctor judge five versions of ctranslate2; set up a bare clone and bare systems, for real
 	$(PY) bench/doctor_builds.py
 	$(PY) bench/doctor_setup.py --apt
+	$(PY) bench/doctor_chroots.py
 
 drill-gpu: $(VENV)/.dev $(VENV)/.speech ## prove the GPU path on a real card
 	$(PY) bench/gpu.py
