@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 RESULTS = Path(__file__).resolve().parent / "results"
 LOST = 4  # words in a run
+# The prompts say many numbers, and one pass writes "4" where another writes "four": the same words.
+DIGITS = {word: str(value) for value, word in enumerate("zero one two three four five six seven eight nine".split())}
 RANDOM = np.random.default_rng(0)
 
 
@@ -104,9 +106,9 @@ class Case:
 
 
 def _words(text: str) -> list[str]:
-    """Return the words; letters that are spelled out, as in M-I-S-D-N, are one."""
+    """Return the words, numbers as digits; letters that are spelled out, as in M-I-S-D-N, are one."""
     spelled = re.sub(r"\b(\w)\W+(?=\w\b)", r"\1", text.lower())
-    return re.findall(r"\w+", spelled)
+    return [DIGITS.get(word, word) for word in re.findall(r"\w+", spelled)]
 
 
 def _most_repeats(words: list[str]) -> int:

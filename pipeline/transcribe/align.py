@@ -83,6 +83,16 @@ def untold(window: Window, timings: Timings) -> float:
     return sum(max(0.0, last - max(first, told)) for first, last in window.speech)
 
 
+def longest_instant(timings: Timings) -> int:
+    """Return the largest number of words in a row to which the alignment gives no time at all."""
+    longest = length = 0
+    for timing in timings:
+        if any(map(str.isalnum, timing["word"])):
+            length = length + 1 if timing["end"] <= timing["start"] else 0
+            longest = max(longest, length)
+    return longest
+
+
 def _on_the_clock(window: Window, timings: Timings) -> Iterator[Word]:
     """Yield the words on the message's clock, in order, none of them reaching into a silence."""
     merge_punctuations(timings, PREPENDED, APPENDED)

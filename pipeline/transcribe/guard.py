@@ -26,6 +26,9 @@ SPARSE = 2.5  # words a second; of who speaks more slowly it is asked where the 
 UNTOLD = 0.8  # seconds of speech after the last word; whole texts stay under 0.6, those that stop early are over 1
 SENTENCE = 1.5  # seconds of speech after the last word of a full look, which another window may hold
 LONGEST_WORD = 3.0  # seconds of speech; an aligned word that fills more covers something left out
+# Aligned words in a row that take no time: where a text repeats itself, a copy that nobody said. Beam search makes both
+# short passes write the same extra copy of a phrase that was said twice.
+INSTANT_WORDS = 3
 _WORD = re.compile(r"\w+(?:['\u2019]\w+)*")  # with the apostrophes inside, straight or curly
 _SPELLED = frozenset(
     "el hi mr ne sa bn as pa gu ta te kn ml si th lo my km ka hy am he yi ar fa ur ps sd bo tt ba tg kk mn".split()
@@ -60,6 +63,7 @@ def doubt(
     *,
     longest_word: float = 0.0,
     untold: float = 0.0,
+    instant: int = 0,
     earlier: Collection[Draft] = (),
     contested: bool = False,
 ) -> str | None:
@@ -71,13 +75,14 @@ def doubt(
         speech: how much of it the VAD takes for a voice (seconds).
         longest_word: how much speech its longest aligned word fills, where it was aligned (seconds).
         untold: how much speech follows its last aligned word, where it was aligned (seconds).
+        instant: how many aligned words in a row take no time, where it was aligned.
         earlier: what other looks at the window wrote. A loop is the work of one look; what two repeat was said so.
         contested: whether two other looks agree on a text that repeats itself; a full look, too, must then leave no
             hole: Whisper likes to write down once what was said twice.
     """
     if len(draft.tokens) >= budget(seconds, draft.language, short=draft.short) - 1:
         return "too many tokens"
-    agreed = any(_words(draft) == _words(one) for one in earlier)
+    agreed = instant < INSTANT_WORDS and any(_words(draft) == _words(one) for one in earlier)
     if compression_ratio(draft.text) > COMPRESSION_RATIO and not agreed:
         return "compressible"
     if draft.avg_logprob < (LOGPROB_SHORT if draft.short else LOGPROB):
@@ -112,6 +117,11 @@ def omits(draft: Draft, longest_word: float, untold: float) -> bool:
 def sparse(draft: Draft, speech: float) -> bool:
     """Tell whether a text has so few words for its seconds of speech that it may have stopped before the speaker."""
     return _count(draft) < SPARSE * speech
+
+
+def must_align(draft: Draft, speech: float) -> bool:
+    """Return whether the times of its words are needed to judge a text: it is sparse, or it repeats itself."""
+    return sparse(draft, speech) or repeats(_words(draft))
 
 
 def compression_ratio(text: str) -> float:

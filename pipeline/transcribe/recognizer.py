@@ -54,6 +54,7 @@ class Attempt:
     words: align.Timings
     longest_word: float
     untold: float
+    instant: int  # the most words in a row that take no time
 
 
 class Recognizer:
@@ -240,7 +241,8 @@ class Recognizer:
     ) -> list[align.Timings]:
         """Return the aligned words of the windows that want them, and nothing for the others; times in seconds."""
         wanted = [
-            bool(draft.tokens) and (align.wants_words(window, option, draft.text) or guard.sparse(draft, window.spoken))
+            bool(draft.tokens)
+            and (align.wants_words(window, option, draft.text) or guard.must_align(draft, window.spoken))
             for window, (option, _), draft in zip(windows, options, drafts, strict=True)
         ]
         found: list[align.Timings] = [[] for _ in windows]
@@ -342,7 +344,8 @@ def _room_for(tokens: int, prompt: Sequence[int]) -> int:
 def _attempt(window: Window, draft: Draft, look: Look, words: align.Timings) -> Attempt:
     longest = max((align.voiced(window, word) for word in words), default=0.0)
     silent = draft.short and not draft.tokens  # then all that was said is untold
-    return Attempt(draft, look, words, longest, align.untold(window, words) if words or silent else 0.0)
+    untold = align.untold(window, words) if words or silent else 0.0
+    return Attempt(draft, look, words, longest, untold, align.longest_instant(words))
 
 
 def _doubt(attempt: Attempt, window: Window, doubted: Sequence[Attempt] = (), *, contested: bool = False) -> str | None:
@@ -352,6 +355,7 @@ def _doubt(attempt: Attempt, window: Window, doubted: Sequence[Attempt] = (), *,
         window.spoken,
         longest_word=attempt.longest_word,
         untold=attempt.untold,
+        instant=attempt.instant,
         earlier=[one.draft for one in doubted],
         contested=contested,
     )

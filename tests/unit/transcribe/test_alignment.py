@@ -103,3 +103,12 @@ def test_what_is_spoken_after_the_last_word_is_counted_though_a_full_stop_is_ali
     assert align.untold(WINDOW, timings) == pytest.approx(0.8 + 1.6)
     assert align.untold(WINDOW, [timing(" One", 0.2, 1.0), timing(" two", 2.2, 3.8)]) == pytest.approx(0.0)
     assert align.untold(WINDOW, []) == pytest.approx(1.6 + 1.6)
+
+
+def test_words_in_a_row_that_take_no_time_are_counted():
+    times = [(0.0, 0.6), (0.6, 0.6), (0.6, 0.9), (5.2, 5.2), (5.2, 5.2), (5.2, 5.2), (5.2, 5.2)]
+    words = [" Waiting", " to", " speak", ".", " Waiting", " to", " speak"]
+    timings = [{"word": word, "start": start, "end": end} for word, (start, end) in zip(words, times, strict=True)]
+    assert align.longest_instant(timings) == 3
+    assert align.longest_instant(timings[:4]) == 1
+    assert align.longest_instant([]) == 0

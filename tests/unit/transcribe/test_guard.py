@@ -33,6 +33,18 @@ def test_a_short_look_is_doubted_for_what_it_wrote(text, reason):
     assert guard.doubt(draft(text), seconds=5.5, speech=5.0) == reason
 
 
+def test_a_repetition_that_two_passes_agree_on_is_believed_unless_its_words_take_no_time():
+    text = "Waiting to speak with a representative. " * 3
+    earlier = [draft(text)]
+    assert guard.doubt(draft(text), 5.5, 4.1, earlier=earlier, instant=2) is None
+    assert guard.doubt(draft(text), 5.5, 4.1, earlier=earlier, instant=6) == "a phrase repeated"
+
+
+def test_a_text_that_repeats_itself_is_aligned():
+    assert guard.must_align(draft("Press three now please. Press three now please."), speech=2.0)
+    assert not guard.must_align(draft("Press three now please, or wait."), speech=2.0)
+
+
 def test_a_short_look_must_be_surer_of_its_words_than_a_full_one():
     assert guard.doubt(draft("Fine.", logprob=-0.8), 5, 5) == "improbable"
     assert guard.doubt(draft("Fine.", logprob=-0.6), 5, 5) is None
