@@ -36,7 +36,12 @@ _SENTENCES = re.compile(rf"[{SENTENCE_END}]+\s+\S")
 
 def wants_words(window: Window, options: Options, text: str) -> bool:
     """Tell whether the window's text must be aligned word by word to know its segments' times."""
-    return options.word_timestamps or window.duration > ONE_SEGMENT or _SENTENCES.search(text) is not None
+    return (
+        options.word_timestamps
+        or window.duration > ONE_SEGMENT
+        or len(window.pieces) > 1  # a long pause is cut out of the audio, and no segment may span it
+        or _SENTENCES.search(text) is not None
+    )
 
 
 def segments(window: Window, draft: Draft, timings: Timings, *, keep_words: bool) -> tuple[Segment, ...]:
@@ -112,6 +117,11 @@ def _on_the_clock(window: Window, timings: Timings) -> Iterator[Word]:
 def _out_of_silence(start: float, end: float, speech: Sequence[tuple[float, float]]) -> tuple[float, float]:
     """Move the ends of a word that lie in a silence to where the voice is."""
     for (_, silence), (voice, _) in pairwise(speech):
+        if start < silence and voice < end and voice - silence >= PAUSE:  # no word lasts through a pause
+            if end - voice > silence - start:
+                start = voice
+            else:
+                end = silence
         if silence < start < voice < end:
             start = voice
         if start < silence < end < voice:

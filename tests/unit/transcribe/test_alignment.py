@@ -91,6 +91,20 @@ def test_only_a_window_of_one_short_sentence_is_spared_the_alignment(seconds, op
     assert align.wants_words(window, options, text) is wanted
 
 
+@pytest.mark.parametrize("border", [1.75, 2.25], ids=["before the pause", "after the pause"])
+def test_a_word_that_is_aligned_across_a_long_pause_keeps_its_longer_part(border):
+    timings = [timing(" one", 0.2, border), timing(" two", border, 3.8)]
+    one, two = align.segments(WINDOW, draft("one two"), timings, keep_words=False)
+    assert (one.text, two.text) == ("one", "two")
+    assert one.end <= 11.8
+    assert two.start >= 17.2
+
+
+def test_a_window_with_a_long_pause_is_aligned_whatever_its_text():
+    assert WINDOW.duration < align.ONE_SEGMENT
+    assert align.wants_words(WINDOW, Options(), "One two")
+
+
 def test_words_never_overlap_and_never_run_backwards():
     timings = [timing(" one", 0.5, 1.5), timing(" two", 1.2, 1.1), timing(" three", 1.0, 3.9)]
     [*segments] = align.segments(WINDOW, draft("one two three"), timings, keep_words=True)
