@@ -137,11 +137,16 @@ class Recognizer:
             seen = [features[index] for index in left]
             encoded = self._encode(seen, look)
             known = self._with_languages(encoded, seen, [options[index][0] for index in left])
+            # An earlier look may have detected the language; the probability is that look's.
+            known = [
+                (option, options[index][1] if probability is None else probability)
+                for index, (option, probability) in zip(left, known, strict=True)
+            ]
             windows = [work[index][0] for index in left]
             drafts = self._drafts(encoded, [window.duration for window in windows], known, look)
             timings = self._timings(encoded, seen, windows, known, drafts)
             for index, window, draft, words, option in zip(left, windows, drafts, timings, known, strict=True):
-                options[index] = (option[0], option[1] if option[1] is not None else options[index][1])
+                options[index] = option
                 attempt = _attempt(window, draft, look, words)
                 if _doubt(attempt, window) is None:
                     results[index] = self._result(window, attempt, option[0])
