@@ -6,6 +6,7 @@ import subprocess
 import time
 
 import pytest
+from hearing import SENTENCE
 from processes import becomes
 
 from actors.broker import Broker
@@ -37,14 +38,14 @@ def engine():
 def speak(tmp_path):
     def say(text):
         voice = tmp_path / "voice.wav"
-        subprocess.run(["espeak-ng", "-s", "150", "-w", voice, text], check=True)
+        subprocess.run(["espeak-ng", "-v", "en-us", "-s", "140", "-w", voice, text], check=True)
         return load(voice)
 
     return say
 
 
 def test_batches_are_measured_and_a_killed_model_process_is_counted_and_proves_itself_anew(engine, noted, speak):
-    audio = speak("Please move our meeting to Thursday at three.")
+    audio = speak(SENTENCE)
     engine.transcribe([audio])
 
     values = {name: value for name, value, _ in noted}
@@ -64,7 +65,7 @@ def test_batches_are_measured_and_a_killed_model_process_is_counted_and_proves_i
 
 
 def test_windows_that_the_guard_has_looked_at_again_are_told_apart_by_the_look_that_was_believed(engine, noted, speak):
-    engine.transcribe([speak("Press three. Press three. Press three.")])
+    engine.transcribe([speak("Please call me back. Please call me back. Please call me back.")])
 
     [(_, value, labels)] = [what for what in noted if what[0] == "windows_total"]
     assert value == 1

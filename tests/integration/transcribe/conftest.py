@@ -23,7 +23,7 @@ def speak(tmp_path_factory):
     """Return a function that has espeak-ng say something: float32 at 16 kHz."""
     folder = tmp_path_factory.mktemp("speech")
 
-    def say(text: str, *, voice: str = "en", words_per_minute: int = 150) -> np.ndarray:
+    def say(text: str, *, voice: str = "en-us", words_per_minute: int = 140) -> np.ndarray:
         file: Path = folder / f"{abs(hash((text, voice, words_per_minute)))}.wav"
         if not file.exists():
             subprocess.run(["espeak-ng", "-s", str(words_per_minute), "-v", voice, "-w", str(file), text], check=True)

@@ -8,13 +8,25 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from hearing import GERMAN, SENTENCE, SENTENCES, character_error_rate, word_error_rate
 
 from pipeline.errors import JobError
 from pipeline.transcribe import Options
+from pipeline.transcribe.transcript import Segment
 from pipeline.transcribe.window import cut
 
-SENTENCE = "Please move our meeting with the design team to Thursday at three."
 RATE = 16_000
+
+
+def by_sentence(transcript, said_at: list[float]) -> list[list[Segment]]:
+    """Return the segments of each sentence: they start when it is said, at these seconds, and end within 6 s.
+
+    Starts found by cross-attention differ by up to 0.4 s between processors, so 1 s is allowed.
+    """
+    found = [[each for each in transcript.segments if at - 1 < each.start and each.end < at + 6] for at in said_at]
+    assert sum(map(len, found)) == len(transcript.segments), "a segment lies elsewhere"
+    assert [segments[0].start for segments in found if segments] == pytest.approx(said_at, abs=1.0)
+    return found
 
 
 def noise(seconds: float, loudness: float = 0.1) -> np.ndarray:
@@ -39,21 +51,25 @@ def test_what_holds_no_voice_gives_no_words(engine, audio):
 
 
 def test_a_voice_in_noise_clipped_or_from_a_telephone_is_understood(engine, speak):
-    clean = speak(SENTENCE)
-    telephone = np.repeat(clean[::2], 2)  # what 8 kHz leaves
+    said = "Thank you for your help with the computer this morning."
+    clean = speak(said)
+    spectrum = np.fft.rfft(clean)
+    spectrum[np.fft.rfftfreq(len(clean), 1 / RATE) > 4000] = 0
+    telephone = np.fft.irfft(spectrum, len(clean)).astype(np.float32)  # what 8 kHz leaves
     for audio in (clean + noise(len(clean) / RATE, 0.005)[: len(clean)], np.clip(clean * 3, -1, 1), telephone):
         [transcript] = engine.transcribe([audio])
-        assert "meeting" in transcript.text.lower()
+        assert word_error_rate(transcript.text, said) < 0.5
 
 
-def test_a_long_message_is_cut_at_silences_and_every_sentence_comes_once(engine, speak):
-    days = ["Monday", "Tuesday", "Thursday", "Friday", "Saturday", "Sunday"]
+def test_each_sentence_of_a_long_message_with_pauses_is_transcribed_once_and_in_order(engine, speak):
     gap = np.zeros(RATE * 3, np.float32)
-    parts = [part for day in days for part in (speak(f"Please move our meeting to {day} at three."), gap)]
-    [transcript] = engine.transcribe([np.concatenate(parts)])
-    assert [transcript.text.count(day) for day in days] == [1] * len(days)
-    starts = [segment.start for segment in transcript.segments]
-    assert starts == sorted(starts)
+    audio, said_at = np.zeros(0, np.float32), []
+    for sentence in SENTENCES:
+        said_at.append(len(audio) / RATE)
+        audio = np.concatenate([audio, speak(sentence), gap])
+    [transcript] = engine.transcribe([audio])
+    for found, sentence in zip(by_sentence(transcript, said_at), SENTENCES, strict=True):
+        assert word_error_rate(" ".join(segment.text for segment in found), sentence) < 0.5
     assert transcript.segments[-1].end <= transcript.duration
 
 
@@ -68,7 +84,8 @@ def test_words_have_times_and_probabilities_where_they_are_wanted(engine, speak)
     [plain, timed] = engine.transcribe([speak(SENTENCE)] * 2, [Options(), Options(word_timestamps=True)])
     assert all(segment.words is None for segment in plain.segments)
     words = [word for segment in timed.segments for word in segment.words or ()]
-    assert len(words) >= 10
+    assert "".join(word.word for word in words).strip() == timed.text
+    assert word_error_rate(timed.text, SENTENCE) < 0.4
     assert all(0 <= one.start <= one.end <= two.start + 1e-6 for one, two in pairwise(words))
     assert all(0 < word.probability <= 1 for word in words)
     assert words[-1].end <= timed.duration
@@ -92,65 +109,62 @@ def test_a_prompt_and_hotwords_of_any_length_leave_room_for_the_text(engine, spe
     assert engine.slots[0].pid == first
 
 
-def test_who_speaks_fast_is_heard_to_the_end(engine, speak):
-    """CTranslate2 gives a text half of the tokens that it is allowed, and says nothing when they are spent."""
-    hurried = (
-        "please tell the new doctor that my mother took the small white pill at nine and the big red one at ten and "
-        "that she feels a little better now and wants to go home to her dog and her cat before the rain comes back "
-        "tonight"
-    )
-    [heard] = engine.transcribe([speak(hurried, words_per_minute=200)])
-    assert heard.text.rstrip(".").endswith("tonight")
+def test_fast_speech_is_transcribed_to_the_end(engine, speak):
+    """What the token budget does is tested in test_recognizer.py, on any processor alike."""
+    said = " ".join(SENTENCES)
+    [transcript] = engine.transcribe([speak(said, words_per_minute=200)])
+    assert word_error_rate(transcript.text, said) < 0.3
+    last = SENTENCES[-1].split()
+    assert word_error_rate(" ".join(transcript.text.split()[-len(last) :]), SENTENCES[-1]) < 0.5
 
 
-def test_a_script_that_takes_many_tokens_is_written_to_its_end(multilingual, speak):
+def test_greek_which_takes_many_tokens_is_transcribed_to_the_end(multilingual, speak):
     greek = "Παρακαλώ μετακινήστε τη συνάντησή μας με την ομάδα σχεδιασμού την Πέμπτη το πρωί."
+    end = "την Πέμπτη το πρωί."
     [transcript] = multilingual.transcribe([speak(greek, voice="el")], [Options(language="el")])
-    assert transcript.text.endswith("το πρωί.")
+    assert character_error_rate(transcript.text[-len(end) :], end) < 0.5
 
 
 def test_a_long_recording_is_cut_in_the_background_and_keeps_its_clock(engine, speak):
     hours = float(os.environ.get("LONG_HOURS", "0.2"))  # make drill-engine: three
     audio = np.zeros(int(hours * 3600 * RATE), np.float32)
-    said_at = (2.0, 299.0, hours * 3600 - 10.0)  # the second goes over the border of what the VAD reads at a time
+    said_at = [2.0, 299.0, hours * 3600 - 10.0]  # the second goes over the border of what the VAD reads at a time
     sentence = speak(SENTENCE)
     for at in said_at:
         audio[int(at * RATE) : int(at * RATE) + len(sentence)] = sentence
     long = engine.submit(audio, Options())
     [short] = engine.transcribe([sentence])
     assert not long.done()
-    assert "design team" in short.text
+    assert word_error_rate(short.text, SENTENCE) < 0.4
     transcript = long.result(100)
     assert transcript.duration == hours * 3600
-    starts = [segment.start for segment in transcript.segments if segment.text.startswith("Please")]
-    assert starts == pytest.approx(said_at, abs=0.3)
+    for found in by_sentence(transcript, said_at):
+        assert word_error_rate(" ".join(segment.text for segment in found), SENTENCE) < 0.5
 
 
 @pytest.fixture(scope="module")
-def fortnight(speak):
+def several_windows(speak):
     """A message of several windows."""
-    days = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
-    sentences = [f"Please come to {place} on {day} at three." for place in ("my office", "our shop") for day in days]
-    return np.concatenate([speak(sentence) for sentence in sentences])
+    return np.concatenate([speak(sentence) for sentence in SENTENCES * 3])
 
 
-def test_a_slow_listener_to_progress_holds_nobody_up(engine, fortnight):
+def test_a_slow_listener_to_progress_holds_nobody_up(engine, several_windows):
     heard, go_on = [], threading.Event()
 
     def listen(done, total):
         heard.append((done, total))
         go_on.wait(60)
 
-    transcript = engine.submit(fortnight, Options(), listen).result(60)
+    transcript = engine.submit(several_windows, Options(), listen).result(60)
     go_on.set()
-    assert "Sunday" in transcript.text
+    assert word_error_rate(transcript.text, " ".join(SENTENCES * 3)) < 0.3
     assert len(heard) == 1
     assert 0 < heard[0][0] < heard[0][1]
 
 
-def test_progress_is_told_all_the_way_and_never_backwards(engine, fortnight):
+def test_progress_is_told_all_the_way_and_never_backwards(engine, several_windows):
     heard = []
-    engine.submit(fortnight, Options(), lambda done, total: heard.append((done, total))).result(60)
+    engine.submit(several_windows, Options(), lambda done, total: heard.append((done, total))).result(60)
     assert len(heard) >= 2
     assert heard == sorted(heard)
     assert all(0 < done < total for done, total in heard)
@@ -158,44 +172,31 @@ def test_progress_is_told_all_the_way_and_never_backwards(engine, fortnight):
 
 
 def test_messages_of_different_languages_and_tasks_share_an_engine(multilingual, speak):
-    german = speak("Guten Morgen, ich komme heute etwas später ins Büro.", voice="de")
+    german = speak(GERMAN, voice="de")
     wishes = [Options(), Options(language="de"), Options(language="de", task="translate"), Options(language="en")]
     detected, given, translated, english = multilingual.transcribe([german] * 3 + [speak(SENTENCE)], wishes)
     assert (detected.language, given.language) == ("de", "de")
     assert 0 < (detected.language_probability or 0) <= 1
     assert given.language_probability is None
-    assert "Guten Morgen" in given.text
+    assert word_error_rate(given.text, GERMAN) < 0.5
     assert "morning" in translated.text.lower()
-    assert "design team" in english.text
-
-
-def test_a_language_of_which_a_short_look_is_not_sure_is_detected_on_the_full_window(multilingual, speak):
-    german = speak("Guten Morgen, die Besprechung beginnt heute um drei Uhr.", voice="de")  # Thai, on 12 s: 0.46
-    [transcript] = multilingual.transcribe([german])
-    assert transcript.language == "de"
+    assert word_error_rate(english.text, SENTENCE) < 0.4
 
 
 def test_a_sentence_said_four_times_is_written_four_times(multilingual, speak):
     gap = np.zeros(RATE // 2, np.float32)  # the full window alone has it three times: whisper avoids repeating itself
     [transcript] = multilingual.transcribe([np.concatenate([speak(SENTENCE), gap] * 4)], [Options(language="en")])
-    assert transcript.text.lower().count("design team") == 4
+    # Without one of the four the rate is at least 0.25.
+    assert word_error_rate(transcript.text, " ".join([SENTENCE] * 4)) < 0.2
 
 
 def test_a_long_message_s_language_is_detected_once_and_for_all_of_it(multilingual, speak):
-    sentences = [
-        SENTENCE,
-        "The train to the airport leaves from platform seven in the morning.",
-        "She bought apples, bread and a bottle of milk at the market.",
-        "It has been raining for a week and the river is very high.",
-        "Call the doctor before noon and ask about the results of the test.",
-    ]
     gap = np.zeros(RATE, np.float32)
-    audio = np.concatenate([part for sentence in sentences for part in (speak(sentence), gap)])
+    audio = np.concatenate([part for sentence in SENTENCES for part in (speak(sentence), gap)])
     [transcript] = multilingual.transcribe([audio])
     assert transcript.language == "en"
     assert transcript.language_probability is not None
-    found = [word for word in ("meeting", "airport", "milk", "river", "doctor") if word in transcript.text]
-    assert len(found) >= len(sentences) - 1, transcript.text
+    assert word_error_rate(transcript.text, " ".join(SENTENCES)) < 0.3
 
 
 @pytest.mark.parametrize(
@@ -248,4 +249,4 @@ def test_a_cancelled_message_leaves_the_engine_to_the_others(engine, speak):
     gone.cancel()
     [transcript] = engine.transcribe([speak(SENTENCE)])
     assert gone.cancelled()
-    assert "design team" in transcript.text
+    assert word_error_rate(transcript.text, SENTENCE) < 0.4
