@@ -7,6 +7,7 @@ import threading
 
 import browsers
 import pytest
+from hearing import GERMAN, SENTENCE
 from tables import LINES
 
 from config.environment import STATE
@@ -15,10 +16,7 @@ from pipeline.commands.embedded import valkey
 from pipeline.commands.supervisor import Supervisor, procfile
 
 CLONE = STATE.parent
-SPEECH = {
-    "en": ("en-us", "Please move our meeting with the design team to Thursday morning."),
-    "de": ("de", "Guten Morgen, bitte rufen Sie mich heute Nachmittag zurück."),
-}
+SPEECH = {"en": ("en-us", SENTENCE), "de": ("de", GERMAN)}
 
 
 def pytest_ignore_collect(collection_path, config):

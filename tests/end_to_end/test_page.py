@@ -6,10 +6,11 @@ import re
 import shutil
 import signal
 import subprocess
-from itertools import dropwhile
+from itertools import dropwhile, pairwise
 from pathlib import Path
 
 import gemini_server
+import hearing
 import pytest
 from browser import PATIENCE, chromium, faults, served, until
 from playwright.sync_api import expect
@@ -174,16 +175,18 @@ def test_a_dropped_message_is_watched_on_its_way_followed_word_by_word_and_taken
 
     expect(state(page)).to_have_text("Done")
     expect(page.locator("h1")).to_have_text(SUMMARY["title"])
-    expect(page.locator("#transcript")).to_contain_text("design team")
+    transcript = jobs.get(job_id).transcript
+    expect(page.locator("#transcript")).to_contain_text(transcript["segments"][0]["text"].strip())
+    assert hearing.word_error_rate(transcript["text"], hearing.SAMPLE) < 0.3
     expect(page.locator("#summary")).to_contain_text("Send the slides · due Friday noon")
     expect(page.locator("#seconds rect")).to_have_count(6)
     assert page.evaluate("window.same")
 
-    transcript = jobs.get(job_id).transcript
     starts = [word["start"] for segment in transcript["segments"] for word in segment["words"]]
-    assert len(starts) > 10
+    apart = [one for one, two in pairwise(starts) if two - one > 0.05]  # an aligned word may take no time at all
+    assert len(apart) > 10
     now = page.locator("#transcript .now")
-    for start in (starts[9], starts[2], starts[-1]):
+    for start in (apart[9], apart[2], starts[-1]):
         page.evaluate("at => { document.getElementById('audio').currentTime = at + 0.01 }", start)
         expect(now).to_have_attribute("data-start", re.compile(rf"^{start:g}(\.0)?$"))
 
@@ -507,7 +510,7 @@ def test_everything_can_be_sent_and_read_without_scripts(browser, door):
 
     page.reload()
     expect(state(page)).to_have_text("Done")
-    expect(page.locator("#transcript")).to_contain_text("design team")
+    expect(page.locator("#transcript")).to_contain_text(job.transcript["segments"][0]["text"].strip())
     expect(page.locator("#audio")).to_have_attribute("src", f"/jobs/{job.id}/audio")
     assert re.fullmatch(r"\d{4}-\d\d-\d\d .* UTC", page.locator("#head time").inner_text())
     page.locator("button[name=theme]").click()

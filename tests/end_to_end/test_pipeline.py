@@ -11,6 +11,7 @@ import uuid
 import pytest
 from conftest import CLONE, ffmpeg
 from dramatiq import Message
+from hearing import GERMAN, SENTENCE, word_error_rate
 from processes import models
 
 from actors import decode
@@ -28,7 +29,7 @@ def test_a_voice_message_becomes_text_and_says_why_it_has_no_summary(media):
     job = jobs.wait(message.message_id, timeout=60)
 
     assert job.status == "done", job.error
-    assert "meeting with the design team" in job.transcript["text"].lower()
+    assert word_error_rate(job.transcript["text"], SENTENCE) < 0.4
     assert job.transcript["device"] == "cpu"
     assert job.metadata == {"chat": 7}
     assert job.audio["codec"] == "opus"
@@ -46,8 +47,8 @@ def test_two_messages_in_different_languages_at_once_are_both_detected_and_writt
     found = {language: jobs.wait(job_id, timeout=60).transcript for language, job_id in sent.items()}
 
     assert {language: transcript["language"] for language, transcript in found.items()} == {"en": "en", "de": "de"}
-    assert "thursday" in found["en"]["text"].lower()
-    assert "guten morgen" in found["de"]["text"].lower()
+    assert word_error_rate(found["en"]["text"], SENTENCE) < 0.4
+    assert word_error_rate(found["de"]["text"], GERMAN) < 0.5
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_a_message_that_ends_in_the_middle_gives_its_audible_part_with_a_warning
     job = jobs.wait(decode.send("cut.ogg", language="en").message_id, timeout=30)
 
     assert job.status == "done"
-    assert "please" in job.transcript["text"].lower()
+    assert word_error_rate(job.transcript["text"], "Please move our meeting with the") < 0.6
     assert job.audio["warnings"]
 
 
@@ -100,7 +101,7 @@ def test_bytes_that_only_the_backend_has_go_by_upload(media):
 
     job = jobs.wait(decode.send(source, language="en", enrich=False).message_id, timeout=30)
 
-    assert "meeting" in job.transcript["text"].lower()
+    assert word_error_rate(job.transcript["text"], SENTENCE) < 0.4
     assert job.enrichment_skipped is None
 
 
@@ -147,7 +148,7 @@ def test_a_program_with_nothing_but_dramatiq_sends_as_the_documentation_says(med
     assert ran.returncode == 0, ran.stderr
     job = wait_for_record(ran.stdout.strip())
     assert (job.status, job.options["language"]) == ("done", "en")
-    assert "meeting" in job.transcript["text"].lower()
+    assert word_error_rate(job.transcript["text"], SENTENCE) < 0.4
 
 
 @pytest.mark.parametrize("version", [{}, {"schema": 0}], ids=["no schema", "an older schema"])
@@ -192,5 +193,6 @@ def test_a_job_whose_model_process_is_aborted_is_done_all_the_same(backend):
     job = jobs.wait(job_id, timeout=90)
 
     assert job.status == "done", job.error
-    assert job.transcript["text"].lower().count("design team") >= 5
+    # Whisper leaves one of six repetitions out now and then; half of the message would be a rate of 0.5.
+    assert word_error_rate(job.transcript["text"], " ".join([SENTENCE] * 6)) < 0.3
     assert backend.supervisor.pids()["transcribe"] == pid
