@@ -69,8 +69,12 @@ drill-decode: $(VENV)/.dev $(VENV)/.speech $(VENV)/.s3 ## decode's drills in ful
 	$(PY) bench/decode_s3.py
 	$(PY) bench/decode_loudness.py
 
-drill-engine: $(VENV)/.dev ## the engine's drills in full: a recording of three hours
+drill-engine: $(VENV)/.dev ## the engine's drills in full: a recording of three hours, and other instruction sets
 	LONG_HOURS=3 $(PY) -m pytest -o timeout=900 tests/unit/transcribe tests/integration/transcribe
+	for setting in MKL_ENABLE_INSTRUCTIONS=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX512 CT2_USE_MKL=0; do \
+		env $$setting $(PY) -m pytest tests/integration/transcribe tests/integration/metrics/test_metrics_engine.py \
+			tests/end_to_end || exit 1; \
+	done
 
 drill-enrich: $(VENV)/.dev ## enrich's drills in full: a storm of failures, outages, memory
 	$(PY) bench/enrich.py storm
