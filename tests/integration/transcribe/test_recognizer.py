@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hearing import SENTENCE, word_error_rate
 
 from pipeline.transcribe import Options, guard, hallucinations, look, models, recognizer
 from pipeline.transcribe.recognizer import Recognizer
@@ -141,6 +142,22 @@ def test_a_language_keeps_its_probability_when_a_later_look_is_believed(tiny, hi
         )
         [result] = tiny.run([(hiss, Options())])
         assert (result.look, result.language_probability) == (believed, 0.7)
+
+
+def test_what_the_full_window_leaves_out_is_transcribed_in_halves(tiny, speak, monkeypatch):
+    sentence = speak(SENTENCE)
+    second_at = len(sentence) / RATE + 1
+    audio = np.concatenate([sentence, np.zeros(RATE, np.float32), sentence])
+    seconds = len(audio) / RATE
+    whole = Window(audio, (Piece(0.0, 0.0, seconds),), ((0.0, second_at - 1), (second_at, seconds)))
+    monkeypatch.setattr(
+        recognizer, "_doubt", lambda _, seen, *__, **___: "a phrase repeated" if seen is whole else None
+    )
+    monkeypatch.setattr(tiny, "_leaves_out", lambda *_: True)
+    [result] = tiny.run([(whole, Options())])
+    assert result.look == "halves"
+    assert word_error_rate(" ".join(each.text for each in result.segments), f"{SENTENCE} {SENTENCE}") < 0.4
+    assert result.segments[-1].start == pytest.approx(second_at, abs=1.0)
 
 
 def test_the_model_reads_hotwords_and_prompt_before_the_message_of_their_own_sender_alone(tiny, speak):
