@@ -14,7 +14,7 @@ import dramatiq
 import structlog
 from dramatiq.middleware import Middleware
 
-from pipeline.errors import CODES, Fault, JobError
+from pipeline.errors import Fault, JobError
 
 INTERVAL = 5.0  # seconds between two tests while paused
 FRESH = 5.0  # seconds that a passed test speaks for the worker where the error is usually the message's fault
@@ -73,7 +73,7 @@ class SelfTest(Middleware):
             self._passed_at = began
             return
         self.reason = failure.message
-        log.error("Worker paused", stage=self._stage, reason=failure.message, remedy=CODES[failure.code].remedy)
+        log.error("Worker paused", stage=self._stage, reason=failure.message)
         threading.Thread(target=self._await_recovery, args=(began,), name="self-test", daemon=True).start()
 
     def _failure(self) -> JobError | None:

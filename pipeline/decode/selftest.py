@@ -25,7 +25,8 @@ def run(media_root: Path | None) -> None:
         JobError: why this machine cannot decode. Other exceptions mean the same.
     """
     if media_root is not None and not (media_root.is_dir() and os.access(media_root, os.R_OK | os.X_OK)):
-        raise JobError("worker_unfit", f"MEDIA_ROOT is {media_root}, which is not a folder that this worker can read")
+        missing = f"MEDIA_ROOT is {media_root}, which is not a folder that this worker can read: mount or correct it"
+        raise JobError("worker_unfit", missing)
     with workspace() as folder, SAMPLE.open("rb") as file:
         _check_room(folder)
         convert.convert(file, probe.probe(file, folder, None, TIMEOUT), folder, longest=TIMEOUT, seconds=TIMEOUT)
@@ -38,8 +39,8 @@ def _check_room(folder: Path) -> None:
         os.posix_fallocate(descriptor, 0, FREE)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            room = f"less than {FREE >> 20} MiB can be written to {folder.parent}: {error.strerror}"
-            raise JobError("disk_full", room) from error
+            least = f"less than {FREE >> 20} MiB can be written to {folder.parent} ({error.strerror})"
+            raise JobError("disk_full", f"{least}: free space there, or set TMPDIR") from error
         if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system that cannot reserve room
             raise
     finally:

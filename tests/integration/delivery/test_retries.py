@@ -3,6 +3,7 @@
 import threading
 import time
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import redis
@@ -12,6 +13,7 @@ from dramatiq.errors import Retry
 
 from actors import broker, retries
 from actors.retries import LONGEST_WISH, MAX_RETRIES, MIN_BACKOFF, Retries, patiently
+from actors.selftest import SelfTest
 from pipeline import connection, handoff, jobs, queues
 from pipeline.errors import JobError
 from pipeline.options import Options
@@ -41,6 +43,24 @@ def waits(error, tried=0):
     fail(error, tried)
     at = jobs.get("j").stages["transcribe"].next_retry_at
     return at - time.time(), at - before
+
+
+@pytest.mark.parametrize("code", ["gpu_unfit", "internal"])
+def test_a_message_that_failed_because_of_its_worker_is_handed_back_uncounted(code):
+    jobs.create("j", "voice.ogg", Options())
+    unfit = SelfTest("transcribe")
+    unfit.test = Mock(side_effect=JobError("gpu_unfit", "no slot of the engine is left"))
+    options = {"retries": MAX_RETRIES}  # the next counted failure would end the job
+    message = MessageProxy(Message("transcribe", "transcribe", ("j",), {}, options, message_id="j"))
+
+    Retries(unfit).after_process_message(broker.Broker(middleware=[]), message, exception=JobError(code, "no"))
+    unfit.after_worker_shutdown(None, None)
+
+    assert not message.failed
+    assert jobs.get("j").status == "queued"
+    [waiting] = connection.client().hvals(queues.key("transcribe", ".msgs"))
+    assert Message.decode(waiting).options["retries"] == MAX_RETRIES
+    assert connection.client().llen(queues.key("transcribe")) == 1
 
 
 @pytest.mark.parametrize(
