@@ -20,7 +20,7 @@ from dramatiq.middleware import Middleware
 
 from actors.selftest import SelfTest
 from pipeline import connection, jobs, measures
-from pipeline.errors import JobError
+from pipeline.errors import Fault, JobError
 
 MAX_RETRIES = 6  # after the first try: a server that is restarted, a minute or so, fails no job
 MIN_BACKOFF = 1.0  # seconds before the first retry; doubled for each one after
@@ -83,11 +83,11 @@ class Retries(Middleware):
         if isinstance(exception, Retry):
             delay = (exception.delay or 0) / 1000
             error = exception.__cause__ if isinstance(exception.__cause__, JobError) else error
-        elif self._self_test is not None and (reason := self._self_test.explains(error)):
-            self._hand_back(broker, message, JobError("worker_unfit", reason))
-            return
         elif error.code in NOT_ITS_FAULT:
             counted, delay = 0, MIN_BACKOFF * random.uniform(2, 5)  # noqa: S311 - jitter, not a secret
+        elif self._self_test is not None and (reason := self._self_test.explains(error)):
+            self._hand_back(broker, message, error if error.fault is Fault.WORKER else JobError("worker_unfit", reason))
+            return
         elif error.retryable and retries < MAX_RETRIES:
             backoff = MIN_BACKOFF * 2**retries
             wish = min(LONGEST_WISH, error.retry_after or 0.0)

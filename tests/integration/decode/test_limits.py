@@ -242,7 +242,7 @@ def test_a_temporary_folder_that_is_gone_or_full_is_named(tmp_path, monkeypatch)
     from pipeline.decode import workspace
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
-    with pytest.raises(JobError, match=r"source_unreadable.* TMPDIR .*No such file"), workspace.workspace():
+    with pytest.raises(JobError, match=r"worker_unfit.* TMPDIR .*No such file"), workspace.workspace():
         pass
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

@@ -1,5 +1,6 @@
 """What a message that failed comes to: another try, or the end of its job."""
 
+import json
 import threading
 import time
 from types import SimpleNamespace
@@ -45,8 +46,8 @@ def waits(error, tried=0):
     return at - time.time(), at - before
 
 
-@pytest.mark.parametrize("code", ["gpu_unfit", "internal"])
-def test_a_message_that_failed_because_of_its_worker_is_handed_back_uncounted(code):
+@pytest.mark.parametrize(("code", "recorded"), [("gpu_unfit", "gpu_unfit"), ("internal", "worker_unfit")])
+def test_a_message_that_failed_because_of_its_worker_is_handed_back_uncounted(code, recorded):
     jobs.create("j", "voice.ogg", Options())
     unfit = SelfTest("transcribe")
     unfit.test = Mock(side_effect=JobError("gpu_unfit", "no slot of the engine is left"))
@@ -61,6 +62,8 @@ def test_a_message_that_failed_because_of_its_worker_is_handed_back_uncounted(co
     [waiting] = connection.client().hvals(queues.key("transcribe", ".msgs"))
     assert Message.decode(waiting).options["retries"] == MAX_RETRIES
     assert connection.client().llen(queues.key("transcribe")) == 1
+    [*_, (_, last)] = connection.client().xrange(jobs.events_key("j"))
+    assert json.loads(last[b"event"])["detail"]["retry"]["code"] == recorded
 
 
 @pytest.mark.parametrize(
