@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 
 class Beat(Middleware):
-    """Send a heartbeat from a thread of its own until the worker has drained, so that a busy worker counts as alive.
+    """Send heartbeats from a separate thread until the worker has drained, so that a busy worker counts as alive.
 
     Nothing that takes time runs on that thread: a worker that is silent for the broker's `heartbeat_timeout` loses its
     messages to the others.

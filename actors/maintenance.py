@@ -1,4 +1,4 @@
-"""Run the sweeper in every worker, on a thread of its own: a large backlog must never delay the heartbeat."""
+"""Run the sweeper in every worker, on a separate thread: a large backlog must never delay the heartbeat."""
 
 from __future__ import annotations
 

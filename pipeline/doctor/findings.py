@@ -59,7 +59,7 @@ class Finding:
         return self._filled(CODES[self.code].message, language)
 
     def fix(self, language: str = "en") -> str:
-        """What mends it; empty where nothing has to be. Every value is quoted for a shell, since it may be pasted."""
+        """Return the remedy, or an empty string. Every value is quoted for a shell, since people paste remedies."""
         return self._filled(CODES[self.code].fix, language, quoted=True)
 
     def _filled(self, texts: Tuple[str, str], language: str, *, quoted: bool = False) -> str:

@@ -137,7 +137,7 @@ class Recognizer:
             seen = [features[index] for index in left]
             encoded = self._encode(seen, look)
             known = self._with_languages(encoded, seen, [options[index][0] for index in left])
-            # An earlier look may have detected the language; the probability is that look's.
+            # If an earlier pass detected the language, the probability is that pass's.
             known = [
                 (option, options[index][1] if probability is None else probability)
                 for index, (option, probability) in zip(left, known, strict=True)
