@@ -50,7 +50,7 @@ class Beat(Middleware):
             seconds, microseconds = connection.client().time()
             connection.client().zadd(queues.BEATS_KEY, {broker.broker_id: seconds * 1000 + microseconds // 1000})
         except redis.RedisError as error:  # it is away again: no message can be taken either
-            log.warning("Could not beat, trying again", reason=str(error))
+            log.warning("Heartbeat failed, trying again", reason=str(error))
 
     def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         """Begin.
