@@ -132,7 +132,7 @@ LOCK := $(COMPILE) --extra decode --extra transcribe --extra enrich --extra webh
 generated: $(VENV)/.dev ## write the files that are made of the code
 	$(PY) -m pipeline settings --example > config/.env.example
 	$(PY) -m pipeline doctor --document > docs/troubleshooting.md
-	$(PY) -m pipeline.commands.reference
+	$(PY) -m cli.reference
 
 clean: ## remove what was installed and what runs left here
 	rm -rf $(VENV) .voicemill site .pytest_cache .mypy_cache .ruff_cache

@@ -13,9 +13,11 @@ import redis
 from dramatiq import Broker, Message
 from dramatiq.middleware import Middleware, MiddlewareError
 
-from pipeline import connection, jobs, presence, queues
-from pipeline.errors import CODES, JobError
-from pipeline.options import Options, is_text, parse, shown
+from voicemill.errors import CODES, JobError
+from voicemill.options import Options, is_text, parse, shown
+from voicemill.store import connection, jobs
+from voicemill.store import queue as queues
+from voicemill.store import workers as presence
 
 LOOK = 10.0  # seconds between a sender's looks at whether every stage has a worker
 MAX_SOURCE = 1024**2  # characters: it travels in the message and lives in the record
@@ -25,7 +27,7 @@ log = logging.getLogger("voicemill")
 
 
 class Refused(MiddlewareError):
-    """`decode.send()` did not send: `code` is one of pipeline/errors.py, the message says what to change."""
+    """`decode.send()` did not send: `code` is one of voicemill/errors.py, the message says what to change."""
 
     def __init__(self, error: JobError) -> None:
         super().__init__(f"{error}. {CODES[error.code].remedy}")

@@ -20,8 +20,11 @@ from dramatiq.middleware import Middleware
 from actors import process
 from actors.consumer import acks_key
 from actors.retries import patiently
-from pipeline import connection, handoff, jobs, presence, queues
-from pipeline.errors import JobError
+from voicemill.errors import JobError
+from voicemill.store import audio as handoff
+from voicemill.store import connection, jobs
+from voicemill.store import queue as queues
+from voicemill.store import workers as presence
 
 BEAT = 5.0  # seconds between two signs of life; well inside the broker's heartbeat_timeout
 AGAIN = 1.0  # seconds until the next try where a beat failed: who lives is to be heard soon after Redis is back

@@ -23,9 +23,10 @@ from dramatiq.middleware import Middleware
 
 from actors.admission import SCHEMA, Admission, Refused
 from actors.consumer import FULL, Consumer
-from pipeline import connection, jobs, queues
-from pipeline.errors import JobError
-from pipeline.queues import DeadLetter
+from voicemill.errors import JobError
+from voicemill.store import connection, jobs
+from voicemill.store import queue as queues
+from voicemill.store.queue import DeadLetter
 
 if TYPE_CHECKING:
     from pipeline.transcribe import Engine
@@ -40,7 +41,7 @@ log = logging.getLogger("voicemill")
 
 
 class Broker(stock.RedisBroker):
-    """A RedisBroker on `pipeline.connection`, whose consumers learn of a message at once and cost little while idle.
+    """A RedisBroker whose consumers wait in Redis for the next message and cost little while idle.
 
     The client is the process's own at the time of use: a broker may be made before `REDIS_URL` is known, and survives a
     fork.

@@ -20,8 +20,8 @@ from dramatiq.brokers import redis as stock
 from dramatiq.common import compute_backoff, current_millis
 from dramatiq.errors import ConnectionClosed, DecodeError
 
-from pipeline import connection, jobs
-from pipeline.options import is_text
+from voicemill.options import is_text
+from voicemill.store import connection, jobs
 
 if TYPE_CHECKING:
     from actors.broker import Broker

@@ -9,19 +9,21 @@ import dramatiq
 from dramatiq.middleware import CurrentMessage
 
 from actors import broker
-from pipeline.errors import JobError
+from voicemill.errors import JobError
 
 if TYPE_CHECKING:
-    from pipeline.jobs import Job
+    from voicemill.store.jobs import Job
 
 BROKER = broker.for_process("decode")
 
 
 @dramatiq.actor(queue_name="decode", actor_name="decode", broker=BROKER, throws=broker.EXPECTED)
 def decode(source: str = "", **options: Any) -> None:
-    """Decode one message. Call `decode.send(source, language=…, …)`; the options are those of pipeline/options.py."""
+    """Decode one message. Call `decode.send(source, language=…, …)`; the options are those of voicemill/options.py."""
     from actors import tracking  # noqa: PLC0415 - a backend that only sends pays for none of these
-    from pipeline import duplicates, handoff, jobs  # noqa: PLC0415
+    from pipeline import dedupe as duplicates  # noqa: PLC0415
+    from voicemill.store import audio as handoff  # noqa: PLC0415
+    from voicemill.store import jobs  # noqa: PLC0415
 
     message = CurrentMessage.get_current_message()
     assert message is not None, "the worker's broker has the middleware"  # noqa: S101
@@ -54,9 +56,11 @@ def _audio(job: Job) -> dict[str, Any]:
         JobError: there is no audio to be had, or no place for it.
     """
     from config import settings  # noqa: PLC0415
-    from pipeline import duplicates, handoff, jobs  # noqa: PLC0415
+    from pipeline import dedupe as duplicates  # noqa: PLC0415
     from pipeline.decode import decode as work  # noqa: PLC0415
     from pipeline.decode.workspace import workspace  # noqa: PLC0415
+    from voicemill.store import audio as handoff  # noqa: PLC0415
+    from voicemill.store import jobs  # noqa: PLC0415
 
     look = partial(duplicates.look, job) if job.options["dedupe"] else None
     source = jobs.raw_source(job.id)
@@ -78,7 +82,7 @@ def _audio(job: Job) -> dict[str, Any]:
 
 def _take_over(job: Job, twin: Job) -> None:
     """Give a job the transcript of an earlier one, which had the same bytes and options."""
-    from pipeline import jobs  # noqa: PLC0415
+    from voicemill.store import jobs  # noqa: PLC0415
 
     last = not job.options["enrich"]
     audio = (twin.audio or {}) | {"duplicate_of": twin.id}

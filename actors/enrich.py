@@ -11,9 +11,10 @@ from dramatiq.errors import Retry
 from actors import broker, process, tracking
 from actors.admission import demand_schema
 from config import settings
-from pipeline import jobs, measures
 from pipeline.enrich import Enricher, record
-from pipeline.errors import JobError
+from pipeline.metrics import hooks as measures
+from voicemill.errors import JobError
+from voicemill.store import jobs
 
 BROKER = broker.for_process("enrich")
 NO_KEY = "no GEMINI_API_KEY is set for the enrich workers"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from actors import process
-from pipeline import connection
+from voicemill.store import connection
 
 if TYPE_CHECKING:
     from actors.broker import Broker

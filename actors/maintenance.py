@@ -10,7 +10,7 @@ import structlog
 from dramatiq.middleware import Middleware
 
 from pipeline import sweeper
-from pipeline.errors import JobError
+from voicemill.errors import JobError
 
 INTERVAL = 5.0  # seconds between two checks whether a sweep is due
 

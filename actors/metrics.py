@@ -27,7 +27,7 @@ from dramatiq.middleware import Middleware
 
 from actors import process
 from actors.health import Conditions, Health
-from pipeline.queues import QUEUES
+from voicemill.store.queue import QUEUES
 
 if TYPE_CHECKING:
     from actors.broker import Broker

@@ -19,8 +19,8 @@ import structlog
 from dramatiq.compat import StreamablePipe
 
 from config import environment, logging, settings
-from pipeline import connection
-from pipeline.errors import JobError
+from voicemill.errors import JobError
+from voicemill.store import connection
 
 UNFIT, USAGE, NO_REDIS = 1, 2, 3  # exit codes
 LOOK = 0.5  # seconds between looks at whether the master lives

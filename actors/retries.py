@@ -19,8 +19,9 @@ from dramatiq.errors import Retry
 from dramatiq.middleware import Middleware
 
 from actors.selftest import SelfTest
-from pipeline import connection, jobs, measures
-from pipeline.errors import Fault, JobError
+from pipeline.metrics import hooks as measures
+from voicemill.errors import Fault, JobError
+from voicemill.store import connection, jobs
 
 MAX_RETRIES = 6  # after the first try: a server that is restarted, a minute or so, fails no job
 MIN_BACKOFF = 1.0  # seconds before the first retry; doubled for each one after

@@ -14,7 +14,7 @@ import dramatiq
 import structlog
 from dramatiq.middleware import Middleware
 
-from pipeline.errors import Fault, JobError
+from voicemill.errors import Fault, JobError
 
 INTERVAL = 5.0  # seconds between two tests while paused
 FRESH = 5.0  # seconds that a passed test speaks for the worker where the error is usually the message's fault

@@ -12,10 +12,11 @@ from dramatiq.broker import MessageProxy
 from dramatiq.middleware import Middleware
 
 from actors.admission import admit
-from pipeline import handoff, jobs
-from pipeline.errors import JobError
-from pipeline.jobs import Job
-from pipeline.options import Options, is_text
+from voicemill.errors import JobError
+from voicemill.options import Options, is_text
+from voicemill.store import audio as handoff
+from voicemill.store import jobs
+from voicemill.store.jobs import Job
 
 WORKER = f"{socket.gethostname()}:{os.getpid()}"
 

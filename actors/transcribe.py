@@ -21,8 +21,10 @@ from dramatiq.middleware import Middleware
 from actors import broker, process, tracking
 from actors.admission import demand_schema
 from config import settings
-from pipeline import connection, duplicates, handoff, jobs
-from pipeline.errors import JobError
+from pipeline import dedupe as duplicates
+from voicemill.errors import JobError
+from voicemill.store import audio as handoff
+from voicemill.store import connection, jobs
 
 if TYPE_CHECKING:
     from pipeline.transcribe import Engine, Options, Transcript

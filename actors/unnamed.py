@@ -9,7 +9,7 @@ import importlib
 import multiprocessing
 import sys
 
-from pipeline.queues import QUEUES
+from voicemill.store.queue import QUEUES
 
 USAGE = 2  # exit code
 

@@ -1,6 +1,6 @@
 """The webhooks as the queue sees them: a message says that a receiver may be told something, a worker tells it.
 
-How long to wait, for whom, and what comes first is kept in Redis (pipeline/webhook/outbox.py), not in delayed messages:
+How long to wait, for whom, and what comes first is kept in Redis (voicemill/store/outbox.py), not in delayed messages:
 a receiver that is away costs one try now and then, however many jobs wait for it, and no thread.
 """
 
@@ -18,8 +18,8 @@ from dramatiq.middleware import Middleware
 
 from actors import broker, process
 from config import settings
-from pipeline.webhook import outbox
 from pipeline.webhook.courier import Courier
+from voicemill.store import outbox
 
 BROKER = broker.for_process("webhook")
 TURN = 2.0  # seconds that a worker goes on for one receiver while others may wait for their turn

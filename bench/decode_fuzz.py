@@ -21,7 +21,7 @@ import structlog
 
 from config.settings import Settings
 from pipeline.decode import decode
-from pipeline.errors import CODES, JobError
+from voicemill.errors import CODES, JobError
 
 LIMIT = 60.0  # seconds of sound, so that a damaged header cannot make the drill long
 

@@ -24,7 +24,7 @@ def main() -> int:
         from moto.server import ThreadedMotoServer
     except ImportError as error:
         sys.exit(f'{error.name} is not installed: pip install "moto[server]" s3fs')
-    from pipeline.commands.embedded import valkey
+    from cli.embedded import valkey
 
     server = ThreadedMotoServer("127.0.0.1", 0)
     server.start()
@@ -64,7 +64,7 @@ def sources(folder: Path) -> None:
 
 
 def code(work: Callable[[], object]) -> str:
-    from pipeline.errors import JobError
+    from voicemill.errors import JobError
 
     try:
         work()
@@ -74,7 +74,7 @@ def code(work: Callable[[], object]) -> str:
 
 
 def audio(folder: Path, store: object) -> None:
-    from pipeline import handoff
+    from voicemill.store import audio as handoff
 
     os.environ |= {"HANDOFF_URL": "s3://voices/handoff", "HANDOFF_URL_FROM": "1000"}
     file = folder / "audio.flac"

@@ -21,9 +21,12 @@ import redis  # noqa: E402 - the repository is not installed
 from processes import alive, becomes, children, command, end  # noqa: E402
 from tls_redis import tls_redis  # noqa: E402
 
+from cli.embedded import valkey  # noqa: E402
 from config.environment import parse_dotenv  # noqa: E402
-from pipeline import connection, jobs, presence, queues, status  # noqa: E402
-from pipeline.commands.embedded import valkey  # noqa: E402
+from voicemill import status  # noqa: E402
+from voicemill.store import connection, jobs  # noqa: E402
+from voicemill.store import queue as queues  # noqa: E402
+from voicemill.store import workers as presence  # noqa: E402
 
 PLACE = "/opt/voicemill"  # where the recipes have the clone
 HERE = Path(sys.executable).parent
@@ -216,7 +219,7 @@ def _supervised(folder, variables):
 def send(count, options):
     """Send the sample as often as asked, and return the jobs."""
     from actors import decode
-    from pipeline import handoff
+    from voicemill.store import audio as handoff
 
     with VOICE.open("rb") as voice:
         source = handoff.upload(voice)

@@ -21,7 +21,7 @@ sys.path.insert(0, str(CLONE / "tests"))
 
 from processes import alive, children, end  # noqa: E402 - the tests are not installed
 
-from pipeline.commands.embedded import valkey  # noqa: E402 - the repository is not installed
+from cli.embedded import valkey  # noqa: E402 - the repository is not installed
 
 # What stays wrong on a machine with a stub for a driver: nothing can run on a GPU that is none.
 OF_THE_STUB = {"canary_failed", "canary_killed"}

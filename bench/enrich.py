@@ -41,7 +41,7 @@ def main() -> int:
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--seed", type=int, default=random.randrange(1000), help="of the storm's dice")
     arguments = parser.parse_args()
-    from pipeline.commands.embedded import valkey
+    from cli.embedded import valkey
 
     with tempfile.TemporaryDirectory(prefix="voicemill-bench-") as folder, valkey(Path(folder), durable=False) as url:
         os.environ["REDIS_URL"] = url
@@ -135,8 +135,8 @@ def down(sdk: str, short: bool, sign: google.Answer | None = None, faith: int = 
 
     `sign` is what it answers meanwhile (None: it does not listen), `faith` the calls allowed beyond one every 10 s.
     """
-    from pipeline import jobs
     from pipeline.enrich import record
+    from voicemill.store import jobs
 
     lasts = 25.0 if short else 120.0
     timeout = "5" if short else "20"
@@ -245,8 +245,8 @@ def worker(endpoint: str, sdk: str, threads: int, **variables: str) -> Iterator[
 def send(count: int, text: str = TEXT) -> list[str]:
     """Queue jobs for enrichment as the transcribe stage does, and return their ids."""
     from actors import broker
-    from pipeline import jobs
-    from pipeline.options import Options
+    from voicemill.options import Options
+    from voicemill.store import jobs
 
     sent = []
     for _ in range(count):
@@ -263,7 +263,7 @@ def send(count: int, text: str = TEXT) -> list[str]:
 
 def wait_for(sent: list[str], timeout: float) -> list[object]:
     """Wait until jobs have ended, and return their records."""
-    from pipeline import jobs
+    from voicemill.store import jobs
 
     deadline = time.monotonic() + timeout
     return [jobs.wait(job, timeout=max(0.1, deadline - time.monotonic())) for job in sent]

@@ -37,8 +37,9 @@ def doctor(*arguments, **variables):
 
 def job(url):
     """Start the worker, give it a message, and return how it began and what came out."""
-    from pipeline import handoff, jobs
-    from pipeline.options import Options
+    from voicemill.options import Options
+    from voicemill.store import audio as handoff
+    from voicemill.store import jobs
 
     os.environ["REDIS_URL"] = url
     from actors import broker
@@ -95,7 +96,7 @@ def killed_slot(device="cuda", messages=16):
 
 
 def main():
-    from pipeline.commands.embedded import valkey
+    from cli.embedded import valkey
 
     result = {
         "gpu": [vars(gpu) for gpu in __import__("pipeline.doctor.devices", fromlist=["x"]).visible()],

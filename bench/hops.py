@@ -23,7 +23,7 @@ import redis
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from pipeline.commands.embedded import valkey  # noqa: E402 - the repository is not installed
+from cli.embedded import valkey  # noqa: E402 - the repository is not installed
 
 STAGES = ("one", "two", "three")
 FLOORS = {"p50": 15.0, "p95": 40.0, "throughput": 0.9, "idle": 0.8}  # ms, ms, share of stock's, commands/s a process

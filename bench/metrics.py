@@ -31,7 +31,7 @@ import redis  # noqa: E402 - the repository is not installed
 from gemini_server import KEY, GeminiServer  # noqa: E402
 from processes import becomes, children, command, models  # noqa: E402
 
-from pipeline.commands.embedded import valkey  # noqa: E402
+from cli.embedded import valkey  # noqa: E402
 
 STAGES = ("decode", "transcribe", "enrich", "webhook")
 DEPLOY = ROOT / "deploy"
@@ -171,7 +171,7 @@ def send():
 def work(world):
     """Messages go through, one in six fails, and Prometheus can tell."""
     from actors import decode
-    from pipeline import jobs
+    from voicemill.store import jobs
 
     voice = "data:audio/ogg;base64," + base64.b64encode(VOICE.read_bytes()).decode()
     sent = [decode.send(voice if n % 6 else "/etc/hostname", language="en").message_id for n in range(MESSAGES)]
@@ -221,7 +221,7 @@ def model_killed(world, master):
     """A killed model process is replaced, is counted, and the worker says meanwhile that it is not ready."""
     [pid] = models(master)
     os.kill(pid, signal.SIGKILL)
-    from pipeline import jobs
+    from voicemill.store import jobs
 
     job = send()  # by which the death is noticed
     check("503 while the model is loaded anew", becomes(lambda: "canary" in world.ready("transcribe")[1], 30))

@@ -22,9 +22,12 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import redis  # noqa: E402 - the repository is not installed
 from processes import becomes  # noqa: E402
 
-from pipeline import connection, handoff, jobs, presence, queues  # noqa: E402
-from pipeline.commands.embedded import valkey  # noqa: E402
-from pipeline.commands.supervisor import Supervisor, procfile  # noqa: E402
+from cli.embedded import valkey  # noqa: E402
+from cli.supervisor import Supervisor, procfile  # noqa: E402
+from voicemill.store import audio as handoff  # noqa: E402
+from voicemill.store import connection, jobs  # noqa: E402
+from voicemill.store import queue as queues  # noqa: E402
+from voicemill.store import workers as presence  # noqa: E402
 
 VOICE = ROOT / "samples" / "voice-message.ogg"
 VARIABLES = {"WHISPER_MODEL": "bundled:tiny.en", "WHISPER_DEVICE": "cpu", "WHISPER_CPU_REPLICAS": "1"}

@@ -122,11 +122,11 @@ def take(folder, minutes):
     import gemini_server
     from browser import chromium, served
 
+    from cli.embedded import valkey
+    from cli.supervisor import Supervisor, procfile
     from config.settings import Settings
-    from pipeline import jobs
-    from pipeline.commands.embedded import valkey
-    from pipeline.commands.supervisor import Supervisor, procfile
-    from pipeline.web.app import create_app
+    from voicemill.store import jobs
+    from web.app import create_app
 
     files = spoken(folder)
     with valkey(folder / "redis", durable=False) as url, gemini_server.GeminiServer(decide=summary) as gemini:
@@ -174,7 +174,8 @@ def summary(request):
 def send(files, minutes):
     """Send messages, now more and now fewer, and return the id of the one to look at."""
     from actors import decode
-    from pipeline import handoff, jobs
+    from voicemill.store import audio as handoff
+    from voicemill.store import jobs
 
     uploads = {word: handoff.upload(path.read_bytes()) for word, path in files.items()}
     end = time.monotonic() + 60 * minutes

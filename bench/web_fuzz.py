@@ -18,8 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from pipeline.commands.embedded import valkey  # noqa: E402 - the repository is not installed
-from pipeline.web import keys  # noqa: E402
+from cli.embedded import valkey  # noqa: E402 - the repository is not installed
+from web import keys  # noqa: E402
 
 CHECKS = "not_a_server_error,content_type_conformance,response_schema_conformance,ignored_auth"
 

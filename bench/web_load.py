@@ -26,8 +26,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from pipeline.commands.embedded import valkey  # noqa: E402 - the repository is not installed
-from pipeline.web import keys  # noqa: E402
+from cli.embedded import valkey  # noqa: E402 - the repository is not installed
+from web import keys  # noqa: E402
 
 P99 = 50.0  # ms of the door's own time
 GROWTH = 1.1  # of the door's memory from a quarter of the time to its end, and

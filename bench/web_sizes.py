@@ -26,10 +26,10 @@ sys.path.insert(0, str(ROOT))
 
 from prompts import wer  # noqa: E402 - it lies beside this file
 
-from pipeline.commands.embedded import valkey  # noqa: E402 - the repository is not installed
-from pipeline.commands.supervisor import Supervisor, procfile  # noqa: E402
-from pipeline.jobs import STAGES  # noqa: E402
-from pipeline.web import keys  # noqa: E402
+from cli.embedded import valkey  # noqa: E402 - the repository is not installed
+from cli.supervisor import Supervisor, procfile  # noqa: E402
+from voicemill.store.jobs import STAGES  # noqa: E402
+from web import keys  # noqa: E402
 
 WHO = "Anna Peter Maria Thomas Susan Robert Linda David Helen Martin".split()
 WHAT = "invoice contract heating printer schedule budget meeting parcel ticket keyboard".split()

@@ -25,8 +25,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from receiver import SECRET, Receiver  # noqa: E402 - the repository is not installed
 
-from pipeline.commands.embedded import valkey  # noqa: E402
-from pipeline.commands.supervisor import procfile  # noqa: E402
+from cli.embedded import valkey  # noqa: E402
+from cli.supervisor import procfile  # noqa: E402
 
 SHARES = {"good": 0.4, "down": 0.25, "errors": 0.25, "slow": 0.07, "redirects": 0.03}  # of the jobs, by receiver
 LATE = 1.0  # seconds: the healthy receiver is to hear 99 % of all within this, whatever the others do
@@ -98,9 +98,9 @@ class World:
 
 def jobs_end(world, rate):
     """End jobs as the stages would, until the time is over."""
-    from pipeline import jobs
-    from pipeline.errors import JobError
-    from pipeline.options import Options
+    from voicemill.errors import JobError
+    from voicemill.options import Options
+    from voicemill.store import jobs
 
     dice = random.Random(7)
     names = iter(range(10**9))
@@ -173,8 +173,7 @@ def main():
 
 def drill(arguments, log, worker):
     """Run it and report."""
-    from pipeline import jobs
-    from pipeline.webhook import outbox
+    from voicemill.store import jobs, outbox
 
     world = World(arguments.minutes)
     outage = threading.Thread(target=world.outage)

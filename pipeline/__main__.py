@@ -110,7 +110,7 @@ def _load(name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202 - a module
     # Nothing has begun that wants an orderly end, and an exception amid an import may be printed and forgotten.
     before = signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
     try:
-        return importlib.import_module(f"pipeline.commands.{name}")
+        return importlib.import_module(f"cli.{name}")
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] in ("pipeline", "actors", "config"):
             raise
@@ -133,8 +133,8 @@ def _explained(error: Exception):  # type: ignore[no-untyped-def]  # noqa: ANN20
     import redis
 
     from config import settings
-    from pipeline import connection, jobs
-    from pipeline.errors import CODES, JobError
+    from voicemill.errors import CODES, JobError
+    from voicemill.store import connection, jobs
 
     if isinstance(error, redis.RedisError):
         place = settings.mask_url(connection.parameters()[0])

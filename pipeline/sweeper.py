@@ -12,10 +12,12 @@ from typing import cast
 import structlog
 
 from config import settings
-from pipeline import connection, handoff, jobs, queues
 from pipeline.enrich import record
-from pipeline.errors import JobError
-from pipeline.jobs import STAGES
+from voicemill.errors import JobError
+from voicemill.store import audio as handoff
+from voicemill.store import connection, jobs
+from voicemill.store import queue as queues
+from voicemill.store.jobs import STAGES
 
 EVERY = 60.0  # seconds between two sweeps, whoever does them
 SHARE = 0.05  # of all time that sweeping may take, where there is so much that it takes long

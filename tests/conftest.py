@@ -12,9 +12,9 @@ import redis
 from processes import children, end
 from tables import LINES
 
+from cli.embedded import valkey
 from config import environment
-from pipeline import connection
-from pipeline.commands.embedded import valkey
+from voicemill.store import connection
 
 CLONE = environment.STATE.parent
 DRAMATIQ = str(Path(sys.executable).with_name("dramatiq"))

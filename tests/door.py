@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import uvicorn
 
-from pipeline.web import keys
-from pipeline.web.protocol import Protocol
+from web import keys
+from web.protocol import Protocol
 
 KEY, ENTRY = keys.generate("tests")
 PATIENCE = 60  # seconds until an answer that should come counts as not coming

@@ -16,7 +16,8 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from pipeline import connection, jobs, queues
+from voicemill.store import connection, jobs
+from voicemill.store import queue as queues
 
 LOOK = 0.02  # seconds between looks while something is in hand
 SENTENCE = " Please move our meeting with the design team to Thursday."

@@ -29,10 +29,10 @@ from typing import Any, Protocol
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from cli.signals import stops  # noqa: E402
+from cli.supervisor import Supervisor, procfile  # noqa: E402
 from config import environment, settings  # noqa: E402 - the repository is not installed
-from pipeline.commands.signals import stops  # noqa: E402
-from pipeline.commands.supervisor import Supervisor, procfile  # noqa: E402
-from pipeline.jobs import STAGES  # noqa: E402
+from voicemill.store.jobs import STAGES  # noqa: E402
 
 STATUS_TIMEOUT = 30.0  # seconds
 

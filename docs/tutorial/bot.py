@@ -13,7 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from actors import decode
 from actors.admission import Refused
-from pipeline import handoff, jobs
+from voicemill.store import audio as handoff
+from voicemill.store import jobs
 
 API = os.environ.get("TELEGRAM_API", "https://api.telegram.org")
 TOKEN = os.environ["TELEGRAM_TOKEN"]

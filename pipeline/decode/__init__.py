@@ -18,7 +18,7 @@ from pipeline.decode import convert, probe, sources
 from pipeline.decode.convert import Converted
 from pipeline.decode.probe import Sound
 from pipeline.decode.truncation import cut_short
-from pipeline.errors import JobError
+from voicemill.errors import JobError
 
 __all__ = ["Decoded", "decode"]
 

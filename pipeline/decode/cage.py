@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from pipeline.errors import JobError
+from voicemill.errors import JobError
 
 # The containers of voice messages, by FFmpeg's names. None of them opens another file: no playlist, no concat, no image
 # sequence, no description of a stream elsewhere.

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from pipeline.decode import cage, levels, reasons
 from pipeline.decode.levels import Levels
 from pipeline.decode.probe import Sound
-from pipeline.errors import JobError
+from voicemill.errors import JobError
 
 SAMPLE_RATE = 16000  # Hz: Whisper's (`SAMPLE_RATE` in openai/whisper's audio.py)
 SAMPLE_WIDTH = 2  # bytes

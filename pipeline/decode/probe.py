@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipeline.decode import cage, reasons
-from pipeline.errors import JobError
+from voicemill.errors import JobError
 
 TIMEOUT = 30.0  # seconds; ffprobe reads a few megabytes and takes 0.05
 _SHOWN = (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.decode import convert, probe
 from pipeline.decode.workspace import workspace
-from pipeline.errors import JobError
+from voicemill.errors import JobError
 
 SAMPLE = Path(__file__).parents[1] / "doctor" / "samples" / "opus.ogg"
 FREE = 16 * 1024**2  # bytes: a quarter of an hour of decoded speech

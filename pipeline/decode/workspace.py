@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pipeline.errors import JobError
+from voicemill.errors import JobError
 
 PREFIX = "voicemill-decode-"
 SETTLED = 60.0  # seconds after which the maker of a folder that is still empty has surely locked it

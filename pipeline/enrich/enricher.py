@@ -24,7 +24,7 @@ from pipeline.enrich.gemini import Refusal, Reply, Request, Turn
 from pipeline.enrich.neutral import neutralise
 from pipeline.enrich.prompt import Prompt
 from pipeline.enrich.schema import CLEANED, Contract, UnfitAnswer
-from pipeline.errors import JobError
+from voicemill.errors import JobError
 
 # A job's own back-off, by Google's advice exponential, with the growth that its HTTP client for Java comes with: where
 # doubled, the fifth 503 that chance gives to one job kept it away for 16 s that no other job had to wait.

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.enrich.gemini import Refusal, Reply
 from pipeline.enrich.neutral import visible
-from pipeline.errors import CODES, JobError
+from voicemill.errors import CODES, JobError
 
 PACIFIC = timedelta(hours=-8)  # Google renews the day's quota at midnight there; in summer an hour before
 MESSAGE = 200  # characters of Google's own words that go into a job record

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from config.settings import Settings
-from pipeline import connection
-from pipeline.errors import JobError
+from voicemill.errors import JobError
+from voicemill.store import connection
 
 WINDOW = 61.0  # seconds: a minute, and a second by which requests may be late on their way to Gemini
 FAILURES = 4  # in a row, all others on their way having failed, too: at one in seven chance does it in 2,800 requests

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
 
 from config.settings import Settings, SettingsError
-from pipeline.deadline import within
+from pipeline.network.deadline import within
 
 ADAPTERS = {  # by the SDK's name: the module, and the extra of pyproject.toml that installs it
     "google-generativeai": ("pipeline.enrich.sdk_generativeai", "enrich"),

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-from pipeline import connection, jobs
-from pipeline.errors import JobError
+from voicemill.errors import JobError
+from voicemill.store import connection, jobs
 
 TOTALS_TTL = 400 * 86400  # seconds that a day's sums are kept
 FIELDS = ("tries", "wrong", "failures", "outages", "input_tokens", "output_tokens", "seconds", "micros", "unpriced")

@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from config.environment import ROOT
 from config.settings import SettingsError
-from pipeline.errors import JobError
+from voicemill.errors import JobError
 
 RESERVED = ("model", "usage", "latency", "tries", "cost_usd")  # what the job record adds to the fields of the schema
 CLEANED = "cleaned_text"  # the field that is as long as the message: of a long one it is made part by part

@@ -13,11 +13,11 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from pipeline import measures
-from pipeline.jobs import STAGES
+from pipeline.metrics import hooks as measures
 from pipeline.metrics import shared
 from pipeline.metrics.catalogue import METRICS, PREFIX
 from pipeline.metrics.shared import Sample
+from voicemill.store.jobs import STAGES
 
 REDIS_ANSWERS = Sample("ready", ("redis",), 1)
 FAMILIES = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}

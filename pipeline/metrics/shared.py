@@ -9,9 +9,11 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pipeline import connection, handoff, jobs, presence, queues
 from pipeline.enrich import record
-from pipeline.webhook import outbox
+from voicemill.store import audio as handoff
+from voicemill.store import connection, jobs, outbox
+from voicemill.store import queue as queues
+from voicemill.store import workers as presence
 
 
 class Sample(NamedTuple):

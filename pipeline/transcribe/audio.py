@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import av
 import numpy as np
 
-from pipeline.errors import JobError
+from voicemill.errors import JobError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

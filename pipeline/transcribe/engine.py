@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 import structlog
 
-from pipeline import measures
-from pipeline.errors import JobError
+from pipeline.metrics import hooks as measures
 from pipeline.transcribe import devices, models
 from pipeline.transcribe.audio import SAMPLE_RATE, check_samples
 from pipeline.transcribe.child import SlotInfo
@@ -24,6 +23,7 @@ from pipeline.transcribe.options import Options, check
 from pipeline.transcribe.scheduler import Scheduler
 from pipeline.transcribe.slot import START_TIMEOUT, Slot
 from pipeline.transcribe.window import cut
+from voicemill.errors import JobError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from pipeline.transcribe.transcript import Transcript
     from pipeline.transcribe.window import WindowResult
+    from voicemill.transcript import Transcript
 
 __all__ = ["Engine", "SlotInfo"]
 

@@ -8,17 +8,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pipeline import measures
-from pipeline.transcribe.transcript import Transcript
+from pipeline.metrics import hooks as measures
+from voicemill.transcript import Transcript
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-    from pipeline.errors import JobError
     from pipeline.transcribe.child import SlotInfo
     from pipeline.transcribe.options import Options
     from pipeline.transcribe.window import Window, WindowResult
+    from voicemill.errors import JobError
 
 TELLING = 3  # windows at a message's start, of which the longest tells the language
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from config.bounds import BEAMS
-from pipeline import options as wishes
-from pipeline.errors import JobError
+from voicemill import options as wishes
+from voicemill.errors import JobError
 
 if TYPE_CHECKING:
     from pipeline.transcribe.child import SlotInfo

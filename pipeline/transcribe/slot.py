@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import structlog
 from pebble import ProcessExpired, ProcessPool
 
-from pipeline import measures
+from pipeline.metrics import hooks as measures
 from pipeline.transcribe import child
 from pipeline.transcribe.failures import BrokenError, DiedError, GoneError, HungError, UnfitError
 

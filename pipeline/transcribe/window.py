@@ -16,7 +16,7 @@ from pipeline.transcribe.audio import SAMPLE_RATE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pipeline.transcribe.transcript import Segment
+    from voicemill.transcript import Segment
 
 # The VAD's onnxruntime, which is imported with the first message, would call Microsoft.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

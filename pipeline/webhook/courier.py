@@ -9,13 +9,14 @@ import time
 import structlog
 
 from config.settings import Settings
-from pipeline import jobs
-from pipeline.errors import JobError
-from pipeline.jobs import Job
 from pipeline.webhook import event as events
-from pipeline.webhook import outbox, sender, signature
-from pipeline.webhook.outbox import Errand, Event, Order, Outcome
+from pipeline.webhook import sender
 from pipeline.webhook.sender import Answer
+from voicemill import webhooks as signature
+from voicemill.errors import JobError
+from voicemill.store import jobs, outbox
+from voicemill.store.jobs import Job
+from voicemill.store.outbox import Errand, Event, Order, Outcome
 
 GRACE = 15.0  # seconds beyond a request's time limit until its delivery counts as lost with its worker
 SKIP_AFTER = 5  # tries of an event that the receiver answers with an error, where a later one says more

@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.jobs import ENDED, Job, Stage
-from pipeline.webhook.outbox import Event
+from voicemill.store.jobs import ENDED, Job, Stage
+from voicemill.store.outbox import Event
 
 
 def identity(job: Job, event: Event) -> str:

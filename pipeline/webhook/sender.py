@@ -18,9 +18,9 @@ from urllib3.exceptions import (
 from urllib3.util import Timeout, Url, make_headers, parse_url
 
 from config.settings import Settings
-from pipeline import addresses, pools
-from pipeline.errors import JobError
-from pipeline.pools import Watch
+from pipeline.network import addresses, pools
+from pipeline.network.pools import Watch
+from voicemill.errors import JobError
 
 DOWN = frozenset({429, 502, 503, 504})  # answers that say: nobody's deliveries, for now
 # What the address guard says of a message's source means this of a webhook.

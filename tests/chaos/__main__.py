@@ -30,7 +30,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from hearing import SENTENCES, word_error_rate  # noqa: E402 - the repository is not installed
 from processes import alive, children  # noqa: E402
 
-from pipeline.commands.supervisor import Supervisor, procfile  # noqa: E402
+from cli.supervisor import Supervisor, procfile  # noqa: E402
 
 KINDS = ("kill", "term", "stop", "cut", "redis")
 STOPPED = 20.0  # seconds that a stopped process stays so
@@ -253,7 +253,7 @@ def send(count, names, server):
 
 def watch(sent, faults, stages, every):
     """Wait for all jobs to end, and for as many faults as were asked for; return how long each job took (seconds)."""
-    from pipeline import jobs
+    from voicemill.store import jobs
 
     ended, last = {}, time.monotonic()
     while time.monotonic() - last < PATIENCE:
@@ -285,7 +285,7 @@ def proxy_settled(server):
 
 def judge(sent, said, client, every):
     """Return what is wrong, a line each."""
-    from pipeline import jobs
+    from voicemill.store import jobs
 
     wrong = []
     for job_id, name in sent.items():

@@ -10,10 +10,10 @@ import pytest
 from hearing import GERMAN, SENTENCE
 from tables import LINES
 
+from cli.embedded import valkey
+from cli.supervisor import Supervisor, procfile
 from config.environment import STATE
-from pipeline import connection
-from pipeline.commands.embedded import valkey
-from pipeline.commands.supervisor import Supervisor, procfile
+from voicemill.store import connection
 
 CLONE = STATE.parent
 SPEECH = {"en": ("en-us", SENTENCE), "de": ("de", GERMAN)}

@@ -11,7 +11,7 @@ import redis
 from hearing import SENTENCE, word_error_rate
 
 from config.environment import STATE
-from pipeline.render import render
+from voicemill.render import render
 
 CLONE = STATE.parent
 SAMPLE = CLONE / "samples" / "voice-message.ogg"

@@ -15,9 +15,9 @@ from processes import becomes
 
 from actors import broker
 from config.environment import STATE
-from pipeline import connection, jobs
 from pipeline.enrich import record
-from pipeline.options import Options
+from voicemill.options import Options
+from voicemill.store import connection, jobs
 
 CLONE = STATE.parent
 TRANSCRIPT = {"text": "Please call Anna about the slides.", "language": "en", "no_speech": False, "segments": []}

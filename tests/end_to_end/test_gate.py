@@ -9,8 +9,9 @@ import pytest
 from processes import children, slowness
 
 from config.environment import STATE
-from pipeline import connection, handoff, jobs
-from pipeline.options import Options
+from voicemill.options import Options
+from voicemill.store import audio as handoff
+from voicemill.store import connection, jobs
 
 CLONE = STATE.parent
 

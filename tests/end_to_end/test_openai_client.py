@@ -11,7 +11,7 @@ import pytest
 from conftest import CLONE, ffmpeg
 from hearing import SENTENCE, word_error_rate
 
-from pipeline.web import keys
+from web import keys
 
 KEY, ENTRY = keys.generate("client")
 

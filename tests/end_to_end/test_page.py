@@ -17,15 +17,17 @@ from playwright.sync_api import expect
 from processes import becomes, children
 
 from actors import decode
+from cli.embedded import valkey
+from cli.supervisor import Supervisor, procfile
 from config.environment import STATE
 from config.settings import Settings
-from pipeline import connection, handoff, jobs, render
-from pipeline.commands.embedded import valkey
-from pipeline.commands.supervisor import Supervisor, procfile
-from pipeline.errors import JobError
-from pipeline.options import Options
-from pipeline.web import keys
-from pipeline.web.app import create_app
+from voicemill import render
+from voicemill.errors import JobError
+from voicemill.options import Options
+from voicemill.store import audio as handoff
+from voicemill.store import connection, jobs
+from web import keys
+from web.app import create_app
 
 SAMPLE = STATE.parent / "samples" / "voice-message.ogg"
 PHONE = {"width": 360, "height": 740}

@@ -16,8 +16,9 @@ from processes import models
 
 from actors import decode
 from actors.admission import Refused
-from pipeline import connection, handoff, jobs
-from pipeline.options import Options
+from voicemill.options import Options
+from voicemill.store import audio as handoff
+from voicemill.store import connection, jobs
 
 pytestmark = pytest.mark.usefixtures("backend")
 

@@ -7,7 +7,7 @@ from hearing import SENTENCE, word_error_rate
 from receiver import receiving
 
 from actors import decode
-from pipeline import jobs
+from voicemill.store import jobs
 
 
 @pytest.fixture

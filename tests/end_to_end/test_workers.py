@@ -13,9 +13,10 @@ from processes import models as slots
 
 from actors import decode
 from config.environment import STATE
-from pipeline import connection, handoff, jobs
-from pipeline.options import Options
 from pipeline.transcribe import models
+from voicemill.options import Options
+from voicemill.store import audio as handoff
+from voicemill.store import connection, jobs
 
 CLONE = STATE.parent
 

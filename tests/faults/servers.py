@@ -126,7 +126,7 @@ def silent():
 
 def valkey(folder, *, durable=True, **settings):
     """Return the machine with a real Valkey of these settings, its client and the time that both may live."""
-    from pipeline.commands import embedded
+    from cli import embedded
 
     stack = contextlib.ExitStack()
     url = stack.enter_context(embedded.valkey(folder, durable=durable))

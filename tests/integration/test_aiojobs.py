@@ -4,9 +4,10 @@ import asyncio
 
 import pytest
 
-from pipeline import aiojobs, jobs
-from pipeline.errors import JobError
-from pipeline.options import Options
+from voicemill import aio as aiojobs
+from voicemill.errors import JobError
+from voicemill.options import Options
+from voicemill.store import jobs
 
 pytestmark = pytest.mark.usefixtures("redis_url")
 

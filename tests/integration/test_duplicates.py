@@ -6,8 +6,11 @@ import time
 import pytest
 
 from config import settings
-from pipeline import connection, duplicates, jobs, presence, queues
-from pipeline.options import Options
+from pipeline import dedupe as duplicates
+from voicemill.options import Options
+from voicemill.store import connection, jobs
+from voicemill.store import queue as queues
+from voicemill.store import workers as presence
 
 pytestmark = pytest.mark.usefixtures("redis_url")
 

@@ -5,10 +5,11 @@ import time
 
 import pytest
 
-from pipeline import connection, handoff, jobs
-from pipeline.commands import progress
-from pipeline.errors import JobError
-from pipeline.options import Options
+from cli import progress
+from voicemill.errors import JobError
+from voicemill.options import Options
+from voicemill.store import audio as handoff
+from voicemill.store import connection, jobs
 
 pytestmark = pytest.mark.usefixtures("redis_url")
 

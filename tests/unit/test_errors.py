@@ -2,7 +2,7 @@
 
 import pickle
 
-from pipeline.errors import CODES, JobError
+from voicemill.errors import CODES, JobError
 
 
 def test_every_code_says_what_to_do_in_a_sentence():

@@ -22,7 +22,7 @@ HEAVY = [
     "structlog",
     "rich",
 ]
-HOUSE = ["config", "pipeline.decode", "pipeline.transcribe", "pipeline.enrich", "pipeline.doctor", "pipeline.commands"]
+HOUSE = ["config", "pipeline.decode", "pipeline.transcribe", "pipeline.enrich", "pipeline.doctor", "cli"]
 REPORT = "import sys, json; print(json.dumps(sorted(sys.modules)))"
 
 
@@ -37,9 +37,9 @@ def fresh(program, **variables):
     "line",
     [
         "from actors import decode",
-        "from pipeline import jobs",
-        "from pipeline import handoff",
-        "from actors import decode; from pipeline import jobs, handoff, errors, options",
+        "from voicemill.store import jobs",
+        "from voicemill.store import audio",
+        "from actors import decode; from voicemill import errors, options; from voicemill.store import audio, jobs",
     ],
 )
 def test_a_backend_loads_dramatiq_and_redis_and_nothing_heavy(line):
@@ -73,7 +73,7 @@ def test_a_backend_pays_at_most_twice_the_import_of_dramatiq_and_redis():
         "import actors.decode; from actors import decode",
         "import importlib; importlib.import_module('actors.decode'); from actors import decode",
         "import actors; decode = actors.decode; from actors import decode",
-        "from pipeline import jobs; import actors.decode; import actors; decode = actors.decode",
+        "from voicemill.store import jobs; import actors.decode; import actors; decode = actors.decode",
     ],
 )
 def test_decode_is_the_actor_in_every_order_of_imports(imports):
@@ -110,10 +110,10 @@ def imported(path):
 
 RULES = {  # folder: what nothing in it imports
     "config": ["actors", "pipeline", "dramatiq"],
-    "pipeline/decode": ["actors", "dramatiq", "pipeline.transcribe", "pipeline.enrich", "pipeline.commands"],
-    "pipeline/transcribe": ["actors", "dramatiq", "pipeline.decode", "pipeline.enrich", "pipeline.commands"],
-    "pipeline/enrich": ["actors", "dramatiq", "pipeline.decode", "pipeline.transcribe", "pipeline.commands"],
-    "pipeline/doctor": ["actors", "dramatiq", "pipeline.commands"],
+    "pipeline/decode": ["actors", "dramatiq", "pipeline.transcribe", "pipeline.enrich", "cli"],
+    "pipeline/transcribe": ["actors", "dramatiq", "pipeline.decode", "pipeline.enrich", "cli"],
+    "pipeline/enrich": ["actors", "dramatiq", "pipeline.decode", "pipeline.transcribe", "cli"],
+    "pipeline/doctor": ["actors", "dramatiq", "cli"],
 }
 
 

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from actors.admission import MAX_SOURCE, admit
-from pipeline.errors import CODES, JobError
-from pipeline.options import LANGUAGES, Options, parse
+from voicemill.errors import CODES, JobError
+from voicemill.options import LANGUAGES, Options, parse
 
 NESTED: list = []
 for _ in range(100_000):

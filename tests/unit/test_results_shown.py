@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipeline.commands import output
-from pipeline.jobs import Job
+from cli import output
+from voicemill.store.jobs import Job
 
 
 @pytest.mark.parametrize("form", ["txt", "srt"])

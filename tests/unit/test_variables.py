@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipeline import variables
-from pipeline.errors import JobError
+from voicemill import variables
+from voicemill.errors import JobError
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from config.settings import Settings
 from pipeline.decode.sources import inline, local, remote, uploads
-from pipeline.errors import JobError
+from voicemill.errors import JobError
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from io import BufferedReader
 from pathlib import Path
 
-from pipeline.errors import JobError
+from voicemill.errors import JobError
 
 
 def save(chunks: Iterable[bytes], folder: Path, limit: int) -> BufferedReader:

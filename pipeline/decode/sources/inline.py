@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 from pipeline.decode.sources.disk import save
-from pipeline.errors import JobError
+from voicemill.errors import JobError
 
 
 def fetch(uri: str, folder: Path, limit: int) -> BufferedReader:

@@ -9,7 +9,7 @@ from io import BufferedReader
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from pipeline.errors import JobError
+from voicemill.errors import JobError
 
 
 def path_of(address: str) -> str:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from config.settings import Settings
-from pipeline.deadline import within
 from pipeline.decode.sources.disk import save
-from pipeline.errors import JobError
+from pipeline.network.deadline import within
+from voicemill.errors import JobError
 
 _PIECE = 1024**2  # bytes asked for at a time
 

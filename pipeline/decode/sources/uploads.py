@@ -1,12 +1,12 @@
-"""Messages whose bytes a backend put into the handoff store with `pipeline.handoff.upload`."""
+"""Messages whose bytes a backend put into the handoff store with `voicemill.store.audio.upload`."""
 
 from __future__ import annotations
 
 from io import BufferedReader
 from pathlib import Path
 
-from pipeline import handoff
 from pipeline.decode.sources.disk import save
+from voicemill.store import audio as handoff
 
 
 def fetch(source: str, folder: Path, limit: int) -> BufferedReader:

@@ -25,9 +25,9 @@ from urllib3.exceptions import (
 from urllib3.util import Timeout, Url, parse_url
 
 from config.settings import Settings
-from pipeline import addresses, pools
-from pipeline.errors import JobError
-from pipeline.pools import Watch
+from pipeline.network import addresses, pools
+from pipeline.network.pools import Watch
+from voicemill.errors import JobError
 
 REDIRECTS = 5  # followed for one message
 ATTEMPTS = 4  # at one message, over lost connections and busy servers

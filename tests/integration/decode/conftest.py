@@ -12,7 +12,7 @@ import corpus
 
 from config.settings import Settings
 from pipeline.decode import decode as work
-from pipeline.errors import JobError
+from voicemill.errors import JobError
 
 
 @pytest.fixture(scope="session")

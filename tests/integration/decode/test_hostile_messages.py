@@ -13,9 +13,9 @@ import pytest
 from processes import children
 
 from actors import decode
-from pipeline import jobs
 from pipeline.decode import cage, convert, probe
-from pipeline.errors import JobError
+from voicemill.errors import JobError
+from voicemill.store import jobs
 
 
 @pytest.fixture(scope="module")

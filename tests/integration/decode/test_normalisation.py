@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from pipeline.errors import JobError
+from voicemill.errors import JobError
 
 
 def streams(path):

@@ -7,8 +7,8 @@ import uuid
 
 import pytest
 
-from pipeline import handoff
 from pipeline.decode.sources import inline
+from voicemill.store import audio as handoff
 
 
 def test_a_small_message_can_be_its_own_address(decode, voice, media, ffmpeg):

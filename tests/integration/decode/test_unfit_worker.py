@@ -9,9 +9,12 @@ import pytest
 from processes import becomes, children, command
 
 from actors import decode
-from pipeline import handoff, jobs, presence, queues
 from pipeline.decode import selftest
-from pipeline.errors import JobError
+from voicemill.errors import JobError
+from voicemill.store import audio as handoff
+from voicemill.store import jobs
+from voicemill.store import queue as queues
+from voicemill.store import workers as presence
 
 CLONE = Path(__file__).parents[3]
 VOICE = CLONE / "samples" / "voice-message.ogg"

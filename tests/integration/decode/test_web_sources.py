@@ -11,7 +11,7 @@ import misbehaving
 import pytest
 
 from pipeline.decode.sources import web
-from pipeline.errors import JobError
+from voicemill.errors import JobError
 
 OPEN = {"source_allow_http": True, "source_allow_private": True, "fetch_timeout": 20, "fetch_read_timeout": 5}
 
@@ -130,7 +130,7 @@ def test_a_servers_wish_to_wait_goes_to_the_queue(server, decode):
 
 def test_a_redirect_to_a_private_address_is_not_followed(server, decode, monkeypatch):
     """The first server is let through as a public one would be; what it points at is judged anew."""
-    from pipeline import addresses
+    from pipeline.network import addresses
 
     real = addresses.checked
     seen = []
@@ -148,7 +148,7 @@ def test_a_redirect_to_a_private_address_is_not_followed(server, decode, monkeyp
 
 
 def test_credentials_go_to_their_own_server_and_no_other(server, decode, monkeypatch):
-    from pipeline import addresses
+    from pipeline.network import addresses
 
     monkeypatch.setattr(addresses, "checked", lambda _host, port, _rules: [("127.0.0.1", port)])
     decode(server.url(f"to?{server.url('good', host='elsewhere.example')}", credentials="me:secret@"), **OPEN)

@@ -20,8 +20,9 @@ import dramatiq, redis
 from config import environment
 environment.ROOT = pathlib.Path({folder!r})  # where `.env` lies
 from actors import broker
-from pipeline import connection, jobs
-from pipeline.errors import JobError
+from voicemill.store import connection
+from voicemill.store import jobs
+from voicemill.errors import JobError
 BROKER = broker.for_process({stage!r})
 """
 

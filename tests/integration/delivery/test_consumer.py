@@ -12,7 +12,10 @@ from dramatiq.errors import ConnectionClosed
 from actors import consumer as consumers
 from actors.broker import Broker
 from config.environment import STATE
-from pipeline import connection, queues, status, sweeper
+from pipeline import sweeper
+from voicemill import status
+from voicemill.store import connection
+from voicemill.store import queue as queues
 
 pytestmark = pytest.mark.usefixtures("redis_url")
 

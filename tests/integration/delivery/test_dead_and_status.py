@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from config.environment import STATE
-from pipeline import connection, jobs, queues
-from pipeline.options import Options
+from voicemill.options import Options
+from voicemill.store import connection, jobs
+from voicemill.store import queue as queues
 
 ACTOR = """
 @dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, throws=JobError)
@@ -45,7 +46,7 @@ def send(name, code="undecodable", failures=0):
 
 
 def test_dead_letters_are_listed_shown_retried_and_dropped(workers, pipeline, tmp_path):
-    from pipeline import handoff
+    from voicemill.store import audio as handoff
 
     (tmp_path / "a.flac").write_bytes(b"x")
     handoff.put("one", tmp_path / "a.flac")

@@ -6,7 +6,8 @@ from processes import becomes
 
 from actors import decode
 from actors.transcribe import transcribe
-from pipeline import connection, handoff, jobs
+from voicemill.store import audio as handoff
+from voicemill.store import connection, jobs
 
 SAMPLE = Path(__file__).parents[3] / "samples" / "voice-message.ogg"
 

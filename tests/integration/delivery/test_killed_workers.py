@@ -12,8 +12,11 @@ from actors import decode
 from actors.beat import BEGUN_KEY
 from actors.broker import enqueue_stage, for_process
 from config.environment import STATE
-from pipeline import connection, handoff, jobs, presence, queues
-from pipeline.options import Options
+from voicemill.options import Options
+from voicemill.store import audio as handoff
+from voicemill.store import connection, jobs
+from voicemill.store import queue as queues
+from voicemill.store import workers as presence
 
 CLONE = STATE.parent
 

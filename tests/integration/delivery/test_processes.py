@@ -9,8 +9,9 @@ from pathlib import Path
 from processes import end
 
 from config.environment import STATE
-from pipeline import jobs, presence
-from pipeline.options import Options
+from voicemill.options import Options
+from voicemill.store import jobs
+from voicemill.store import workers as presence
 
 ACTOR = """
 from config import settings

@@ -13,11 +13,16 @@ from actors import decode
 from actors.admission import Refused
 from actors.broker import Brake, enqueue_stage, for_process
 from actors.consumer import acks_key
+from cli import dead
 from config import settings
-from pipeline import connection, handoff, jobs, presence, queues, status, sweeper
-from pipeline.commands import dead
-from pipeline.errors import JobError
-from pipeline.options import Options
+from pipeline import sweeper
+from voicemill import status
+from voicemill.errors import JobError
+from voicemill.options import Options
+from voicemill.store import audio as handoff
+from voicemill.store import connection, jobs
+from voicemill.store import queue as queues
+from voicemill.store import workers as presence
 
 pytestmark = pytest.mark.usefixtures("redis_url")
 

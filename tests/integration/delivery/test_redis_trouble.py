@@ -12,9 +12,10 @@ from processes import becomes
 from actors import decode
 from actors.admission import Refused
 from actors.broker import enqueue_stage, for_process
-from pipeline import connection, jobs, queues
-from pipeline.commands import embedded
-from pipeline.options import Options
+from cli import embedded
+from voicemill.options import Options
+from voicemill.store import connection, jobs
+from voicemill.store import queue as queues
 
 ACTOR = """
 @dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, throws=broker.EXPECTED)

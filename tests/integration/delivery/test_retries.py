@@ -15,9 +15,11 @@ from dramatiq.errors import Retry
 from actors import broker, retries
 from actors.retries import LONGEST_WISH, MAX_RETRIES, MIN_BACKOFF, Retries, patiently
 from actors.selftest import SelfTest
-from pipeline import connection, handoff, jobs, queues
-from pipeline.errors import JobError
-from pipeline.options import Options
+from voicemill.errors import JobError
+from voicemill.options import Options
+from voicemill.store import audio as handoff
+from voicemill.store import connection, jobs
+from voicemill.store import queue as queues
 
 pytestmark = pytest.mark.usefixtures("redis_url")
 

@@ -13,7 +13,11 @@ from actors import gpus
 from actors.beat import Beat
 from actors.broker import Broker
 from actors.maintenance import Maintenance
-from pipeline import connection, handoff, presence, queues, sweeper
+from pipeline import sweeper
+from voicemill.store import audio as handoff
+from voicemill.store import connection
+from voicemill.store import queue as queues
+from voicemill.store import workers as presence
 
 QUEUES = ["decode", "decode.DQ"]
 

@@ -10,9 +10,9 @@ import redis
 from tls_redis import authority, tls_redis
 
 from actors import decode
+from cli.supervisor import Supervisor, procfile
 from config.environment import STATE
-from pipeline import connection, jobs
-from pipeline.commands.supervisor import Supervisor, procfile
+from voicemill.store import connection, jobs
 
 CLONE = STATE.parent
 PASSWORD = "a secret of this test"

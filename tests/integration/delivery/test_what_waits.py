@@ -4,8 +4,9 @@ from dramatiq import Message
 
 from actors import decode
 from actors.broker import enqueue_stage, for_process
-from pipeline import connection, jobs, queues
-from pipeline.options import Options
+from voicemill.options import Options
+from voicemill.store import connection, jobs
+from voicemill.store import queue as queues
 
 ACTOR = """
 @dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, throws=JobError)

@@ -5,11 +5,11 @@ import argparse
 import gemini_server as google
 import pytest
 
-from pipeline import connection, jobs
-from pipeline.commands import enrich
+from cli import enrich
 from pipeline.enrich import record
-from pipeline.errors import JobError
-from pipeline.options import Options
+from voicemill.errors import JobError
+from voicemill.options import Options
+from voicemill.store import connection, jobs
 
 TRANSCRIPT = {"text": "Please move the review to Thursday.", "language": "en", "no_speech": False}
 LONG = {"text": " ".join(f"Sentence number {number} is about the plan." for number in range(400)), "language": "en"}

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from pipeline import connection
 from pipeline.enrich.gate import FAILURES, LONG, MEMORY, PAUSE, RECOVERED, REFUSED, SOON, Gate
-from pipeline.errors import JobError
+from voicemill.errors import JobError
+from voicemill.store import connection
 
 MINUTE = 60.0  # seconds, a window; against them it does not tell how long the test itself took
 SLACK = 10.0  # seconds by which it may be slow

@@ -5,10 +5,10 @@ import json
 import gemini_server as google
 import pytest
 
-from pipeline import connection
 from pipeline.enrich import record
 from pipeline.enrich.gate import FAILURES
-from pipeline.errors import JobError
+from voicemill.errors import JobError
+from voicemill.store import connection
 
 SENTENCES = [f"Sentence number {number} is about the budget and the plan." for number in range(400)]
 TRANSCRIPT = {"text": " ".join(SENTENCES), "language": "en"}

@@ -10,12 +10,12 @@ import pytest
 from pydantic import SecretStr
 
 from config.settings import SettingsError
-from pipeline import connection
 from pipeline.enrich import record
 from pipeline.enrich.gate import FAILURES as FAILED
 from pipeline.enrich.gate import REFUSED
 from pipeline.enrich.gemini import MAX_ANSWER, Refusal, read
-from pipeline.errors import JobError
+from voicemill.errors import JobError
+from voicemill.store import connection
 
 TRANSCRIPT = {"text": "Um, please move the, the review to Thursday. Ask Mina in Busan.", "language": "en"}
 SUMMARY = {

@@ -11,7 +11,7 @@ import gemini_server as google
 import pytest
 
 from pipeline.enrich.gate import Gate
-from pipeline.errors import JobError
+from voicemill.errors import JobError
 
 TRANSCRIPT = {"text": "Please move the review to Thursday.", "language": "en"}
 

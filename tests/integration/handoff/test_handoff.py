@@ -12,9 +12,10 @@ import redis
 from cryptography.fernet import Fernet
 
 from config.settings import Settings
-from pipeline import connection, handoff, jobs
-from pipeline.errors import JobError
-from pipeline.options import Options
+from voicemill.errors import JobError
+from voicemill.options import Options
+from voicemill.store import audio as handoff
+from voicemill.store import connection, jobs
 
 pytestmark = pytest.mark.usefixtures("redis_url")
 

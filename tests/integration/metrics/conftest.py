@@ -15,9 +15,9 @@ import redis
 from processes import becomes
 from prometheus_client.parser import text_string_to_metric_families
 
+from cli.embedded import valkey
 from config.environment import STATE
-from pipeline import connection
-from pipeline.commands.embedded import valkey
+from voicemill.store import connection
 
 
 class Worker:

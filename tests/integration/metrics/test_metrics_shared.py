@@ -4,11 +4,10 @@ import time
 
 import pytest
 
-from pipeline import connection, jobs
 from pipeline.enrich import record
 from pipeline.metrics import shared
-from pipeline.options import Options
-from pipeline.webhook import outbox
+from voicemill.options import Options
+from voicemill.store import connection, jobs, outbox
 
 
 def told():

@@ -5,8 +5,8 @@ import base64
 from processes import becomes
 
 from config.environment import STATE
-from pipeline import jobs
 from pipeline.metrics import METRICS, PREFIX
+from voicemill.store import jobs
 
 SAMPLE = STATE.parent / "samples" / "voice-message.ogg"
 ENDS = ("_bucket", "_sum", "_count")
@@ -31,7 +31,7 @@ def test_a_worker_in_order_is_alive_and_ready_and_has_no_other_page(worker):
 
 def test_what_became_of_jobs_is_counted_by_state_stage_and_code(worker, backend):
     from actors.broker import enqueue_decode, for_process
-    from pipeline.options import Options
+    from voicemill.options import Options
 
     def send(job_id, source):
         jobs.create(job_id, source, Options())

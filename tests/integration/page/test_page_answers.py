@@ -12,12 +12,15 @@ from pydantic import SecretStr
 from actors import decode
 from config.environment import STATE
 from config.settings import Settings
-from pipeline import connection, handoff, jobs, presence, queues
-from pipeline.errors import JobError
-from pipeline.options import MAX_LEVELS, Options
-from pipeline.web import keys
-from pipeline.web.app import create_app
-from pipeline.web.page import respond
+from voicemill.errors import JobError
+from voicemill.options import MAX_LEVELS, Options
+from voicemill.store import audio as handoff
+from voicemill.store import connection, jobs
+from voicemill.store import queue as queues
+from voicemill.store import workers as presence
+from web import keys
+from web.app import create_app
+from web.page import respond
 
 OURS = {"base_url": "http://127.0.0.1", "follow_redirects": False}
 SAMPLE = (STATE.parent / "samples" / "voice-message.ogg").read_bytes()
@@ -191,7 +194,7 @@ def test_redis_being_away_is_told_in_a_page_that_comes_back_by_itself(client, mo
     def away():
         raise redis.ConnectionError("away")
 
-    monkeypatch.setattr("pipeline.status.read", away)
+    monkeypatch.setattr("voicemill.status.read", away)
 
     answer = client.get("/page")
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hearing import SENTENCE, word_error_rate
 
-from pipeline.errors import JobError
 from pipeline.transcribe import Options
+from voicemill.errors import JobError
 
 
 def test_words_come_back_on_the_message_s_own_clock(engine, speak):

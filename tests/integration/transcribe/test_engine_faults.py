@@ -15,9 +15,9 @@ import pytest
 from hearing import SENTENCE, word_error_rate
 from processes import becomes
 
-from pipeline import measures
-from pipeline.errors import JobError
+from pipeline.metrics import hooks as measures
 from pipeline.transcribe import Engine, EngineError, Options, child, devices, slot
+from voicemill.errors import JobError
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from hearing import GERMAN, SENTENCE, SENTENCES, character_error_rate, word_error_rate
 
-from pipeline.errors import JobError
 from pipeline.transcribe import Options
-from pipeline.transcribe.transcript import Segment
 from pipeline.transcribe.window import cut
+from voicemill.errors import JobError
+from voicemill.transcript import Segment
 
 RATE = 16_000
 

@@ -5,8 +5,8 @@ import stub_engine
 from door import ENTRY, Door, served
 
 from config.settings import Settings
-from pipeline import connection
-from pipeline.web.app import create_app
+from voicemill.store import connection
+from web.app import create_app
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from redis import asyncio as aioredis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from pipeline import connection, jobs
-from pipeline.errors import JobError
-from pipeline.options import Options
-from pipeline.web import arrivals
-from pipeline.web.arrivals import Arrivals
+from voicemill.errors import JobError
+from voicemill.options import Options
+from voicemill.store import connection, jobs
+from web import arrivals
+from web.arrivals import Arrivals
 
 pytestmark = pytest.mark.usefixtures("redis_url")
 SOON = 30.0  # seconds that stand for "never"

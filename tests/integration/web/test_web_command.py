@@ -10,7 +10,7 @@ import urllib.request
 import pytest
 
 from config.environment import STATE
-from pipeline.web import keys
+from web import keys
 
 CLONE = STATE.parent
 NOBODY = "redis://127.0.0.1:1/0"
@@ -80,8 +80,8 @@ def test_without_redis_it_does_not_start(web):
 
 
 def test_it_says_where_it_is_and_stops_in_order_while_somebody_listens(redis_url):
-    from pipeline import jobs
-    from pipeline.options import Options
+    from voicemill.options import Options
+    from voicemill.store import jobs
 
     jobs.create("waiting", "voice.ogg", Options())
     variables = {"REDIS_URL": redis_url, "LOG_FORMAT": "json", "SHUTDOWN_TIMEOUT": "60"}

@@ -14,11 +14,13 @@ import pytest
 from door import ENTRY, KEY, PATIENCE, Door, served
 
 from config.settings import Settings
-from pipeline import connection, handoff, jobs, queues
-from pipeline.errors import JobError
-from pipeline.options import Options
-from pipeline.web import access, api, intake, keys, limits, records
-from pipeline.web.app import create_app
+from voicemill.errors import JobError
+from voicemill.options import Options
+from voicemill.store import audio as handoff
+from voicemill.store import connection, jobs
+from voicemill.store import queue as queues
+from web import access, api, intake, keys, limits, records
+from web.app import create_app
 
 SMALL = b"OggS" * 100
 
@@ -436,7 +438,7 @@ def test_a_fault_of_the_door_is_answered_and_logged_as_one(door, logged, monkeyp
     def faulty():
         raise LookupError("a fault")
 
-    monkeypatch.setattr("pipeline.status.read", faulty)
+    monkeypatch.setattr("voicemill.status.read", faulty)
     answer = door().ask("/status")
 
     assert (answer.status, answer.code) == (500, "internal")

@@ -6,8 +6,8 @@ import time
 import pytest
 from door import KEY, PATIENCE
 
-from pipeline.web import protocol
-from pipeline.web.protocol import BOUND
+from web import protocol
+from web.protocol import BOUND
 
 PIECE = 4096  # bytes
 FAR = 64 * 1024 * 1024  # bytes that nobody should get rid of: more than the sockets between hold

@@ -11,10 +11,10 @@ from receiver import SECRET, receiving
 
 from config.environment import STATE
 from config.settings import Settings
-from pipeline import jobs, presence
-from pipeline.options import Options
-from pipeline.webhook import outbox
 from pipeline.webhook.courier import Courier
+from voicemill.options import Options
+from voicemill.store import jobs, outbox
+from voicemill.store import workers as presence
 
 OPEN = {"webhook_secret": SECRET, "webhook_allow_http": True, "webhook_allow_private": True, "webhook_backoff": "0.01"}
 

@@ -9,7 +9,8 @@ import pytest
 from receiver import SECRET
 
 from config.environment import STATE
-from pipeline import jobs, queues
+from voicemill.store import jobs
+from voicemill.store import queue as queues
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import time
 import pytest
 from receiver import SECRET, receiving
 
-from pipeline import connection, jobs, queues
-from pipeline.errors import JobError
-from pipeline.options import Options
 from pipeline.webhook import courier as courier_module
-from pipeline.webhook import outbox
+from voicemill.errors import JobError
+from voicemill.options import Options
+from voicemill.store import connection, jobs, outbox
+from voicemill.store import queue as queues
 
 OTHER = "whsec_QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVo="
 

@@ -12,8 +12,9 @@ from receiver import SECRET
 
 from config.environment import STATE
 from config.settings import Settings
-from pipeline.webhook import event, signature
+from pipeline.webhook import event
 from pipeline.webhook.courier import Courier
+from voicemill import webhooks as signature
 
 OTHER = signature.generate()
 BODY = event.envelope("job.done", 0, {"id": "one", "transcript": {"text": "Grüße"}})

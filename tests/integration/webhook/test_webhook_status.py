@@ -1,6 +1,7 @@
 """Whether anybody delivers, as `status` sees it."""
 
-from pipeline import jobs, status
+from voicemill import status
+from voicemill.store import jobs
 
 
 def test_webhooks_that_nobody_delivers_are_reported_and_else_nothing(redis_url, job, receiver, post, name):

@@ -7,7 +7,9 @@ import time
 from processes import becomes, children
 from receiver import receiving
 
-from pipeline import jobs, presence, queues
+from voicemill.store import jobs
+from voicemill.store import queue as queues
+from voicemill.store import workers as presence
 
 
 def test_a_worker_killed_while_it_delivers_loses_nothing(workers, done, receiver, undelivered):

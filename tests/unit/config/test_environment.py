@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 
+from cli import up
 from config import environment, settings
-from pipeline.commands import up
 
 LINES = """
 # a comment

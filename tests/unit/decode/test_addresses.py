@@ -8,8 +8,8 @@ from contextlib import suppress
 import pytest
 
 from config.settings import Settings
-from pipeline import addresses
-from pipeline.errors import JobError
+from pipeline.network import addresses
+from voicemill.errors import JobError
 
 NOT_PUBLIC = {
     "loopback": "127.0.0.1 127.255.255.254 ::1",

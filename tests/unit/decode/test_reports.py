@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from config.settings import Settings
-from pipeline import pools
 from pipeline.decode import convert, levels, probe, reasons
 from pipeline.decode.sources import fetch
-from pipeline.errors import CODES, JobError
+from pipeline.network import pools
+from voicemill.errors import CODES, JobError
 
 # A drill tries each promise on thousands of cases: FUZZ_CASES=10000 python -m pytest tests/unit/decode/test_reports.py
 fuzzed = settings(

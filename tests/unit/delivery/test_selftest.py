@@ -6,7 +6,7 @@ import pytest
 
 from actors import selftest
 from actors.selftest import SelfTest
-from pipeline.errors import CODES, Fault, JobError
+from voicemill.errors import CODES, Fault, JobError
 
 
 class Machine:

@@ -8,11 +8,12 @@ import pytest
 import redis
 from rich.console import Console
 
-from pipeline import jobs, status
-from pipeline.commands.status import run, shown
-from pipeline.presence import Worker
-from pipeline.queues import Depth
-from pipeline.status import Percentiles, StageStatus, Status, Webhooks
+from cli.status import run, shown
+from voicemill import status
+from voicemill.status import Percentiles, StageStatus, Status, Webhooks
+from voicemill.store import jobs
+from voicemill.store.queue import Depth
+from voicemill.store.workers import Worker
 
 HOST = "ip-10-0-12-34.eu-central-1.compute.internal"
 GIB = 2**30
@@ -98,7 +99,7 @@ def test_watching_goes_on_when_redis_is_away_for_a_while(as_json, monkeypatch, c
         return answer
 
     monkeypatch.setattr(status, "read", read)
-    monkeypatch.setattr("pipeline.commands.status.EVERY", 0)
+    monkeypatch.setattr("cli.status.EVERY", 0)
     with pytest.raises(KeyboardInterrupt):
         run(Namespace(json=as_json, watch=True))
 

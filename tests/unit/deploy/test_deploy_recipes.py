@@ -7,9 +7,9 @@ import shlex
 import pytest
 import yaml
 
+from cli.supervisor import procfile
 from config import settings
 from config.environment import ROOT, parse_dotenv
-from pipeline.commands.supervisor import procfile
 from pipeline.metrics.catalogue import METRICS, PREFIX
 
 DEPLOY = ROOT / "deploy"

@@ -8,7 +8,7 @@ from config.environment import ROOT
 # At each line of Python of which the handling of a signal consists, another signal comes.
 WAITING = """
 import signal, sys
-from pipeline.commands.signals import stops
+from cli.signals import stops
 
 def interrupt(*_):
     signal.raise_signal(signal.SIGTERM)

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from cli import reference
 from pipeline.__main__ import COMMANDS
-from pipeline.commands import reference
 from pipeline.doctor import cli
-from pipeline.jobs import Job, Stage
-from pipeline.options import Options
 from pipeline.transcribe import Options as Wishes
 from pipeline.transcribe import Segment, Transcript, Word
+from voicemill.options import Options
+from voicemill.store.jobs import Job, Stage
 
 CLONE = Path(__file__).parents[3]
 READMES = [CLONE / "README.md", CLONE / "README.ko.md"]
@@ -150,7 +150,7 @@ def options(name):
     """The options of a command and of the actions below it."""
     parser = cli._parser() if name == "doctor" else argparse.ArgumentParser()
     if name not in ("doctor", "--help"):
-        importlib.import_module(f"pipeline.commands.{name}").configure(parser)
+        importlib.import_module(f"cli.{name}").configure(parser)
     return set(strings(parser))
 
 

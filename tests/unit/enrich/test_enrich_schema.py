@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from config.settings import SettingsError
 from pipeline.enrich import schema
-from pipeline.errors import JobError
+from voicemill.errors import JobError
 
 
 def test_voicemills_own_contract_is_one_that_gemini_takes_and_answers():

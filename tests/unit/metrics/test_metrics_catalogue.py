@@ -19,7 +19,7 @@ SERIES = {PREFIX + name + part for name, metric in METRICS.items() for part in P
 
 def notes():
     """Yield what the code notes: the place, the metric's name, and the names of its labels."""
-    for folder in ("pipeline", "actors"):
+    for folder in ("voicemill", "pipeline", "actors"):
         for file in (CLONE / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(file.read_text())):
                 if isinstance(node, ast.Call) and ast.unparse(node.func) == "measures.note":

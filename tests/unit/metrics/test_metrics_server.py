@@ -15,8 +15,8 @@ from structlog.testing import capture_logs
 from actors import metrics
 from actors.broker import Broker
 from actors.metrics import Metrics, _listen, install
-from pipeline import measures
-from pipeline.queues import QUEUES
+from pipeline.metrics import hooks as measures
+from voicemill.store.queue import QUEUES
 
 CLONE = Path(__file__).parents[3]
 

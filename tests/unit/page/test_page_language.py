@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import CODES
-from pipeline.web.page import language, respond
+from voicemill.errors import CODES
+from web.page import language, respond
 
 
 def keys(texts, prefix=""):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipeline import jobs
-from pipeline.web.page import audio, rates, respond, views
+from voicemill.store import jobs
+from web.page import audio, rates, respond, views
 
 NOW = 1_000_000.0
 

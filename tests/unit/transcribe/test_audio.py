@@ -9,8 +9,8 @@ import wave
 import numpy as np
 import pytest
 
-from pipeline.errors import JobError
 from pipeline.transcribe.audio import load
+from voicemill.errors import JobError
 
 
 def wav(samples: np.ndarray, rate: int = 16_000) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.render import LINE, LINES, cues, render
+from voicemill.render import LINE, LINES, cues, render
 
 LONG = (
     "This is a rather long sentence that no screen could show at once, since it goes on and on about the meeting with "

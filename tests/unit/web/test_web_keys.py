@@ -4,9 +4,9 @@ import hashlib
 
 import pytest
 
-from pipeline.options import LANGUAGES
-from pipeline.web import keys
-from pipeline.web.languages import NAMES
+from voicemill.options import LANGUAGES
+from web import keys
+from web.languages import NAMES
 
 
 def test_a_new_key_is_known_by_its_entry_which_does_not_hold_it():

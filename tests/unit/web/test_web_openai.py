@@ -9,9 +9,9 @@ from openai.types.audio import TranscriptionVerbose
 from stub_engine import TRANSCRIPT
 
 from config.settings import Settings
-from pipeline.web.access import Clock
-from pipeline.web.openai import rendered
-from pipeline.web.problems import answer, of_job
+from web.access import Clock
+from web.openai import rendered
+from web.problems import answer, of_job
 
 
 def told(form, task="transcribe", granularities=("segment",)):

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook
 
 from config.settings import SettingsError
-from pipeline.webhook import event, signature
+from pipeline.webhook import event
+from voicemill import webhooks as signature
 
 
 def test_the_example_of_the_standard_is_signed_as_there():

@@ -1,0 +1,63 @@
+"""The same message again: who sent it with `dedupe=True` gets the earlier transcript, and no GPU works for it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, cast
+
+from config import settings
+from voicemill.store import connection, jobs
+from voicemill.store import workers as presence
+from voicemill.store.jobs import Job
+
+WORDS = ("language", "task", "prompt", "hotwords", "word_timestamps", "stream")  # options that shape a transcript
+# Settings that do; decode workers need them as transcribe workers have them, or nothing is found.
+SETTINGS = ("whisper_model", "whisper_beam_size", "normalize_loudness")
+
+
+class Found(Exception):
+    """The message was transcribed before; `job` has the transcript."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job.id)
+        self.job = job
+
+
+def remember(job: Job, fingerprint: str) -> None:
+    """Note that a job's transcript is that of the message with this fingerprint and of options like its own."""
+    connection.client().set(_key(fingerprint, job.options), job.id, px=jobs.ttl_ms())
+
+
+def look(job: Job, fingerprint: str) -> None:
+    """Go on where nobody sent these bytes with such options before, or their transcript is gone.
+
+    Raises:
+        Found: there is a transcript.
+    """
+    earlier = cast("bytes | None", connection.client().get(_key(fingerprint, job.options)))
+    if earlier is None:
+        return
+    try:
+        twin = jobs.get(earlier.decode())
+    except jobs.UnknownJob:
+        return
+    if twin.transcript is not None and not (twin.transcript.get("degraded") and _gpu_at_work()):
+        raise Found(twin)
+
+
+def _gpu_at_work() -> bool:
+    """Tell whether a worker has a GPU now: then what a CPU wrote in its place is not handed on."""
+    return any(worker.gpus for worker in presence.workers() if "transcribe" in worker.stages)
+
+
+def _key(fingerprint: str, options: dict[str, Any]) -> str:
+    chosen = settings.get()
+    shaping = json.dumps(
+        [
+            fingerprint,
+            *(options.get(name) for name in WORDS),
+            *(getattr(chosen, name) for name in SETTINGS),
+        ]
+    )
+    return f"{connection.NAMESPACE}:message:{hashlib.sha256(shaping.encode()).hexdigest()}"

@@ -1,0 +1,1 @@
+"""Network access to addresses that senders choose."""

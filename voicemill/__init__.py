@@ -1,0 +1,1 @@
+"""Voicemill's client: send voice messages to the stages and read what became of them."""

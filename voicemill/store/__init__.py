@@ -1,0 +1,1 @@
+"""What Voicemill keeps in Redis: jobs, audio between stages, queues, workers and undelivered webhooks."""

@@ -1,0 +1,49 @@
+"""The page's words in English and Korean, and which of the two a reader gets."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from voicemill.errors import CODES
+
+LANGUAGES = {"en": "English", "ko": "한국어"}  # each in its own words, for the switch
+DEFAULT = "en"
+
+Texts = dict[str, Any]
+
+
+def _read(language: str) -> Texts:
+    path = Path(__file__).parent / "texts" / f"{language}.toml"
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+TEXTS: dict[str, Texts] = {language: _read(language) for language in LANGUAGES}
+
+
+def choose(wish: str | None, accept: str | None) -> str:
+    """Return the language to answer in.
+
+    Args:
+        wish: what the reader chose on the page before; None: nothing.
+        accept: the `Accept-Language` header, as in `ko-KR,ko;q=0.9,en;q=0.8`.
+    """
+    if wish in LANGUAGES:
+        return wish
+    offers = []
+    for place, item in enumerate((accept or "").split(",")):
+        tag, _, parameters = item.strip().partition(";")
+        name, _, value = parameters.strip().partition("=")
+        try:
+            weight = float(value) if name == "q" else 1.0
+        except ValueError:
+            weight = 0.0
+        offers.append((-weight, place, tag.partition("-")[0].lower()))
+    return next((tag for weight, _, tag in sorted(offers) if tag in LANGUAGES and weight < 0), DEFAULT)
+
+
+def remedy(language: str, code: str) -> str | None:
+    """Return what to do about an error; None: the code is not in the table."""
+    translated: str | None = TEXTS[language].get("remedies", {}).get(code)
+    return translated or (CODES[code].remedy if code in CODES else None)
