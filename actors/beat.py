@@ -20,15 +20,13 @@ from dramatiq.middleware import Middleware
 from actors import process
 from actors.consumer import acks_key
 from actors.retries import patiently
-from voicemill.errors import JobError
-from voicemill.store import audio as handoff
-from voicemill.store import connection, jobs
-from voicemill.store import queue as queues
-from voicemill.store import workers as presence
+from voicemill.errors import ErrorCode, JobError
+from voicemill.store import keys
+from voicemill.store.queue import job_of
 
 BEAT = 5.0  # seconds between two signs of life; well inside the broker's heartbeat_timeout
 AGAIN = 1.0  # seconds until the next try where a beat failed: who lives is to be heard soon after Redis is back
-BEGUN_KEY = f"{connection.NAMESPACE}:begun"
+BEGUN_KEY = f"{keys.NAMESPACE}:begun"
 
 _SCRIPT = (Path(__file__).parent / "beat.lua").read_text(encoding="utf-8")
 
@@ -50,8 +48,8 @@ class Beat(Middleware):
     def before_worker_boot(self, broker: Any, _worker: dramatiq.Worker) -> None:
         """Be known before the first message is taken: one killed with it in hand would count as a stranger."""
         try:
-            seconds, microseconds = connection.client().time()
-            connection.client().zadd(queues.BEATS_KEY, {broker.broker_id: seconds * 1000 + microseconds // 1000})
+            seconds, microseconds = store.redis.time()
+            store.redis.zadd(keys.HEARTBEATS, {broker.broker_id: seconds * 1000 + microseconds // 1000})
         except redis.RedisError as error:  # it is away again: no message can be taken either
             log.warning("Heartbeat failed, trying again", reason=str(error))
 
@@ -74,7 +72,7 @@ class Beat(Middleware):
         try:
             for queue in worker.consumers:
                 _hand_back(broker, queue)
-            connection.client().hdel(presence.KEY, broker.broker_id)
+            store.redis.hdel(keys.WORKERS, broker.broker_id)
         except redis.RedisError as error:  # then it is missed in a while
             log.warning("Could not take leave of Redis: others take over in a while", reason=str(error))
 
@@ -102,14 +100,14 @@ class Beat(Middleware):
     def _fail(self, letters: list[tuple[bytes, bytes]]) -> None:
         """Fail the jobs of messages that became dead letters; what Redis cannot store now the sweeper repeats."""
         for queue, data in letters:
-            job_id, stage = queues.job_of(data), queue.decode()
+            job_id, stage = job_of(data), queue.decode()
             if job_id is None:
                 continue
-            error = JobError("worker_killed", f"{self.max_kills} workers died while they worked on it")
+            error = JobError(ErrorCode.WORKER_KILLED, f"{self.max_kills} workers died while they worked on it")
             log.error("Job failed", job=job_id, stage=stage, code=error.code, reason=error.message)
             try:
-                jobs.fail(job_id, stage, error)
-                handoff.delete(job_id)
+                store.jobs.fail(job_id, stage, error)
+                store.audio.delete(job_id)
             except (redis.RedisError, JobError) as failure:
                 log.warning("Failed job not recorded yet", job=job_id, reason=str(failure))
 
@@ -127,7 +125,7 @@ def _demand_hands(worker: dramatiq.Worker) -> None:
 
 def _hand_back(broker: Any, queue: str) -> None:
     """Put all that a stopping worker has taken from a queue back there; that it was told to stop is no death."""
-    client = connection.client()
+    client = store.redis
     taken = client.smembers(acks_key(broker, queue))
     if taken:
         client.srem(BEGUN_KEY, *taken)
@@ -147,7 +145,7 @@ class Suspects(Middleware):
         if "~" in suspect:
             self._alone.acquire()
             self._mine.id = suspect
-            patiently(lambda: connection.client().sadd(BEGUN_KEY, suspect))
+            patiently(lambda: store.redis.sadd(BEGUN_KEY, suspect))
 
     def after_process_message(
         self,
@@ -170,4 +168,4 @@ class Suspects(Middleware):
             self._mine.id = None
             self._alone.release()
             with suppress(redis.RedisError):  # it counts as at work until it is acknowledged
-                connection.client().srem(BEGUN_KEY, suspect)
+                store.redis.srem(BEGUN_KEY, suspect)

@@ -21,12 +21,11 @@ from dramatiq.brokers import redis as stock
 from dramatiq.common import current_millis
 from dramatiq.middleware import Middleware
 
-from actors.admission import SCHEMA, Admission, Refused
 from actors.consumer import FULL, Consumer
-from voicemill.errors import JobError
-from voicemill.store import connection, jobs
-from voicemill.store import queue as queues
-from voicemill.store.queue import DeadLetter
+from voicemill.admission import Admission
+from voicemill.errors import ErrorCode, JobError, Refused
+from voicemill.store import keys
+from voicemill.store.queue import SCHEMA, DeadLetter
 
 if TYPE_CHECKING:
     from pipeline.transcribe import Engine
@@ -60,7 +59,7 @@ class Broker(stock.RedisBroker):
         self._registered: tuple[Any, dict[str, Any]] = (None, {})
         super().__init__(
             middleware=middleware,
-            namespace=connection.NAMESPACE,
+            namespace=keys.NAMESPACE,
             heartbeat_timeout=HEARTBEAT_TIMEOUT,
             client=self.client,
         )
@@ -68,7 +67,7 @@ class Broker(stock.RedisBroker):
     @property
     def client(self) -> redis.Redis:
         """The client of this process."""
-        return connection.client()
+        return store.redis
 
     @client.setter
     def client(self, _client: redis.Redis) -> None:
@@ -153,7 +152,7 @@ class Brake:
         if queue != "decode":
             return True
         if time.monotonic() >= self._until:
-            reason = queues.full("transcribe", decoding=True)
+            reason = store.queues.full("transcribe", decoding=True)
             if (reason is None) != (self._reason is None):
                 log.warning("Decoding goes on" if reason is None else f"Decoding pauses: {reason}")
             self._reason, self._until = reason, time.monotonic() + FULL
@@ -216,7 +215,7 @@ def _worker(stage: str) -> Broker:
 def _check_engine(broker: Broker) -> None:
     """Raise `gpu_unfit` if the engine of a transcribe worker has no slot left; before it has loaded it is fit."""
     if broker.engine is not None and not broker.engine.alive:
-        raise JobError("gpu_unfit", "no slot of the engine is left")
+        raise JobError(ErrorCode.GPU_UNFIT, "no slot of the engine is left")
 
 
 def enqueue_stage(broker: Broker, stage: str, job_id: str) -> None:
@@ -238,19 +237,19 @@ def enqueue_again(letter: DeadLetter) -> str | None:
         Refused: the system is full; the letter stays where it is.
     """
     try:
-        if queues.goes_on_in(letter) == "decode":
-            queues.demand_room("decode")  # before the job is revived: it is not to be left without a message
+        if store.queues.resumes_in(letter) == "decode":
+            store.queues.demand_room("decode")  # before the job is revived: it is not to be left without a message
     except JobError as error:
         raise Refused(error) from None
-    queue = queues.revive(letter)
+    queue = store.queues.revive(letter)
     if queue is None:
         return None
     sender = for_process("decode")
     if queue == "decode":
-        job = jobs.get(letter.job_id)
+        job = store.jobs.get(letter.job_id)
         options = job.options | {"metadata": job.metadata}
-        enqueue_decode(sender, letter.job_id, jobs.raw_source(letter.job_id), options)
+        enqueue_decode(sender, letter.job_id, store.jobs.raw_source(letter.job_id), options)
     else:
         enqueue_stage(sender, queue, letter.job_id)
-    queues.drop(letter)  # last: whoever is interrupted before it may retry again
+    store.queues.drop(letter)  # last: whoever is interrupted before it may retry again
     return queue

@@ -21,7 +21,7 @@ from dramatiq.common import compute_backoff, current_millis
 from dramatiq.errors import ConnectionClosed, DecodeError
 
 from voicemill.options import is_text
-from voicemill.store import connection, jobs
+from voicemill.store import connection, keys
 
 if TYPE_CHECKING:
     from actors.broker import Broker
@@ -57,7 +57,7 @@ class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there 
         self.waiter: redis.Redis | None = None
         if broker.blocking:
             try:
-                self.waiter = connection.connect(socket_timeout=BLOCK_TIMEOUT, retries=0).client()
+                self.waiter = store.connect(socket_timeout=BLOCK_TIMEOUT, retries=0).client()
             except redis.RedisError as error:
                 raise ConnectionClosed(error) from None
         broker.rounds.setdefault(queue_name, time.monotonic())
@@ -238,7 +238,7 @@ def read(data: bytes, queue: str) -> Message[Any]:
         DecodeError: it is no message of this queue.
     """
     message: Message[Any] = Message.decode(data)
-    named = jobs.is_id(message.message_id) and is_text(message.actor_name)
+    named = keys.is_id(message.message_id) and is_text(message.actor_name)
     if message.queue_name != queue or not named or not isinstance(message.kwargs, dict):
         raise DecodeError("it is for another queue, or nobody", data, None)
     try:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from voicemill.store.jobs import UPLOAD
+from voicemill.job import Job
+from voicemill.errors import ErrorCode, JobError
+
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +13,8 @@ import dramatiq
 from dramatiq.middleware import CurrentMessage
 
 from actors import broker
-from voicemill.errors import JobError
 
 if TYPE_CHECKING:
-    from voicemill.store.jobs import Job
 
 BROKER = broker.for_process("decode")
 
@@ -22,8 +24,6 @@ def decode(source: str = "", **options: Any) -> None:
     """Decode one message. Call `decode.send(source, language=…, …)`; the options are those of voicemill/options.py."""
     from actors import tracking  # noqa: PLC0415 - a backend that only sends pays for none of these
     from pipeline import dedupe as duplicates  # noqa: PLC0415
-    from voicemill.store import audio as handoff  # noqa: PLC0415
-    from voicemill.store import jobs  # noqa: PLC0415
 
     message = CurrentMessage.get_current_message()
     assert message is not None, "the worker's broker has the middleware"  # noqa: S101
@@ -31,18 +31,18 @@ def decode(source: str = "", **options: Any) -> None:
     job = tracking.open_sent(job_id, (source,), options)
     if job is None:
         return
-    decoded = job.stages["decode"].finished_at is not None and (job.transcript is not None or handoff.exists(job_id))
+    decoded = job.stages["decode"].finished_at is not None and (job.transcript is not None or store.audio.exists(job_id))
     if not decoded:
         if job.status == "decoded":  # by a worker that died before it could say so, and the audio is gone
-            jobs.restart(job_id, "decode", expired=True)
-        if not jobs.begin(job_id, "decode", tracking.WORKER):
+            store.jobs.restart(job_id, "decode", expired=True)
+        if not store.jobs.begin(job_id, "decode", tracking.WORKER):
             return
         try:
             audio = _audio(job)
         except duplicates.Found as found:
             _take_over(job, found.job)
             return
-        if not jobs.finish(job_id, "decode", {"audio": audio}):
+        if not store.jobs.finish(job_id, "decode", {"audio": audio}):
             tracking.drop_audio(job_id)
             return
     broker.enqueue_stage(BROKER, "transcribe", job_id)
@@ -59,34 +59,31 @@ def _audio(job: Job) -> dict[str, Any]:
     from pipeline import dedupe as duplicates  # noqa: PLC0415
     from pipeline.decode import decode as work  # noqa: PLC0415
     from pipeline.decode.workspace import workspace  # noqa: PLC0415
-    from voicemill.store import audio as handoff  # noqa: PLC0415
-    from voicemill.store import jobs  # noqa: PLC0415
 
     look = partial(duplicates.look, job) if job.options["dedupe"] else None
-    source = jobs.raw_source(job.id)
+    source = store.jobs.raw_source(job.id)
     with workspace() as folder:
         try:
             made = work(source, folder, settings.get(), stream=job.options["stream"], on_fetched=look)
         except JobError as error:
-            if error.code == "source_not_found" and source.startswith(handoff.UPLOAD) and job.redecodes:
-                raise JobError("handoff_expired", "the audio expired before its turn, and so did the upload") from None
+            if error.code == "source_not_found" and source.startswith(UPLOAD) and job.redecodes:
+                raise JobError(ErrorCode.HANDOFF_EXPIRED, "the audio expired before its turn, and so did the upload") from None
             raise
         try:
-            handoff.put(job.id, made.path)
+            store.audio.put(job.id, made.path)
         except JobError as error:
             if error.code == "handoff_full":
-                handoff.demand_space(made.path.stat().st_size)
+                store.audio.demand_space(made.path.stat().st_size)
             raise
     return made.audio | {"warnings": made.warnings}
 
 
 def _take_over(job: Job, twin: Job) -> None:
     """Give a job the transcript of an earlier one, which had the same bytes and options."""
-    from voicemill.store import jobs  # noqa: PLC0415
 
     last = not job.options["enrich"]
     audio = (twin.audio or {}) | {"duplicate_of": twin.id}
-    if jobs.take_over(job.id, audio, twin.transcript or {}, last=last) and not last:
+    if store.jobs.take_over(job.id, audio, twin.transcript or {}, last=last) and not last:
         broker.enqueue_stage(BROKER, "enrich", job.id)
 
 

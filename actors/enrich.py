@@ -9,12 +9,12 @@ import structlog
 from dramatiq.errors import Retry
 
 from actors import broker, process, tracking
-from actors.admission import demand_schema
 from config import settings
 from pipeline.enrich import Enricher, record
 from pipeline.metrics import hooks as measures
+from voicemill.admission import demand_schema
 from voicemill.errors import JobError
-from voicemill.store import jobs
+from voicemill.job import Failure, Job
 
 BROKER = broker.for_process("enrich")
 NO_KEY = "no GEMINI_API_KEY is set for the enrich workers"
@@ -29,7 +29,7 @@ def enrich(job_id: str, *, schema: int = 1) -> None:
     """Write the summary of a job's transcript, or note why it has none; either way the job is done."""
     demand_schema(schema)
     job = tracking.open_job(job_id)
-    if job is None or not jobs.begin(job_id, "enrich", tracking.WORKER):
+    if job is None or not store.jobs.begin(job_id, "enrich", tracking.WORKER):
         return
     enricher, transcript = _enricher, job.transcript or {}
     if enricher is None:
@@ -45,12 +45,12 @@ def enrich(job_id: str, *, schema: int = 1) -> None:
             final = _final(job, error)
             measures.note("attempts_failed_total", stage="enrich", code=final.code)
             log.warning("Summary given up", code=final.code)
-            spent = {"model": enricher.model, **record.close(job_id, parts=False)}
-            results = {"enrichment_error": jobs.describe(final) | spent}
-    jobs.finish(job_id, "enrich", results)
+            spent = {"model": enricher.model, **store.spending.close(job_id, parts=False)}
+            results = {"enrichment_error": Failure.of(final) | spent}
+    store.jobs.finish(job_id, "enrich", results)
 
 
-def _final(job: jobs.Job, error: JobError) -> JobError:
+def _final(job: Job, error: JobError) -> JobError:
     """Return the error that the job ends with.
 
     Raises:
@@ -64,7 +64,7 @@ def _final(job: jobs.Job, error: JobError) -> JobError:
     raise Retry(str(error), delay=int(error.retry_after * 1000)) from error
 
 
-def _overdue(job: jobs.Job, more: float = 0.0) -> JobError | None:
+def _overdue(job: Job, more: float = 0.0) -> JobError | None:
     return record.overdue(job.stages["enrich"].queued_at, settings.get().enrich_deadline, more)
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from actors import process
-from voicemill.store import connection
 
 if TYPE_CHECKING:
     from actors.broker import Broker
@@ -61,7 +60,7 @@ class Health:
         with self._asking:
             try:
                 if self._redis is None:
-                    self._redis = connection.connect(socket_timeout=ANSWER, retries=0)
+                    self._redis = store.connect(socket_timeout=ANSWER, retries=0)
                 try:
                     self._redis.ping()
                 except redis.ConnectionError:

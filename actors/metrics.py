@@ -27,7 +27,7 @@ from dramatiq.middleware import Middleware
 
 from actors import process
 from actors.health import Conditions, Health
-from voicemill.store.queue import QUEUES
+from voicemill.lifecycle import QUEUES
 
 if TYPE_CHECKING:
     from actors.broker import Broker

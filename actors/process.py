@@ -41,7 +41,7 @@ def prepare(stage: str) -> settings.Settings:
         environment.load()
         os.environ.setdefault("VOICEMILL_CLIENT_NAME", f"voicemill-{stage}")
         chosen = settings.get()
-        place = settings.mask_url(connection.parameters()[0])
+        place = settings.mask_url(connection.parameters(store.config)[0])
     except (environment.DotenvError, settings.SettingsError) as error:
         give_up(stage, str(error), USAGE)
     except JobError as error:
@@ -100,9 +100,9 @@ def _await_redis(stage: str, place: str, timeout: float) -> None:
     told = False
     while True:
         try:
-            connection.client().ping()
+            store.redis.ping()
         except redis.RedisError as error:
-            if refused := connection.refusal(error):
+            if refused := store.refusal(error):
                 give_up(stage, f"Redis at {place} {refused}", NO_REDIS)
             if time.monotonic() >= deadline:
                 give_up(stage, f"Redis at {place} was not there within {timeout:g} s: {error}", NO_REDIS)

@@ -20,8 +20,9 @@ from dramatiq.middleware import Middleware
 
 from actors.selftest import SelfTest
 from pipeline.metrics import hooks as measures
-from voicemill.errors import Fault, JobError
-from voicemill.store import connection, jobs
+from voicemill.errors import ErrorCode, Fault, JobError
+from voicemill.lifecycle import STAGES
+from voicemill.store import connection
 
 MAX_RETRIES = 6  # after the first try: a server that is restarted, a minute or so, fails no job
 MIN_BACKOFF = 1.0  # seconds before the first retry; doubled for each one after
@@ -75,7 +76,7 @@ class Retries(Middleware):
     def _decide(self, broker: dramatiq.Broker, message: MessageProxy, exception: BaseException) -> None:
         retries, counted = message.options.get("retries", 0), 1
         stage = message.queue_name
-        error = exception if isinstance(exception, JobError) else JobError("internal", type(exception).__name__)
+        error = exception if isinstance(exception, JobError) else JobError(ErrorCode.INTERNAL, type(exception).__name__)
         if isinstance(exception, redis.RedisError):
             code = "redis_unavailable" if connection.may_pass(exception) else "internal"
             if code == "internal":
@@ -87,7 +88,9 @@ class Retries(Middleware):
         elif error.code in NOT_ITS_FAULT:
             counted, delay = 0, MIN_BACKOFF * random.uniform(2, 5)  # noqa: S311 - jitter, not a secret
         elif self._self_test is not None and (reason := self._self_test.explains(error)):
-            self._hand_back(broker, message, error if error.fault is Fault.WORKER else JobError("worker_unfit", reason))
+            self._hand_back(
+                broker, message, error if error.fault is Fault.WORKER else JobError(ErrorCode.WORKER_UNFIT, reason)
+            )
             return
         elif error.retryable and retries < MAX_RETRIES:
             backoff = MIN_BACKOFF * 2**retries
@@ -96,8 +99,8 @@ class Retries(Middleware):
         else:
             measures.note("attempts_failed_total", stage=stage, code=error.code)
             log.warning("Job failed", code=error.code, reason=error.message)
-            failed = patiently(lambda: jobs.fail(message.message_id, stage, error))
-            if failed or stage not in jobs.STAGES:  # else a twin of the message has brought the job further
+            failed = patiently(lambda: store.jobs.fail(message.message_id, stage, error))
+            if failed or stage not in STAGES:  # else a twin of the message has brought the job further
                 message.fail()
             return
         measures.note("attempts_failed_total", stage=stage, code=error.code)
@@ -106,7 +109,7 @@ class Retries(Middleware):
         log.warning("Stage is tried again", code=error.code, **told, delay=round(delay, 1))
         again = message.copy(options={"retries": retries + counted})
         patiently(lambda: broker.enqueue(again, delay=int(delay * 1000)))
-        patiently(lambda: jobs.retrying(message.message_id, stage, error, time.time() + delay))
+        patiently(lambda: store.jobs.retrying(message.message_id, stage, error, time.time() + delay))
 
     @staticmethod
     def _hand_back(broker: dramatiq.Broker, message: MessageProxy, error: JobError) -> None:
@@ -115,7 +118,7 @@ class Retries(Middleware):
         log.warning("Message handed back", code=error.code, reason=error.message)
         again = message.copy(options={"retries": message.options.get("retries", 0)})
         patiently(lambda: broker.enqueue(again))
-        patiently(lambda: jobs.retrying(message.message_id, message.queue_name, error, time.time()))
+        patiently(lambda: store.jobs.retrying(message.message_id, message.queue_name, error, time.time()))
 
 
 def patiently(step: Callable[[], Result]) -> Result:

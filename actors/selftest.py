@@ -14,7 +14,7 @@ import dramatiq
 import structlog
 from dramatiq.middleware import Middleware
 
-from voicemill.errors import Fault, JobError
+from voicemill.errors import ErrorCode, Fault, JobError
 
 INTERVAL = 5.0  # seconds between two tests while paused
 FRESH = 5.0  # seconds that a passed test speaks for the worker where the error is usually the message's fault
@@ -85,7 +85,7 @@ class SelfTest(Middleware):
             return error
         except Exception as error:  # whatever breaks the test breaks the work, too
             log.exception("Self-test failed", stage=self._stage)
-            return JobError("worker_unfit", f"{type(error).__name__}: {error}")
+            return JobError(ErrorCode.WORKER_UNFIT, f"{type(error).__name__}: {error}")
         return None
 
     def _await_recovery(self, since: float) -> None:

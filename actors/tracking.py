@@ -11,12 +11,10 @@ from dramatiq import Broker, Worker
 from dramatiq.broker import MessageProxy
 from dramatiq.middleware import Middleware
 
-from actors.admission import admit
-from voicemill.errors import JobError
+from voicemill.admission import admit
+from voicemill.errors import JobError, UnknownJob
+from voicemill.job import Job
 from voicemill.options import Options, is_text
-from voicemill.store import audio as handoff
-from voicemill.store import jobs
-from voicemill.store.jobs import Job
 
 WORKER = f"{socket.gethostname()}:{os.getpid()}"
 
@@ -53,17 +51,17 @@ def open_sent(job_id: str, args: tuple[Any, ...], keywords: dict[str, Any]) -> J
     try:
         source, options = admit(args, keywords)
     except JobError:
-        jobs.create(job_id, args[0] if args and is_text(args[0]) else "", Options())
+        store.jobs.create(job_id, args[0] if args and is_text(args[0]) else "", Options())
         raise
-    jobs.create(job_id, source, options)
+    store.jobs.create(job_id, source, options)
     return open_job(job_id)
 
 
 def open_job(job_id: str) -> Job | None:
     """Return the job that a message belongs to; None, with a log line, where there is nothing left to do for it."""
     try:
-        job = jobs.get(job_id)
-    except jobs.UnknownJob:
+        job = store.jobs.get(job_id)
+    except UnknownJob:
         log.warning("Message dropped: its job expired or was deleted")
         return None
     if job.ended:
@@ -75,9 +73,9 @@ def open_job(job_id: str) -> Job | None:
 def drop_audio(job_id: str) -> None:
     """Delete a job's audio where nobody will come for it: the job has ended, or has its transcript from a twin."""
     try:
-        job = jobs.get(job_id)
-    except jobs.UnknownJob:
-        handoff.delete(job_id)
+        job = store.jobs.get(job_id)
+    except UnknownJob:
+        store.audio.delete(job_id)
         return
     if job.ended or job.transcript is not None:
-        handoff.delete(job_id)
+        store.audio.delete(job_id)

@@ -19,12 +19,12 @@ from dramatiq.common import join_all
 from dramatiq.middleware import Middleware
 
 from actors import broker, process, tracking
-from actors.admission import demand_schema
 from config import settings
 from pipeline import dedupe as duplicates
-from voicemill.errors import JobError
-from voicemill.store import audio as handoff
-from voicemill.store import connection, jobs
+from voicemill.admission import demand_schema
+from voicemill.errors import ErrorCode, JobError
+from voicemill.job import Job
+from voicemill.store import connection
 
 if TYPE_CHECKING:
     from pipeline.transcribe import Engine, Options, Transcript
@@ -81,30 +81,30 @@ def transcribe(job_id: str, *, schema: int = 1) -> None:
     if job is None:
         return
     if job.transcript is None:
-        if not jobs.begin(job_id, "transcribe", tracking.WORKER):
+        if not store.jobs.begin(job_id, "transcribe", tracking.WORKER):
             return
         try:
-            data = b"".join(handoff.read(job_id))
+            data = b"".join(store.audio.read(job_id))
         except JobError as error:
             if error.code != "handoff_expired" or job.redecodes >= MAX_REDECODES:
                 raise
-            if jobs.restart(job_id, "decode", expired=True):
-                broker.enqueue_decode(BROKER, job_id, jobs.raw_source(job_id), job.options)
+            if store.jobs.restart(job_id, "decode", expired=True):
+                broker.enqueue_decode(BROKER, job_id, store.jobs.raw_source(job_id), job.options)
             return
         transcript = _transcript(job, data)
-        if transcript is None or not jobs.finish(
+        if transcript is None or not store.jobs.finish(
             job_id, "transcribe", {"transcript": transcript.as_dict()}, last=not job.options["enrich"]
         ):
             tracking.drop_audio(job_id)
             return
         if job.audio is not None:
             duplicates.remember(job, job.audio["sha256"])
-    handoff.delete(job_id)
+    store.audio.delete(job_id)
     if job.options["enrich"]:
         broker.enqueue_stage(BROKER, "enrich", job_id)
 
 
-def _transcript(job: jobs.Job, data: bytes) -> Transcript | None:
+def _transcript(job: Job, data: bytes) -> Transcript | None:
     """Have a message transcribed; None: its job has ended meanwhile, and the windows that waited are dropped."""
     from pipeline.transcribe.audio import load  # noqa: PLC0415 - heavy: the worker's own, not the queue's
 
@@ -114,9 +114,9 @@ def _transcript(job: jobs.Job, data: bytes) -> Transcript | None:
     future = _engine.submit(audio, _options(job), partial(_tell, job.id))
     while not futures.wait([future], timeout=WATCH).done:
         if not _engine.alive:
-            raise JobError("gpu_unfit", "no slot of the engine is left")
+            raise JobError(ErrorCode.GPU_UNFIT, "no slot of the engine is left")
         with suppress(redis.RedisError):  # then it is seen the next time
-            if not jobs.wanted(job.id) and future.cancel():
+            if not store.jobs.wanted(job.id) and future.cancel():
                 return None
     return future.result()
 
@@ -124,13 +124,13 @@ def _transcript(job: jobs.Job, data: bytes) -> Transcript | None:
 def _tell(job_id: str, done: int, total: int) -> None:
     """Tell those who listen how far a message is; while Redis is away nobody hears it, and the next tells as much."""
     try:
-        jobs.progress(job_id, "transcribe", done, total)
+        store.jobs.progress(job_id, "transcribe", done, total)
     except redis.RedisError as error:
         if not connection.may_pass(error):
             raise
 
 
-def _options(job: jobs.Job) -> Options:
+def _options(job: Job) -> Options:
     from pipeline.transcribe import Options  # noqa: PLC0415
 
     names = ("language", "task", "prompt", "hotwords", "word_timestamps")

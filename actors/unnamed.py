@@ -9,7 +9,7 @@ import importlib
 import multiprocessing
 import sys
 
-from voicemill.store.queue import QUEUES
+from voicemill.lifecycle import QUEUES
 
 USAGE = 2  # exit code
 

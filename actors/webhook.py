@@ -1,6 +1,6 @@
 """The webhooks as the queue sees them: a message says that a receiver may be told something, a worker tells it.
 
-How long to wait, for whom, and what comes first is kept in Redis (voicemill/store/outbox.py), not in delayed messages:
+How long to wait, for whom, and what comes first is kept in Redis (voicemill/store/store.outbox.py), not in delayed messages:
 a receiver that is away costs one try now and then, however many jobs wait for it, and no thread.
 """
 
@@ -19,7 +19,6 @@ from dramatiq.middleware import Middleware
 from actors import broker, process
 from config import settings
 from pipeline.webhook.courier import Courier
-from voicemill.store import outbox
 
 BROKER = broker.for_process("webhook")
 TURN = 2.0  # seconds that a worker goes on for one receiver while others may wait for their turn
@@ -32,7 +31,7 @@ log = structlog.get_logger(__name__)
 @dramatiq.actor(queue_name="webhook", actor_name="webhook", broker=BROKER, throws=broker.EXPECTED)
 def webhook(job_id: str, *, receiver: str | None = None, schema: int = 1) -> None:  # noqa: ARG001 - the messages' version
     """Tell the receiver of this job what waits for it, whichever job's turn it is."""
-    receiver = receiver or outbox.receiver_of(job_id)
+    receiver = receiver or store.outbox.receiver(job_id)
     if receiver is None:
         log.info("Message dropped: its job expired or was deleted")
         return
@@ -87,7 +86,7 @@ class Clock(Middleware):
             with self._changed:
                 self._next = time.time() + LOOK
             try:
-                following, found = outbox.due()
+                following, found = store.outbox.due()
                 for receiver, job_id in found:
                     wake(receiver, job_id)
                 self.expect(following)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 
-from voicemill.store import jobs
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
@@ -15,7 +13,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Cancel each job; 1 where one had ended already."""
-    late = [job_id for job_id in arguments.id if not jobs.cancel(job_id)]
+    late = [job_id for job_id in arguments.id if not store.jobs.cancel(job_id)]
     for job_id in late:
-        print(f"{job_id} had ended already: {jobs.get(job_id).status}", file=sys.stderr)
+        print(f"{job_id} had ended already: {store.jobs.get(job_id).status}", file=sys.stderr)
     return 1 if late else 0

@@ -12,11 +12,9 @@ from rich.console import Console
 from rich.text import Text
 
 from actors import broker
-from actors.admission import Refused
-from voicemill.errors import CODES
-from voicemill.store import jobs
-from voicemill.store import queue as queues
-from voicemill.store.queue import DeadLetter
+from voicemill.errors import Refused, UnknownJob
+from voicemill.lifecycle import QUEUES
+from voicemill.store.queue import NO_RECORD, DeadLetter
 
 HOUR = 3600.0  # seconds
 UNKNOWN = 4  # exit code
@@ -26,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("action", choices=("list", "show", "retry", "drop"), help="what to do with the chosen ones")
     parser.add_argument("id", metavar="ID", nargs="*", help="only these jobs (all)")
-    parser.add_argument("--stage", choices=queues.QUEUES, help="only those that failed in this stage")
+    parser.add_argument("--stage", choices=QUEUES, help="only those that failed in this stage")
     parser.add_argument("--code", type=_code, metavar="CODE", help="only those with this code, such as undecodable")
     parser.add_argument("--older", type=float, metavar="HOURS", help="only those that died longer ago than this")
     parser.add_argument("--newer", type=float, metavar="HOURS", help="only those that died since")
@@ -51,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps([_described(letter) for letter in chosen], ensure_ascii=False, indent=2))
     elif arguments.action == "drop":
         for letter in chosen:
-            queues.drop(letter)
+            store.queues.drop(letter)
         print(f"{len(chosen)} dropped")
     else:
         code = _retry(chosen)
@@ -62,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _code(text: str) -> str:
-    if text in CODES or text == queues.NO_RECORD:
+    if text in CODES or text == NO_RECORD:
         return text
     near = difflib.get_close_matches(text, CODES)
     hint = f"near it are {', '.join(near)}" if near else "docs/reference/errors.md has them all"
@@ -73,7 +71,7 @@ def _chosen(arguments: argparse.Namespace) -> list[DeadLetter]:
     now = time.time()
     return [
         letter
-        for letter in queues.dead_letters(arguments.stage)
+        for letter in store.queues.dead_letters(arguments.stage)
         if (not arguments.id or letter.job_id in arguments.id)
         and (arguments.code is None or letter.code == arguments.code)
         and (arguments.older is None or letter.at < now - arguments.older * HOUR)
@@ -110,7 +108,7 @@ def _list(chosen: list[DeadLetter]) -> None:
 
 def _described(letter: DeadLetter) -> dict[str, object]:
     try:
-        record = jobs.get(letter.job_id).as_dict()
-    except jobs.UnknownJob:
+        record = store.jobs.get(letter.job_id).as_dict()
+    except UnknownJob:
         record = None
     return {"job": letter.job_id, "stage": letter.stage, "at": letter.at, "code": letter.code, "record": record}

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from voicemill.store import jobs
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
@@ -15,5 +13,5 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Delete each job: record, results, events, audio; a queued message is dropped when its turn comes."""
     for job_id in arguments.id:
-        jobs.delete(job_id)
+        store.jobs.delete(job_id)
     return 0

@@ -17,14 +17,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from actors.admission import Refused
 from cli import output, signals
 from cli.embedded import StartError, valkey
 from cli.supervisor import Supervisor, procfile
 from cli.up import BUNDLED, child_environment
 from config import environment
 from voicemill import options
-from voicemill.store import jobs
+from voicemill.errors import Refused
+from voicemill.job import Job
 
 SAMPLE = environment.ROOT / "samples" / "voice-message.ogg"
 SHUTDOWN_TIMEOUT = 5.0  # seconds; nothing is at work any more
@@ -79,7 +79,7 @@ def _run(arguments: argparse.Namespace, url: str, folder: Path) -> int:
         stages.start()
         job_id = submit.send_file(arguments.audio, language=arguments.language)
         progress.follow(job_id, TIMEOUT)
-        job = jobs.get(job_id)
+        job = store.jobs.get(job_id)
     except KeyboardInterrupt:
         if not ended:
             raise
@@ -124,7 +124,7 @@ def _environment(arguments: argparse.Namespace, url: str, folder: Path) -> dict[
     }
 
 
-def _show(job: jobs.Job, console: Console) -> None:
+def _show(job: Job, console: Console) -> None:
     transcript: dict[str, Any] = job.transcript or {}
     console.print("\n[bold]Transcript[/bold]")
     for segment in transcript["segments"]:
@@ -149,7 +149,7 @@ def _show(job: jobs.Job, console: Console) -> None:
     console.print(table)
 
 
-def _summary(job: jobs.Job) -> str:
+def _summary(job: Job) -> str:
     if job.enrichment is not None:
         told = (job.enrichment.get(name) for name in ("title", "summary"))  # a schema of one's own may have neither
         return ": ".join(filter(None, told)) or json.dumps(job.enrichment, ensure_ascii=False)

@@ -8,9 +8,8 @@ import time
 from pathlib import Path
 
 from config import settings
-from pipeline.enrich import Enricher, record
-from voicemill.errors import CODES, JobError
-from voicemill.store import jobs
+from pipeline.enrich import Enricher
+from voicemill.errors import ErrorCode, JobError, UnknownJob
 
 UNKNOWN_JOB, UNFINISHED = 4, 5  # exit codes
 TIMEOUT = 600.0  # seconds
@@ -43,26 +42,26 @@ def run(arguments: argparse.Namespace) -> int:
     for job_id in arguments.id:
         try:
             _enrich(enricher, job_id, arguments)
-        except jobs.UnknownJob as error:
+        except UnknownJob as error:
             print(error, file=sys.stderr)
             code = UNKNOWN_JOB
         except TimeoutError as error:
             print(error, file=sys.stderr)
             code = code or UNFINISHED
         except JobError as error:
-            print(f"{job_id}: {error}. {CODES[error.code].remedy}", file=sys.stderr)
+            print(f"{job_id}: {error}. {ErrorCode(error.code).remedy}", file=sys.stderr)
             code = code or 1
     return code
 
 
 def _enrich(enricher: Enricher, job_id: str, arguments: argparse.Namespace) -> None:
     deadline = time.monotonic() + arguments.timeout
-    job = jobs.get(job_id)
+    job = store.jobs.get(job_id)
     if job.status != "done" or job.transcript is None:
-        raise JobError("enrich_no_transcript", f"the job is {job.status}, not done")
+        raise JobError(ErrorCode.ENRICH_NO_TRANSCRIPT, f"the job is {job.status}, not done")
     if job.transcript.get("no_speech") or not job.transcript.get("text", "").strip():
-        raise JobError("enrich_no_transcript", "the message holds no speech")
-    record.close(job_id, parts=False)  # what an earlier run paid, or had to try, is not held against this one
+        raise JobError(ErrorCode.ENRICH_NO_TRANSCRIPT, "the message holds no speech")
+    store.spending.close(job_id, parts=False)  # what an earlier run paid, or had to try, is not held against this one
     prompt = None if arguments.prompt is None else arguments.prompt.absolute()
     while True:
         try:
@@ -78,7 +77,7 @@ def _enrich(enricher: Enricher, job_id: str, arguments: argparse.Namespace) -> N
             print(f"{job_id}: {error.message}; again in {error.retry_after:.0f} s", file=sys.stderr)
             time.sleep(error.retry_after)
         else:
-            if not jobs.rewrite(job_id, enrichment):
-                raise JobError("enrich_no_transcript", "the job was deleted or began anew meanwhile")
+            if not store.jobs.rewrite(job_id, enrichment):
+                raise JobError(ErrorCode.ENRICH_NO_TRANSCRIPT, "the job was deleted or began anew meanwhile")
             print(f"{job_id}: {enrichment.get('title') or 'written'}")
             return

@@ -7,7 +7,7 @@ import json
 import sys
 
 from voicemill import render
-from voicemill.store.jobs import Job
+from voicemill.job import Job
 
 FORMATS = ("json", "txt", "srt", "vtt")
 UNFINISHED = 5  # exit code

@@ -7,8 +7,6 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from voicemill.store import jobs
-
 
 def follow(job_id: str, timeout: float | None = None) -> None:
     """Show each status as a job enters it, and a bar where a stage counts its pieces, until the job has ended.
@@ -26,7 +24,7 @@ def follow(job_id: str, timeout: float | None = None) -> None:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         bar.add_task("queued", total=None)
         [line] = bar.tasks
-        for event in jobs.events(job_id, timeout=None if deadline is None else max(0.0, deadline - time.time())):
+        for event in store.jobs.events(job_id, timeout=None if deadline is None else max(0.0, deadline - time.time())):
             if "progress" in event.detail:
                 line.completed, line.total = event.detail["progress"]["done"], event.detail["progress"]["total"]
             elif "retry" in event.detail:

@@ -22,7 +22,6 @@ from config import environment
 from config.settings import Settings, variable
 from pipeline.__main__ import COMMANDS, EXIT_CODES
 from pipeline.doctor import cli
-from voicemill.errors import CODES
 
 FOLDER = environment.STATE.parent / "docs" / "reference"
 MADE = "<!-- Made of the code by `make generated`; change the code, not this page. -->\n"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 
 from cli import output
-from voicemill.store import jobs
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +18,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the job as it is now, or as it ends."""
     if arguments.wait is not None:
         try:
-            return output.show(jobs.wait(arguments.id, arguments.wait), arguments.format)
+            return output.show(store.jobs.wait(arguments.id, arguments.wait), arguments.format)
         except TimeoutError:
             pass
-    return output.show(jobs.get(arguments.id), arguments.format)
+    return output.show(store.jobs.get(arguments.id), arguments.format)

@@ -17,10 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from voicemill import status
+from voicemill.lifecycle import WEBHOOK
 from voicemill.status import Percentiles, Status
-from voicemill.store import jobs
-from voicemill.store import queue as queues
-from voicemill.store import workers as presence
+from voicemill.store.jobs import TIMINGS
+from voicemill.store.workers import Worker
 
 EVERY = 2.0  # seconds between two looks with --watch
 
@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Show the status; 1 where a stage has no worker."""
-    now = status.read()
+    now = status.read(store)
     if arguments.watch and arguments.json:
         _follow(now, lambda seen: print(json.dumps(seen.as_dict()), flush=True))
     elif arguments.watch:
@@ -52,7 +52,7 @@ def _follow(now: Status, show: Callable[[Status], None]) -> NoReturn:
     while True:
         time.sleep(EVERY)
         try:
-            show(status.read())
+            show(status.read(store))
         except redis.RedisError as error:
             print(f"Redis cannot be used, waiting: {error}", file=sys.stderr)
 
@@ -73,7 +73,7 @@ def _table(*titles: str) -> Table:
 def _queues(now: Status) -> Table:
     table = _table("workers", "waiting", "working", "delayed", "dead")
     rows = {name: (stage.workers, stage.depth) for name, stage in now.stages.items()}
-    for name, (workers, depth) in (rows | {queues.WEBHOOK: (now.webhooks.workers, now.webhooks.depth)}).items():
+    for name, (workers, depth) in (rows | {WEBHOOK: (now.webhooks.workers, now.webhooks.depth)}).items():
         count = "[red]none[/red]" if name in now.unattended else str(len(workers))
         table.add_row(name, count, *map(str, (depth.waiting, depth.in_progress, depth.delayed, depth.dead)))
     return table
@@ -103,7 +103,7 @@ def _workers(now: Status) -> Iterator[Text]:
 
 
 def _remarks(now: Status) -> Iterator[str]:
-    yield f"waited, worked: median / 95th percentile of the last {jobs.TIMINGS} jobs"
+    yield f"waited, worked: median / 95th percentile of the last {TIMINGS} jobs"
     yield f"{now.unfinished} jobs not finished; {now.handoff_bytes / 1e6:.1f} MB of audio in the handoff store"
     told, spent = now.webhooks, now.enrichment
     if told.undelivered or told.depth.dead:
@@ -116,11 +116,11 @@ def _remarks(now: Status) -> Iterator[str]:
         yield f"Gemini today (UTC): {spent['summaries']} summaries of {spent['requests']} requests{failures}; {tokens}"
         yield f"Gemini today, estimated: {spent['cost_usd']:.4f} USD{unpriced}"
     for name in now.unattended:
-        what = "webhook queue: they wait" if name == queues.WEBHOOK else f"{name} stage: jobs wait"
+        what = "webhook queue: they wait" if name == WEBHOOK else f"{name} stage: jobs wait"
         yield f"No live worker consumes the {what} until one is started."
 
 
-def _devices(worker: presence.Worker) -> Iterator[str]:
+def _devices(worker: Worker) -> Iterator[str]:
     if worker.device and not worker.gpus:
         yield worker.device
     for gpu in worker.gpus:

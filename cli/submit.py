@@ -10,12 +10,9 @@ from typing import Any
 
 import redis
 
-from actors import decode
-from actors.admission import Refused
 from cli import output, progress
-from voicemill.errors import JobError
-from voicemill.store import audio as handoff
-from voicemill.store import jobs
+from voicemill import decode
+from voicemill.errors import JobError, Refused
 
 # exit code by the reason for which nothing was sent
 EXIT = {"invalid_options": 2, "invalid_settings": 2}
@@ -63,12 +60,12 @@ def run(arguments: argparse.Namespace) -> int:
         return EXIT.get(getattr(error, "code", "invalid_options"), 1)
     if not arguments.wait:
         if arguments.format == "json":
-            output.show(jobs.get(job_id), "json")
+            output.show(store.jobs.get(job_id), "json")
         else:
             print(job_id)
         return 0
     progress.follow(job_id, arguments.timeout)
-    return output.show(jobs.get(job_id), arguments.format)
+    return output.show(store.jobs.get(job_id), arguments.format)
 
 
 def _json(text: str) -> Any:
@@ -86,7 +83,7 @@ def send_file(file: Path, **keywords: Any) -> str:
         Refused: nothing was sent: it is too large, or the store is full.
     """
     try:
-        with file.open("rb") as data, handoff.uploaded(data) as source:
+        with file.open("rb") as data, store.audio.uploaded(data) as source:
             return decode.send(source, **keywords).message_id
     except JobError as error:
         raise Refused(error) from None

@@ -18,7 +18,6 @@ from cli.embedded import StartError, last_url, valkey
 from cli.signals import stops
 from cli.supervisor import Supervisor, procfile
 from config import environment, settings
-from voicemill.store import connection
 
 COLOURS = (36, 35, 33, 32, 34)  # of terminal text, by stage
 BUNDLED = "bundled:tiny.en"
@@ -89,7 +88,7 @@ def _redis() -> Iterator[str]:
 
 def _look(url: str) -> None:
     """Say where the address comes from if no Redis serves there; the stages wait for it."""
-    client = connection.connect(socket_timeout=LOOK_TIMEOUT, retries=0)
+    client = store.connect(socket_timeout=LOOK_TIMEOUT, retries=0)
     try:
         client.ping()
     except redis.RedisError as error:

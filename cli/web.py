@@ -15,7 +15,6 @@ import structlog
 import uvicorn
 
 from config import logging, settings
-from voicemill.store import connection
 from web import keys
 from web.app import create_app
 from web.protocol import Protocol
@@ -57,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return USAGE
-    connection.client().ping()
+    store.redis.ping()
     logging.configure(chosen.log_level, chosen.log_format)
     standard.getLogger("uvicorn").setLevel(standard.WARNING)
     standard.getLogger("uvicorn.error").addFilter(lambda record: not isinstance(record.msg, OSError))  # told below

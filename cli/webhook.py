@@ -15,9 +15,8 @@ from config import settings
 from pipeline.webhook import event
 from pipeline.webhook.courier import Courier
 from voicemill import webhooks as signature
-from voicemill.errors import CODES, JobError
-from voicemill.store import jobs, outbox
-from voicemill.store import workers as presence
+from voicemill.errors import ErrorCode, JobError
+from voicemill.store.jobs import receiver_of
 from voicemill.store.outbox import Receiver
 
 FAILED, USAGE = 1, 2  # exit codes
@@ -49,9 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _test(url: str) -> int:
     try:
-        receiver = jobs.receiver_of(url)
+        receiver = receiver_of(url)
     except JobError as wrong:
-        print(f"{wrong.message}. {CODES[wrong.code].remedy}")
+        print(f"{wrong.message}. {ErrorCode(wrong.code).remedy}")
         return USAGE
     courier = Courier(settings.get())
     now = time.time()
@@ -64,13 +63,13 @@ def _test(url: str) -> int:
     error = answer.error
     unasked = error.code in ("webhook_forbidden", "webhook_unsigned")
     status = "it was not asked" if unasked else f"{answer.status or 'no answer'} {taken}"
-    print(f"{receiver} did not take it: {status}\n{error.code}: {error.message}. {CODES[error.code].remedy}")
+    print(f"{receiver} did not take it: {status}\n{error.code}: {error.message}. {ErrorCode(error.code).remedy}")
     return USAGE if unasked else FAILED
 
 
 def _list(*, as_json: bool) -> int:
-    receivers = outbox.receivers()
-    unattended = receivers and not any("webhook" in worker.stages for worker in presence.workers())
+    receivers = store.outbox.receivers()
+    unattended = receivers and not any("webhook" in worker.stages for worker in store.workers.alive())
     if as_json:
         print(json.dumps([asdict(receiver) for receiver in receivers], indent=2))
     elif not receivers:

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from config import environment
 from config.bounds import BEAMS, check_encoder_window, check_gpus
+from voicemill.address import masked
 
 Device = Literal["auto", "cuda", "cpu"]
 _FERNET_KEY = re.compile("[A-Za-z0-9_-]{43}=")
@@ -340,20 +341,9 @@ def effective(settings: Settings) -> dict[str, str]:
     for field in Settings.model_fields:
         value = getattr(settings, field)
         if isinstance(value, SecretStr):
-            value = mask_url(value.get_secret_value()) if field.endswith("_url") else "********"
+            value = masked(value.get_secret_value()) if field.endswith("_url") else "********"
         shown[variable(field)] = "" if value is None else str(value)
     return shown
-
-
-def mask_url(url: str) -> str:
-    """Return `url` without its password and its query, fit to be shown."""
-    head, _, _query = url.partition("?")
-    scheme, separator, rest = head.partition("://")
-    if not separator:  # no address at all, and so all before its place may be a password
-        return f"{'********@' * ('@' in head)}{head.rpartition('@')[2]}"
-    credentials, at, place = rest.rpartition("@")
-    user, colon, _password = credentials.partition(":")
-    return f"{scheme}{separator}{user}{colon and ':********'}{at}{place}" if at else head
 
 
 def example() -> str:

@@ -12,6 +12,8 @@ import os
 import signal
 import sys
 
+from voicemill.errors import ErrorCode, JobError, UnknownJob
+
 DONE, FAILED, USAGE, NO_REDIS, UNKNOWN_JOB, UNFINISHED, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130  # exit codes
 
 UNWRITABLE = (
@@ -133,15 +135,14 @@ def _explained(error: Exception):  # type: ignore[no-untyped-def]  # noqa: ANN20
     import redis
 
     from config import settings
-    from voicemill.errors import CODES, JobError
-    from voicemill.store import connection, jobs
+    from voicemill.store import connection
 
     if isinstance(error, redis.RedisError):
-        place = settings.mask_url(connection.parameters()[0])
-        return f"Redis at {place} {connection.refusal(error) or f'cannot be used: {error}'}", NO_REDIS
+        place = settings.mask_url(connection.parameters(store.config)[0])
+        return f"Redis at {place} {store.refusal(error) or f'cannot be used: {error}'}", NO_REDIS
     if isinstance(error, JobError):
-        return f"{error}. {CODES[error.code].remedy}", USAGE if error.code == "invalid_settings" else FAILED
-    codes = {settings.SettingsError: USAGE, jobs.UnknownJob: UNKNOWN_JOB, TimeoutError: UNFINISHED}
+        return f"{error}. {ErrorCode(error.code).remedy}", USAGE if error.code == "invalid_settings" else FAILED
+    codes = {settings.SettingsError: USAGE, UnknownJob: UNKNOWN_JOB, TimeoutError: UNFINISHED}
     return next(((str(error), code) for kind, code in codes.items() if isinstance(error, kind)), None)
 
 

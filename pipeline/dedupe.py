@@ -7,9 +7,9 @@ import json
 from typing import Any, cast
 
 from config import settings
-from voicemill.store import connection, jobs
-from voicemill.store import workers as presence
-from voicemill.store.jobs import Job
+from voicemill.errors import UnknownJob
+from voicemill.job import Job
+from voicemill.store import keys
 
 WORDS = ("language", "task", "prompt", "hotwords", "word_timestamps", "stream")  # options that shape a transcript
 # Settings that do; decode workers need them as transcribe workers have them, or nothing is found.
@@ -26,7 +26,7 @@ class Found(Exception):
 
 def remember(job: Job, fingerprint: str) -> None:
     """Note that a job's transcript is that of the message with this fingerprint and of options like its own."""
-    connection.client().set(_key(fingerprint, job.options), job.id, px=jobs.ttl_ms())
+    store.redis.set(_key(fingerprint, job.options), job.id, px=store.config.result_ttl_ms)
 
 
 def look(job: Job, fingerprint: str) -> None:
@@ -35,12 +35,12 @@ def look(job: Job, fingerprint: str) -> None:
     Raises:
         Found: there is a transcript.
     """
-    earlier = cast("bytes | None", connection.client().get(_key(fingerprint, job.options)))
+    earlier = cast("bytes | None", store.redis.get(_key(fingerprint, job.options)))
     if earlier is None:
         return
     try:
-        twin = jobs.get(earlier.decode())
-    except jobs.UnknownJob:
+        twin = store.jobs.get(earlier.decode())
+    except UnknownJob:
         return
     if twin.transcript is not None and not (twin.transcript.get("degraded") and _gpu_at_work()):
         raise Found(twin)
@@ -48,7 +48,7 @@ def look(job: Job, fingerprint: str) -> None:
 
 def _gpu_at_work() -> bool:
     """Tell whether a worker has a GPU now: then what a CPU wrote in its place is not handed on."""
-    return any(worker.gpus for worker in presence.workers() if "transcribe" in worker.stages)
+    return any(worker.gpus for worker in store.workers.alive() if "transcribe" in worker.stages)
 
 
 def _key(fingerprint: str, options: dict[str, Any]) -> str:
@@ -60,4 +60,4 @@ def _key(fingerprint: str, options: dict[str, Any]) -> str:
             *(getattr(chosen, name) for name in SETTINGS),
         ]
     )
-    return f"{connection.NAMESPACE}:message:{hashlib.sha256(shaping.encode()).hexdigest()}"
+    return f"{keys.NAMESPACE}:message:{hashlib.sha256(shaping.encode()).hexdigest()}"

@@ -7,6 +7,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import live
 import pytest
 import redis
 from processes import children, end
@@ -14,7 +15,6 @@ from tables import LINES
 
 from cli.embedded import valkey
 from config import environment
-from voicemill.store import connection
 
 CLONE = environment.STATE.parent
 DRAMATIQ = str(Path(sys.executable).with_name("dramatiq"))
@@ -33,10 +33,8 @@ def redis_url(valkey_url, monkeypatch):
     client = redis.Redis.from_url(valkey_url)
     client.flushall()
     monkeypatch.setenv("REDIS_URL", valkey_url)
-    monkeypatch.setattr(connection, "_clients", {})
     yield valkey_url
-    for used in connection._clients.values():
-        used.close()
+    live.close()
     client.close()
 
 

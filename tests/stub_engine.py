@@ -13,11 +13,13 @@ import sys
 import time
 from pathlib import Path
 
+from live import jobs, store
+
+from voicemill.store import keys
+
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from voicemill.store import connection, jobs
-from voicemill.store import queue as queues
 
 LOOK = 0.02  # seconds between looks while something is in hand
 SENTENCE = " Please move our meeting with the design team to Thursday."
@@ -42,13 +44,13 @@ TRANSCRIPT = {
 
 def take(client, block):
     """The id of the next job, and when it was sent (Unix seconds); None: there is none yet."""
-    queue = queues.key("decode")
+    queue = keys.queue("decode")
     taken = client.blpop([queue], timeout=1) if block else client.lpop(queue)
     if taken is None:
         return None
     redis_id = taken[1] if block else taken
-    message = json.loads(client.hget(queues.key("decode", ".msgs"), redis_id))
-    client.hdel(queues.key("decode", ".msgs"), redis_id)
+    message = json.loads(client.hget(keys.queue("decode", ".msgs"), redis_id))
+    client.hdel(keys.queue("decode", ".msgs"), redis_id)
     jobs.begin(message["message_id"], "decode", "stub:1")
     return message["message_id"], message["message_timestamp"] / 1000
 
@@ -62,7 +64,7 @@ def end(job_id):
 
 def serve(seconds):
     """Take and end jobs for ever."""
-    client, due = connection.client(), []
+    client, due = store.redis, []
     while True:
         while due and due[0][0] <= time.time():
             end(heapq.heappop(due)[1])

@@ -18,9 +18,10 @@ from starlette.concurrency import run_in_threadpool
 from actors import broker
 from voicemill import aio as aiojobs
 from voicemill import render, status
+from voicemill.errors import UnknownJob
+from voicemill.lifecycle import QUEUES
 from voicemill.options import Options, parse
-from voicemill.store import jobs
-from voicemill.store import queue as queues
+from voicemill.store import keys
 from web import intake, records
 from web.keys import Caller, caller
 from web.problems import RESPONSES, ErrorBody, Problem
@@ -167,14 +168,14 @@ async def read_status(_caller: Known) -> dict[str, Any]:
 
 
 @router.get("/dead", tags=["system"])
-async def dead(_caller: Known, stage: Literal[queues.QUEUES] | None = None) -> list[DeadLetter]:  # type: ignore[valid-type]
+async def dead(_caller: Known, stage: Literal[QUEUES] | None = None) -> list[DeadLetter]:  # type: ignore[valid-type]
     """List what failed for good, the oldest first."""
-    letters = await run_in_threadpool(lambda: list(queues.dead_letters(stage)))
+    letters = await run_in_threadpool(lambda: list(store.queues.dead_letters(stage)))
     return [DeadLetter(**{name: value for name, value in asdict(letter).items() if name != "id"}) for letter in letters]
 
 
 @router.post("/dead/{stage}/{job_id}/retry", status_code=202, tags=["system"], responses=UNKNOWN | CONFLICT)
-async def retry(stage: Literal[queues.QUEUES], job_id: str, _caller: Known) -> Retried:  # type: ignore[valid-type]
+async def retry(stage: Literal[QUEUES], job_id: str, _caller: Known) -> Retried:  # type: ignore[valid-type]
     """Try a job again that failed for good, from where its work can go on."""
     queue = await run_in_threadpool(_retry, stage, job_id)
     return Retried(job_id=job_id, stage=queue)
@@ -188,7 +189,7 @@ async def health(request: Request) -> dict[str, str]:
 
 
 def _retry(stage: str, job_id: str) -> str:
-    letter = queues.dead_letter(stage, job_id)
+    letter = store.queues.dead_letter(stage, job_id)
     if letter is None:
         raise Problem(404, "unknown_job", f"{stage} has no dead letter of job {job_id!r}", param="job_id")
     queue = broker.enqueue_again(letter)
@@ -199,7 +200,7 @@ def _retry(stage: str, job_id: str) -> str:
 
 async def _is_told(request: Request, job_id: str, after: str) -> bool:
     """Tell whether there is no event after this one."""
-    return not await request.app.state.redis.xread({jobs.events_key(job_id): after}, count=1)
+    return not await request.app.state.redis.xread({keys.events(job_id): after}, count=1)
 
 
 async def _told(request: Request, job_id: str, after: str) -> AsyncIterator[str]:
@@ -215,7 +216,7 @@ async def _told(request: Request, job_id: str, after: str) -> AsyncIterator[str]
                 yield text
             if request.app.state.stopping.is_set():
                 return
-    except jobs.UnknownJob:
+    except UnknownJob:
         return  # it was deleted meanwhile
     except redis.RedisError as error:  # whoever listens comes back
         log.warning("A stream of events broke off", job=job_id, error=type(error).__name__)

@@ -65,7 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    url, options = connection.parameters()
+    url, options = connection.parameters(store.config)
     retry = Retry(connection.BACKOFF, connection.RETRIES)  # from_url has none of itself
     async with aioredis.Redis.from_url(url, max_connections=CONNECTIONS, retry=retry, **options) as app.state.redis:
         app.state.arrivals = Arrivals(app.state.redis)

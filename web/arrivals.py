@@ -10,8 +10,10 @@ from typing import Any, cast
 import redis
 from redis import asyncio as aioredis
 
-from voicemill.store import connection, jobs
-from voicemill.store.jobs import BLOCK, Job
+from voicemill.job import Job
+from voicemill.lifecycle import reached
+from voicemill.store import connection, keys
+from voicemill.store.jobs import ARRIVALS, BLOCK, parse_status
 from web import records
 
 LOOK = 5.0  # seconds between looks at the records of those that nothing is heard of: what tells of them may be lost
@@ -49,7 +51,7 @@ class Arrivals:
                     await told
                 self._early.pop(job_id, None)
                 job = await records.get(self._client, job_id)
-                if jobs.reached(job.status, "transcribed"):
+                if reached(job.status, "transcribed"):
                     return job
         finally:
             del self._waiting[job_id]
@@ -77,7 +79,7 @@ class Arrivals:
                     told.set_exception(error)
 
     async def _hear(self) -> None:
-        entries = cast("Any", await self._client.xread({jobs.ARRIVALS_KEY: self._last}, block=BLOCK))
+        entries = cast("Any", await self._client.xread({keys.ARRIVALS: self._last}, block=BLOCK))
         for at, fields in entries[0][1] if entries else ():
             self._tell(fields[b"job"].decode())
             self._last = at.decode()
@@ -88,10 +90,10 @@ class Arrivals:
         quiet = [job_id for job_id in self._waiting if job_id in self._quiet]
         async with self._client.pipeline(transaction=False) as pipe:
             for job_id in quiet:
-                pipe.hget(jobs.record_key(job_id), "status")
-            found = [jobs.parse_status(status) for status in await pipe.execute()] if quiet else []
+                pipe.hget(keys.record(job_id), "status")
+            found = [parse_status(status) for status in await pipe.execute()] if quiet else []
         for job_id, status in zip(quiet, found, strict=True):
-            if status is None or jobs.reached(status, "transcribed"):
+            if status is None or reached(status, "transcribed"):
                 self._tell(job_id)
         self._quiet, self._looked = set(self._waiting), time.monotonic()
 
@@ -101,5 +103,5 @@ class Arrivals:
             told.set_result(None)
         else:
             self._early[job_id] = None
-            if len(self._early) > jobs.ARRIVALS:
+            if len(self._early) > ARRIVALS:
                 self._early.popitem(last=False)

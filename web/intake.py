@@ -15,10 +15,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
-from actors import decode
-from voicemill import options
-from voicemill.store import audio as handoff
-from voicemill.store import queue as queues
+from voicemill import decode, options
 from web.problems import AGAIN, Problem
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -49,7 +46,7 @@ async def received(request: Request) -> AsyncIterator[Form]:
         Problem: `disk_full`, or one of those that reading may end with.
     """
     if int(request.headers.get("content-length", MUCH)) >= MUCH:
-        await run_in_threadpool(queues.demand_room, "decode")
+        await run_in_threadpool(store.queues.demand_room, "decode")
     async with AsyncExitStack() as stack:
         try:
             form = await stack.enter_async_context(request.form(max_files=1, max_fields=FIELDS))
@@ -107,5 +104,5 @@ async def send(source: str, keywords: dict[str, Any]) -> str:
 
 
 def _upload_and_send(file: BinaryIO, keywords: dict[str, Any]) -> str:
-    with handoff.uploaded(file) as source:
+    with store.audio.uploaded(file) as source:
         return decode.send(source, **keywords).message_id

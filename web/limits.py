@@ -10,7 +10,7 @@ from typing import Any, cast
 from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from voicemill.store import connection
+from voicemill.store import keys
 from web import problems
 from web.problems import Problem
 
@@ -54,7 +54,7 @@ async def demand_rate(request: Request, name: str) -> None:
     wait = until.get(name, 0.0) - time.monotonic()
     if wait <= 0:
         client = request.app.state.redis
-        key = f"{connection.NAMESPACE}:web:requests:{name}"
+        key = f"{keys.NAMESPACE}:web:requests:{name}"
         wait = await cast("Any", client.eval(_ADMIT, 1, key, limit, request.scope["voicemill.id"])) / 1000
     if wait > 0:
         until[name] = time.monotonic() + wait

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 
 from voicemill import aio as aiojobs
 from voicemill import render
-from voicemill.store.jobs import Job
+from voicemill.job import Job
 from web import intake
 from web.arrivals import Arrivals
 from web.intake import Form

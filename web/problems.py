@@ -13,9 +13,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from actors.admission import Refused
-from voicemill.errors import CODES, JobError
-from voicemill.store import jobs
+from voicemill.errors import ErrorCode, JobError, Refused, UnknownJob
 
 log = structlog.get_logger(__name__)
 
@@ -83,7 +81,7 @@ class Problem(Exception):
 
 def of_job(code: str, message: str) -> Problem:
     """Return the problem that a row of voicemill/errors.py is to whoever waits at the door."""
-    row = CODES[code]
+    row = ErrorCode(code)
     status = STATUS.get(code, 503 if row.retryable else 400)
     text = f"{message}. {row.remedy}"
     return Problem(status, code, text, retry_after=AGAIN if status == 503 else None)
@@ -113,14 +111,16 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Refused)
     async def _refused(_request: Request, error: Refused) -> JSONResponse:
-        return answer(of_job(error.code, str(error).partition(": ")[2].removesuffix(f". {CODES[error.code].remedy}")))
+        return answer(
+            of_job(error.code, str(error).partition(": ")[2].removesuffix(f". {ErrorCode(error.code).remedy}"))
+        )
 
     @app.exception_handler(JobError)
     async def _job_error(_request: Request, error: JobError) -> JSONResponse:
         return answer(of_job(error.code, error.message))
 
-    @app.exception_handler(jobs.UnknownJob)
-    async def _unknown(_request: Request, error: jobs.UnknownJob) -> JSONResponse:
+    @app.exception_handler(UnknownJob)
+    async def _unknown(_request: Request, error: UnknownJob) -> JSONResponse:
         return answer(Problem(404, "unknown_job", str(error), param="job_id"))
 
     @app.exception_handler(redis.exceptions.OutOfMemoryError)

@@ -9,8 +9,11 @@ from typing import Any, cast
 
 from redis import asyncio as aioredis
 
-from voicemill.store import jobs
-from voicemill.store.jobs import BLOCK, ENDED, Job
+from voicemill.errors import UnknownJob
+from voicemill.job import Job
+from voicemill.lifecycle import ENDED
+from voicemill.store import keys
+from voicemill.store.jobs import BLOCK, parse, parse_status
 
 START = "0-0"  # before every event
 
@@ -29,7 +32,7 @@ async def get(client: aioredis.Redis, job_id: str) -> Job:
     Raises:
         UnknownJob: there is no such job.
     """
-    return jobs.parse(job_id, cast("dict[bytes, bytes]", await cast("Any", client.hgetall(jobs.record_key(job_id)))))
+    return parse(job_id, cast("dict[bytes, bytes]", await cast("Any", client.hgetall(keys.record(job_id)))))
 
 
 async def follow(client: aioredis.Redis, job_id: str, after: str = START) -> AsyncIterator[News]:
@@ -42,13 +45,11 @@ async def follow(client: aioredis.Redis, job_id: str, after: str = START) -> Asy
     """
     last = after
     while True:
-        entries = cast("Any", await client.xread({jobs.events_key(job_id): last}, block=BLOCK))
+        entries = cast("Any", await client.xread({keys.events(job_id): last}, block=BLOCK))
         events = [(at.decode(), fields[b"event"].decode()) for at, fields in entries[0][1]] if entries else []
-        status = jobs.parse_status(
-            cast("bytes | None", await cast("Any", client.hget(jobs.record_key(job_id), "status")))
-        )
+        status = parse_status(cast("bytes | None", await cast("Any", client.hget(keys.record(job_id), "status"))))
         if status is None:
-            raise jobs.UnknownJob(job_id)
+            raise UnknownJob(job_id)
         yield News(events, status)
         if status in ENDED and (not events or json.loads(events[-1][1])["status"] in ENDED):
             return

@@ -18,7 +18,7 @@ from pipeline.decode import convert, probe, sources
 from pipeline.decode.convert import Converted
 from pipeline.decode.probe import Sound
 from pipeline.decode.truncation import cut_short
-from voicemill.errors import JobError
+from voicemill.errors import ErrorCode, JobError
 
 __all__ = ["Decoded", "decode"]
 
@@ -72,9 +72,11 @@ def decode(
             loudness=settings.normalize_loudness,
         )
         if converted.duration > settings.max_duration:
-            raise JobError("too_long", f"it lasts more than {settings.max_duration:g} s")
+            raise JobError(ErrorCode.TOO_LONG, f"it lasts more than {settings.max_duration:g} s")
         if converted.duration < settings.min_duration:
-            raise JobError("too_short", f"it lasts {converted.duration:.3f} s, less than {settings.min_duration:g} s")
+            raise JobError(
+                ErrorCode.TOO_SHORT, f"it lasts {converted.duration:.3f} s, less than {settings.min_duration:g} s"
+            )
         warnings = _warnings(converted, cut_short(fetched.file, sound, converted))
         log.info("Decoded", codec=sound.codec, duration=round(converted.duration, 3), bytes=fetched.size)
         audio = _record(converted, sound) | {"source_bytes": fetched.size, "sha256": fingerprint}

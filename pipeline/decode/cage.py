@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from voicemill.errors import JobError
+from voicemill.errors import ErrorCode, JobError
 
 # The containers of voice messages, by FFmpeg's names. None of them opens another file: no playlist, no concat, no image
 # sequence, no description of a stream elsewhere.
@@ -81,7 +81,7 @@ def run(
     except FileNotFoundError:
         raise _missing(command) from None
     except OSError as error:
-        raise JobError("worker_unfit", f"{command[0]} could not be started: {error.strerror}") from error
+        raise JobError(ErrorCode.WORKER_UNFIT, f"{command[0]} could not be started: {error.strerror}") from error
     try:
         _limit(process.pid, seconds, file_size)
         output, said, timed_out = _listen(process, deadline, keep)
@@ -97,7 +97,7 @@ def run(
 
 
 def _missing(command: list[str]) -> JobError:
-    return JobError("worker_unfit", f"{command[0]} is not installed on this worker: install ffmpeg")
+    return JobError(ErrorCode.WORKER_UNFIT, f"{command[0]} is not installed on this worker: install ffmpeg")
 
 
 def _limit(pid: int, seconds: float, file_size: int) -> None:
@@ -162,10 +162,10 @@ def judge(outcome: Outcome, program: str, seconds: float) -> None:
         JobError: `decode_timeout`, `disk_full` or `decode_crashed`.
     """
     if outcome.timed_out or outcome.status == -signal.SIGXCPU:
-        raise JobError("decode_timeout", f"{program} had not ended after {seconds:g} s")
+        raise JobError(ErrorCode.DECODE_TIMEOUT, f"{program} had not ended after {seconds:g} s")
     if os.strerror(errno.ENOSPC) in outcome.said or outcome.status == -signal.SIGXFSZ:
-        raise JobError("disk_full", "no space is left for the decoded audio")
+        raise JobError(ErrorCode.DISK_FULL, "no space is left for the decoded audio")
     if outcome.status < 0:
-        raise JobError("decode_crashed", f"{program} was killed by {signal.Signals(-outcome.status).name}")
+        raise JobError(ErrorCode.DECODE_CRASHED, f"{program} was killed by {signal.Signals(-outcome.status).name}")
     if outcome.status == _TOLD_TO_STOP:
-        raise JobError("decode_crashed", f"{program} was told to stop before it was done")
+        raise JobError(ErrorCode.DECODE_CRASHED, f"{program} was told to stop before it was done")

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from pipeline.decode import cage, levels, reasons
 from pipeline.decode.levels import Levels
 from pipeline.decode.probe import Sound
-from voicemill.errors import JobError
+from voicemill.errors import ErrorCode, JobError
 
 SAMPLE_RATE = 16000  # Hz: Whisper's (`SAMPLE_RATE` in openai/whisper's audio.py)
 SAMPLE_WIDTH = 2  # bytes
@@ -86,9 +86,9 @@ def _run(source: BinaryIO, filters: str, sound: Sound, folder: Path, longest: fl
     cage.judge(outcome, "FFmpeg", seconds)
     duration = flac_duration(path)
     if not duration and (outcome.status or outcome.said.strip()):
-        raise JobError("undecodable", f"FFmpeg cannot decode it: {reasons.reason(outcome.said)}")
+        raise JobError(ErrorCode.UNDECODABLE, f"FFmpeg cannot decode it: {reasons.reason(outcome.said)}")
     if not duration:
-        raise JobError("too_short", "it holds no sound at all")
+        raise JobError(ErrorCode.TOO_SHORT, "it holds no sound at all")
     measured = levels.measure(outcome.output, _heard(sound), SAMPLE_RATE)
     seconds_measured = len(outcome.output) / (SAMPLE_RATE * SAMPLE_WIDTH * _heard(sound))
     return Converted(path, duration, measured, seconds_measured, reasons.lines(outcome.said))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipeline.decode import cage, reasons
-from voicemill.errors import JobError
+from voicemill.errors import ErrorCode, JobError
 
 TIMEOUT = 30.0  # seconds; ffprobe reads a few megabytes and takes 0.05
 _SHOWN = (
@@ -41,7 +41,7 @@ def probe(source: BinaryIO, folder: Path, stream: int | None, seconds: float = T
     outcome = cage.run(command, source, folder, seconds=limit)
     cage.judge(outcome, "ffprobe", limit)
     if outcome.status:
-        raise JobError("undecodable", f"FFmpeg cannot read it: {reasons.reason(outcome.said)}")
+        raise JobError(ErrorCode.UNDECODABLE, f"FFmpeg cannot read it: {reasons.reason(outcome.said)}")
     return parse(outcome.output, stream)
 
 
@@ -54,22 +54,24 @@ def parse(report: bytes, stream: int | None) -> Sound:
     try:
         found = json.loads(report)
     except (ValueError, RecursionError):
-        raise JobError("undecodable", "ffprobe's report on it cannot be read") from None
+        raise JobError(ErrorCode.UNDECODABLE, "ffprobe's report on it cannot be read") from None
     found = _as_dict(found)
     streams = [_as_dict(entry) for entry in _as_list(found.get("streams"))]
     audio = [entry for entry in streams if entry.get("codec_type") == "audio"]
     if not audio:
         kinds = ", ".join(sorted({_word(entry.get("codec_type")) or "unknown" for entry in streams})) or "nothing"
-        raise JobError("no_audio_stream", f"it holds {kinds}, and no sound")
+        raise JobError(ErrorCode.NO_AUDIO_STREAM, f"it holds {kinds}, and no sound")
     if stream is None:
         defaults = [n for n, entry in enumerate(audio) if _as_dict(entry.get("disposition")).get("default") == 1]
         stream = defaults[0] if defaults else 0
     elif not 0 <= stream < len(audio):
-        raise JobError("invalid_options", f"stream is {stream}, and the file has {len(audio)} audio stream(s), from 0")
+        raise JobError(
+            ErrorCode.INVALID_OPTIONS, f"stream is {stream}, and the file has {len(audio)} audio stream(s), from 0"
+        )
     chosen, form = audio[stream], _as_dict(found.get("format"))
     codec = _word(chosen.get("codec_name"))
     if not codec:
-        raise JobError("undecodable", "the sound is in a codec that FFmpeg does not know, or is encrypted")
+        raise JobError(ErrorCode.UNDECODABLE, "the sound is in a codec that FFmpeg does not know, or is encrypted")
     return Sound(
         stream=stream,
         codec=codec,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.decode import convert, probe
 from pipeline.decode.workspace import workspace
-from voicemill.errors import JobError
+from voicemill.errors import ErrorCode, JobError
 
 SAMPLE = Path(__file__).parents[1] / "doctor" / "samples" / "opus.ogg"
 FREE = 16 * 1024**2  # bytes: a quarter of an hour of decoded speech
@@ -26,7 +26,7 @@ def run(media_root: Path | None) -> None:
     """
     if media_root is not None and not (media_root.is_dir() and os.access(media_root, os.R_OK | os.X_OK)):
         missing = f"MEDIA_ROOT is {media_root}, which is not a folder that this worker can read: mount or correct it"
-        raise JobError("worker_unfit", missing)
+        raise JobError(ErrorCode.WORKER_UNFIT, missing)
     with workspace() as folder, SAMPLE.open("rb") as file:
         _check_room(folder)
         convert.convert(file, probe.probe(file, folder, None, TIMEOUT), folder, longest=TIMEOUT, seconds=TIMEOUT)
@@ -40,7 +40,7 @@ def _check_room(folder: Path) -> None:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             least = f"less than {FREE >> 20} MiB can be written to {folder.parent} ({error.strerror})"
-            raise JobError("disk_full", f"{least}: free space there, or set TMPDIR") from error
+            raise JobError(ErrorCode.DISK_FULL, f"{least}: free space there, or set TMPDIR") from error
         if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system that cannot reserve room
             raise
     finally:

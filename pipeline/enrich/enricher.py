@@ -24,7 +24,7 @@ from pipeline.enrich.gemini import Refusal, Reply, Request, Turn
 from pipeline.enrich.neutral import neutralise
 from pipeline.enrich.prompt import Prompt
 from pipeline.enrich.schema import CLEANED, Contract, UnfitAnswer
-from voicemill.errors import JobError
+from voicemill.errors import ErrorCode, JobError
 
 # A job's own back-off, by Google's advice exponential, with the growth that its HTTP client for Java comes with: where
 # doubled, the fifth 503 that chance gives to one job kept it away for 16 s that no other job had to wait.
@@ -116,13 +116,13 @@ class Enricher:
         )
         try:
             document, model = self._document(task)
-            spent = record.close(job_id, parts=True)
-            record.count_job()
+            spent = store.spending.close(job_id, parts=True)
+            store.spending.count_job()
         except JobError:
             raise
         except redis.RedisError as error:
             reason = f"enrichment cannot reach Redis: {type(error).__name__}"
-            raise JobError("redis_unavailable", reason, retry_after=MIN_BACKOFF) from None
+            raise JobError(ErrorCode.REDIS_UNAVAILABLE, reason, retry_after=MIN_BACKOFF) from None
         except Exception as error:  # noqa: BLE001 - a fault of ours or an SDK's must not cost the job its transcript
             raise self._fault(task, error) from None
         limit = 2 * len(task.text) + ROOM
@@ -225,7 +225,7 @@ class Enricher:
         try:
             return contract.parse(_whole(reply)), reply.model
         except UnfitAnswer as unfit:
-            raise JobError("enrich_invalid_answer", str(unfit)) from None
+            raise JobError(ErrorCode.ENRICH_INVALID_ANSWER, str(unfit)) from None
         except JobError as error:
             raise error from None
 
@@ -252,7 +252,7 @@ class Enricher:
             JobError: the request may not go yet, or went wrong.
         """
         if record.unwanted(task.job_id):
-            raise JobError("enrich_no_transcript", "the job was deleted or cancelled meanwhile")
+            raise JobError(ErrorCode.ENRICH_NO_TRANSCRIPT, "the job was deleted or cancelled meanwhile")
         passage = self._gate.enter(task.job_id, tokens, task.model)
         began = time.monotonic()
         try:
@@ -267,18 +267,18 @@ class Enricher:
             elif error.code != "enrich_rate_limited":
                 self._answered(passage, None if used is None else 0)
             bad = record.Spent(1, 0 if everybodys else 1, outages=int(outage), seconds=seconds, wrong=1)
-            spent = record.add(task.job_id, self._ttl, bad)
+            spent = store.spending.add(task.job_id, self._ttl, bad)
             limited = error.code == "enrich_rate_limited"
             # On the account first, so that another job's refusal, a moment later, can take it off again.
             if limited and (faultless := self._gate.refused(passage, task.job_id, error.retry_after)):
                 record.forgive(faultless)
-                everybodys, spent = True, record.account(task.job_id)
+                everybodys, spent = True, store.spending.of_job(task.job_id)
             raise self._after(task, error, spent, everybodys=everybodys) from None
         tokens_in, tokens_out, model = used(answer) if used else (0, 0, "")
         self._answered(passage, tokens_in if used else None)
         cost = prices.cost((model, task.model), tokens_in, tokens_out)
         seconds = time.monotonic() - began
-        record.add(task.job_id, self._ttl, record.Spent(1, 0, 0, tokens_in, tokens_out, seconds, cost))
+        store.spending.add(task.job_id, self._ttl, record.Spent(1, 0, 0, tokens_in, tokens_out, seconds, cost))
         return answer
 
     def _answered(self, passage: gate.Passage, tokens: int | None) -> None:
@@ -303,7 +303,7 @@ class Enricher:
             return error
         if not everybodys and spent.failures >= self._settings.enrich_tries:
             gave_up = f"{spent.failures} requests failed; last: {error.code}: {error.message}"
-            return JobError("enrich_gave_up", gave_up)
+            return JobError(ErrorCode.ENRICH_GAVE_UP, gave_up)
         # What all jobs suffer from is the gate's to wait out: a job's own back-off grows with its own bad luck alone.
         times = spent.outages if failures.is_outage(error) else spent.failures
         backoff = min(MAX_BACKOFF, MIN_BACKOFF * GROWTH ** (max(1, times) - 1))
@@ -315,8 +315,8 @@ class Enricher:
         """Return the error that an unforeseen one is, which counts among the job's tries like any other."""
         where = _place(error)  # and no more of it: an SDK's messages quote what was sent
         log.error("Enrichment has a fault", kind=type(error).__name__, at=where)
-        fault = JobError("enrich_internal", f"{type(error).__name__} at {where}", retry_after=MAX_BACKOFF)
-        if record.add(task.job_id, self._ttl, record.Spent(failures=1)).failures < self._settings.enrich_tries:
+        fault = JobError(ErrorCode.ENRICH_INTERNAL, f"{type(error).__name__} at {where}", retry_after=MAX_BACKOFF)
+        if store.spending.add(task.job_id, self._ttl, record.Spent(failures=1)).failures < self._settings.enrich_tries:
             return fault
         fault.retry_after = None
         return fault
@@ -361,7 +361,7 @@ def _joined(contract: Contract, notes: list[dict[str, Any]]) -> dict[str, Any]:
     try:
         return contract.parse(json.dumps({CLEANED: _cleaned(notes)}))
     except UnfitAnswer as unfit:
-        raise JobError("enrich_invalid_answer", str(unfit)) from None
+        raise JobError(ErrorCode.ENRICH_INVALID_ANSWER, str(unfit)) from None
 
 
 def _complaint(answer: str, problems: str) -> tuple[Turn, Turn]:

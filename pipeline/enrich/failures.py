@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.enrich.gemini import Refusal, Reply
 from pipeline.enrich.neutral import visible
-from voicemill.errors import CODES, JobError
+from voicemill.errors import ErrorCode, JobError
 
 PACIFIC = timedelta(hours=-8)  # Google renews the day's quota at midnight there; in summer an hour before
 MESSAGE = 200  # characters of Google's own words that go into a job record
@@ -37,13 +37,13 @@ def of_refusal(refusal: Refusal) -> JobError:
     """Return the error that a refused or failed request is."""
     said = words(_KEY.sub("********", refusal.message))[:MESSAGE].rstrip(". ")
     if refusal.kind == "timeout":
-        return JobError("enrich_timeout", "Gemini did not answer within GEMINI_TIMEOUT")
+        return JobError(ErrorCode.ENRICH_TIMEOUT, "Gemini did not answer within GEMINI_TIMEOUT")
     if refusal.kind != "answered":
-        return JobError("enrich_unavailable", said)
+        return JobError(ErrorCode.ENRICH_UNAVAILABLE, said)
     if refusal.status == 429:
         return _of_quota(refusal, said)
     code = _code(refusal, said)
-    return JobError(code, said, retry_after=_delay(refusal) if CODES[code].retryable else None)
+    return JobError(code, said, retry_after=_delay(refusal) if ErrorCode(code).retryable else None)
 
 
 def words(text: str) -> str:
@@ -54,16 +54,16 @@ def words(text: str) -> str:
 def of_reply(reply: Reply) -> JobError | None:
     """Return the error that an answer is which holds no whole document; None: it holds one."""
     if reply.blocked:
-        return JobError("enrich_blocked", f"Gemini refused the prompt: {reply.blocked}")
+        return JobError(ErrorCode.ENRICH_BLOCKED, f"Gemini refused the prompt: {reply.blocked}")
     if reply.finish == "RECITATION":
-        return JobError("enrich_recitation", "Gemini broke off its answer: it recited a text of others")
+        return JobError(ErrorCode.ENRICH_RECITATION, "Gemini broke off its answer: it recited a text of others")
     if reply.finish == "MAX_TOKENS":
-        return JobError("enrich_truncated", f"Gemini's answer was cut off after {reply.output_tokens} tokens")
+        return JobError(ErrorCode.ENRICH_TRUNCATED, f"Gemini's answer was cut off after {reply.output_tokens} tokens")
     if reply.finish not in WHOLE:
         code = "enrich_empty" if reply.finish in MALFORMED else "enrich_blocked"
         return JobError(code, f"Gemini broke off its answer: {reply.finish}")
     if not reply.text.strip():
-        return JobError("enrich_empty", f"Gemini's answer is empty: {reply.finish or 'no candidate'}")
+        return JobError(ErrorCode.ENRICH_EMPTY, f"Gemini's answer is empty: {reply.finish or 'no candidate'}")
     return None
 
 
@@ -90,8 +90,8 @@ def _code(refusal: Refusal, said: str) -> str:
 
 def _of_quota(refusal: Refusal, said: str) -> JobError:
     if any("PerDay" in str(detail.get("violations")) for detail in _details(refusal, "QuotaFailure")):
-        return JobError("enrich_quota_exhausted", said, retry_after=until_midnight())
-    return JobError("enrich_rate_limited", said, retry_after=_delay(refusal))
+        return JobError(ErrorCode.ENRICH_QUOTA_EXHAUSTED, said, retry_after=until_midnight())
+    return JobError(ErrorCode.ENRICH_RATE_LIMITED, said, retry_after=_delay(refusal))
 
 
 def _delay(refusal: Refusal) -> float | None:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from config.settings import Settings
-from voicemill.errors import JobError
-from voicemill.store import connection
+from voicemill.errors import ErrorCode, JobError
+from voicemill.store import keys
 
 WINDOW = 61.0  # seconds: a minute, and a second by which requests may be late on their way to Gemini
 FAILURES = 4  # in a row, all others on their way having failed, too: at one in seven chance does it in 2,800 requests
@@ -58,7 +58,7 @@ class Gate:
     tokens_per_window: int
     window: float = WINDOW  # seconds
     probe: float = PROBE  # seconds
-    prefix: str = f"{connection.NAMESPACE}:enrich"
+    prefix: str = f"{keys.NAMESPACE}:enrich"
 
     def enter(self, job_id: str, tokens: int, model: str = "") -> Passage:
         """Return leave to send a model one request of about so many input tokens.
@@ -81,7 +81,7 @@ class Gate:
             _ms(LATE),
             _ms(KEPT),
         ]
-        reply = cast("list[Any]", connection.client().eval(_ENTER, len(keys), *keys, *arguments))
+        reply = cast("list[Any]", store.redis.eval(_ENTER, len(keys), *keys, *arguments))
         verdict = reply[0].decode()
         if verdict in ("go", "probe"):
             return Passage(request, model, tokens, int(reply[3]), probe=verdict == "probe")
@@ -115,7 +115,7 @@ class Gate:
         """Let nothing through until the day's quota may have returned; return the seconds until the next look."""
         pause = min(seconds, PAUSE)
         breaker, key = self._keys(model, "breaker", "pause")
-        with connection.client().pipeline(transaction=True) as pipe:
+        with store.redis.pipeline(transaction=True) as pipe:
             pipe.set(key, "quota", px=max(1, _ms(pause)))
             pipe.hset(breaker, "cap", 1)
             pipe.pexpire(breaker, _ms(pause + MEMORY))
@@ -124,7 +124,7 @@ class Gate:
 
     def _note(self, passage: Passage, *arguments: str | int) -> list[bytes]:
         keys = [*self._keys(passage.model, "breaker", "probe", "hold", "flight", "refused"), *self._keys("", "log")]
-        return cast("list[bytes]", connection.client().eval(_OUTCOME, len(keys), *keys, passage.request, *arguments))
+        return cast("list[bytes]", store.redis.eval(_OUTCOME, len(keys), *keys, passage.request, *arguments))
 
     def _keys(self, model: str, *names: str) -> list[str]:
         return [f"{self.prefix}:{name}:{model}" if model else f"{self.prefix}:{name}" for name in names]
@@ -143,13 +143,17 @@ def _not_now(verdict: str, wait: float, more: int) -> JobError:
     if verdict == "open":
         # The longer it lasts, the longer jobs stay away: an hour of it must not keep the queue busy.
         away = wait + spread(0, min(PATIENCE, more / 1000 / 4))
-        return JobError("enrich_unavailable", "Gemini is out of service; waits for its return", retry_after=away)
+        return JobError(
+            ErrorCode.ENRICH_UNAVAILABLE, "Gemini is out of service; waits for its return", retry_after=away
+        )
     away = wait + spread(0, min(PATIENCE, wait / 4))  # so that not all come back at once
     if verdict == "held":
-        return JobError("enrich_rate_limited", "Gemini's limit is reached; waits until it takes more", retry_after=away)
+        return JobError(
+            ErrorCode.ENRICH_RATE_LIMITED, "Gemini's limit is reached; waits until it takes more", retry_after=away
+        )
     if verdict == "paused":
-        return JobError("enrich_quota_exhausted", "the day's quota of Gemini is used up", retry_after=away)
-    return JobError("enrich_rate_limited", "waits for its turn within the limits a minute", retry_after=wait)
+        return JobError(ErrorCode.ENRICH_QUOTA_EXHAUSTED, "the day's quota of Gemini is used up", retry_after=away)
+    return JobError(ErrorCode.ENRICH_RATE_LIMITED, "waits for its turn within the limits a minute", retry_after=wait)
 
 
 def _ms(seconds: float) -> int:

@@ -16,14 +16,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-from voicemill.errors import JobError
-from voicemill.store import connection, jobs
+from voicemill.errors import ErrorCode, JobError
+from voicemill.store import keys
+from voicemill.store.jobs import DELETED
 
 TOTALS_TTL = 400 * 86400  # seconds that a day's sums are kept
 FIELDS = ("tries", "wrong", "failures", "outages", "input_tokens", "output_tokens", "seconds", "micros", "unpriced")
 FORGIVEN = "forgiven"
-PREFIX = f"{connection.NAMESPACE}:enrich"
-UNWANTED = ("cancelled", jobs.DELETED)  # statuses of jobs whose summary nobody waits for
+PREFIX = f"{keys.NAMESPACE}:enrich"
+UNWANTED = ("cancelled", DELETED)  # statuses of jobs whose summary nobody waits for
 
 _STORE = """
 local status = redis.call("HGET", KEYS[2], "status")
@@ -77,7 +78,7 @@ def add(job_id: str, ttl: float, spent: Spent) -> Spent:
         "unpriced": int(spent.cost_usd is None),
     }
     today = f"{PREFIX}:totals:{datetime.now(UTC):%Y-%m-%d}"
-    with connection.client().pipeline(transaction=True) as pipe:
+    with store.redis.pipeline(transaction=True) as pipe:
         for hash_key, expiry in ((key(job_id), ttl), (today, TOTALS_TTL)):
             for name, count in counts.items():
                 pipe.hincrby(hash_key, name, count)
@@ -89,18 +90,18 @@ def add(job_id: str, ttl: float, spent: Spent) -> Spent:
 
 def forgive(job_ids: Sequence[str]) -> None:
     """Take one failure from each job's account, once: it was everybody's, and more would let it try for ever."""
-    connection.client().eval(_FORGIVE, len(job_ids), *(key(job_id) for job_id in job_ids), FORGIVEN)
+    store.redis.eval(_FORGIVE, len(job_ids), *(key(job_id) for job_id in job_ids), FORGIVEN)
 
 
 def account(job_id: str) -> Spent:
     """Return what a job's requests have cost so far."""
-    values = cast("list[bytes | None]", connection.client().hmget(key(job_id), list(FIELDS)))
+    values = cast("list[bytes | None]", store.redis.hmget(key(job_id), list(FIELDS)))
     return _spent({name: value for name, value in zip(FIELDS, values, strict=True) if value is not None})
 
 
 def count_job() -> None:
     """Count a summary that was written, in the day's sums."""
-    connection.client().hincrby(f"{PREFIX}:totals:{datetime.now(UTC):%Y-%m-%d}", "jobs", 1)
+    store.redis.hincrby(f"{PREFIX}:totals:{datetime.now(UTC):%Y-%m-%d}", "jobs", 1)
 
 
 def close(job_id: str, *, parts: bool) -> dict[str, Any]:
@@ -111,7 +112,7 @@ def close(job_id: str, *, parts: bool) -> dict[str, Any]:
         waiting for Gemini), `tries` (requests), `cost_usd` (estimate; None: no price is known).
     """
     spent = account(job_id)
-    client = connection.client()
+    client = store.redis
     if parts:
         client.delete(key(job_id))
     else:
@@ -126,7 +127,7 @@ def close(job_id: str, *, parts: bool) -> dict[str, Any]:
 
 def unwanted(job_id: str) -> bool:
     """Whether the job was deleted or cancelled, and no more is to be paid for it."""
-    status = cast("bytes | None", connection.client().hget(jobs.record_key(job_id), "status"))
+    status = cast("bytes | None", store.redis.hget(keys.record(job_id), "status"))
     return status is not None and status.decode() in UNWANTED
 
 
@@ -141,7 +142,7 @@ def overdue(queued_at: float | None, deadline: float, more: float = 0.0) -> JobE
     now = time.time()
     if now + more <= (now if queued_at is None else queued_at) + deadline:
         return None
-    return JobError("enrich_deadline", f"not done within {deadline:g} s")
+    return JobError(ErrorCode.ENRICH_DEADLINE, f"not done within {deadline:g} s")
 
 
 def digest(*made_of: Any) -> str:
@@ -152,25 +153,25 @@ def digest(*made_of: Any) -> str:
 
 def stored(job_id: str, name: str) -> Any:
     """Return a piece of work that an earlier try finished; None: there is none."""
-    value = cast("bytes | None", connection.client().hget(key(job_id), f"part:{name}"))
+    value = cast("bytes | None", store.redis.hget(key(job_id), f"part:{name}"))
     return None if value is None else json.loads(value)
 
 
 def store(job_id: str, name: str, value: Any, ttl: float) -> None:
     """Keep a finished piece of work for `ttl` seconds; of a job that was deleted meanwhile no trace is left."""
     part = json.dumps(value, ensure_ascii=False)
-    keys = (key(job_id), jobs.record_key(job_id))
-    connection.client().eval(_STORE, len(keys), *keys, f"part:{name}", part, int(ttl * 1000), *UNWANTED)
+    keys = (key(job_id), keys.record(job_id))
+    store.redis.eval(_STORE, len(keys), *keys, f"part:{name}", part, int(ttl * 1000), *UNWANTED)
 
 
 def drop(job_id: str, name: str) -> None:
     """Forget a stored piece of work."""
-    connection.client().hdel(key(job_id), f"part:{name}")
+    store.redis.hdel(key(job_id), f"part:{name}")
 
 
 def totals(days: int = 1) -> dict[str, Any]:
     """Return the sums of the last `days` days (UTC), today included, as `status` shows them."""
-    client = connection.client()
+    client = store.redis
     sums: dict[bytes, float] = {}
     for back in range(days):
         day = datetime.fromtimestamp(time.time(), UTC) - timedelta(days=back)

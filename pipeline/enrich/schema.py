@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from config.environment import ROOT
 from config.settings import SettingsError
-from voicemill.errors import JobError
+from voicemill.errors import ErrorCode, JobError
 
 RESERVED = ("model", "usage", "latency", "tries", "cost_usd")  # what the job record adds to the fields of the schema
 CLEANED = "cleaned_text"  # the field that is as long as the message: of a long one it is made part by part
@@ -128,7 +128,7 @@ class Contract:
             raise UnfitAnswer(["a number is not finite"]) from None
         except Exception as error:  # noqa: BLE001 - an operator's validator may raise anything, quoting the answer
             fault = f"the check of ENRICH_SCHEMA has a fault: {type(error).__name__}"
-            raise JobError("enrich_invalid_answer", fault) from None
+            raise JobError(ErrorCode.ENRICH_INVALID_ANSWER, fault) from None
         return document
 
     def with_cleaned(self, text: str) -> Contract:

@@ -17,7 +17,7 @@ from pipeline.metrics import hooks as measures
 from pipeline.metrics import shared
 from pipeline.metrics.catalogue import METRICS, PREFIX
 from pipeline.metrics.shared import Sample
-from voicemill.store.jobs import STAGES
+from voicemill.lifecycle import STAGES
 
 REDIS_ANSWERS = Sample("ready", ("redis",), 1)
 FAMILIES = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}

@@ -9,11 +9,9 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pipeline.enrich import record
-from voicemill.store import audio as handoff
-from voicemill.store import connection, jobs, outbox
-from voicemill.store import queue as queues
-from voicemill.store import workers as presence
+from voicemill.lifecycle import ENDED, WEBHOOK
+from voicemill.store import keys
+from voicemill.store.outbox import Receiver
 
 
 class Sample(NamedTuple):
@@ -30,7 +28,7 @@ def read() -> Iterator[Sample]:
     Raises:
         RedisError: Redis cannot be used.
     """
-    receivers = outbox.receivers()
+    receivers = store.outbox.receivers()
     yield from _jobs()
     yield from _queues(receivers)
     yield from _gemini()
@@ -38,28 +36,28 @@ def read() -> Iterator[Sample]:
 
 
 def _jobs() -> Iterator[Sample]:
-    ended, failures = jobs.counts()
-    for status in jobs.ENDED:
+    ended, failures = store.jobs.counts()
+    for status in ENDED:
         yield Sample("jobs_ended_total", (status,), ended[status])
     for (stage, code), count in failures.items():
         yield Sample("job_failures_total", (stage, code), count)
-    yield Sample("jobs_unfinished", (), connection.client().zcard(jobs.UNFINISHED_KEY))
-    yield Sample("handoff_bytes", (), handoff.total_bytes())
+    yield Sample("jobs_unfinished", (), store.redis.zcard(keys.UNFINISHED))
+    yield Sample("handoff_bytes", (), store.audio.total_bytes())
 
 
-def _queues(receivers: list[outbox.Receiver]) -> Iterator[Sample]:
-    present = [stage for worker in presence.workers() for stage in worker.stages]
-    for queue, depth in queues.depths(receivers).items():
+def _queues(receivers: list[Receiver]) -> Iterator[Sample]:
+    present = [stage for worker in store.workers.alive() for stage in worker.stages]
+    for queue, depth in store.queues.depths(receivers).items():
         for state in ("waiting", "in_progress", "delayed"):
             yield Sample("queue_messages", (queue, state), getattr(depth, state))
         yield Sample("dead_letters", (queue,), depth.dead)
         yield Sample("workers", (queue,), present.count(queue))
-        if queue != queues.WEBHOOK:
-            yield Sample("queue_oldest_seconds", (queue,), queues.oldest(queue) or 0.0)
+        if queue != WEBHOOK:
+            yield Sample("queue_oldest_seconds", (queue,), store.queues.oldest(queue) or 0.0)
 
 
 def _gemini() -> Iterator[Sample]:
-    sums = record.totals()
+    sums = store.spending.totals()
     yield Sample("summaries_total", (), sums["summaries"])
     yield Sample("gemini_requests_total", (), sums["requests"])
     yield Sample("gemini_failures_total", (), sums["failures"])
@@ -69,12 +67,12 @@ def _gemini() -> Iterator[Sample]:
     yield Sample("gemini_unpriced_total", (), sums["unpriced_requests"])
 
 
-def _webhooks(receivers: list[outbox.Receiver]) -> Iterator[Sample]:
-    for verdict, count in outbox.counts().items():
+def _webhooks(receivers: list[Receiver]) -> Iterator[Sample]:
+    for verdict, count in store.outbox.counts().items():
         yield Sample("webhook_deliveries_total", (verdict,), count)
     paused = sum(receiver.paused_until is not None for receiver in receivers)
     failing = sum(receiver.failures > 0 and receiver.paused_until is None for receiver in receivers)
     for state, count in (("well", len(receivers) - failing - paused), ("failing", failing), ("paused", paused)):
         yield Sample("webhook_receivers", (state,), count)
     overdue = max((time.time() - receiver.oldest for receiver in receivers), default=0.0)
-    yield Sample("queue_oldest_seconds", (queues.WEBHOOK,), max(0.0, overdue))
+    yield Sample("queue_oldest_seconds", (WEBHOOK,), max(0.0, overdue))

@@ -15,7 +15,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from config.settings import Settings
 from pipeline.network.deadline import within
-from voicemill.errors import JobError
+from voicemill.errors import ErrorCode, JobError
 
 Address = IPv4Address | IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -68,21 +68,23 @@ def checked(host: str, port: int, rules: Policy) -> list[tuple[str, int]]:
     """
     name = host.lower().strip("[]").rstrip(".")
     if any(fnmatchcase(name, pattern) for pattern in rules.deny_names):
-        raise JobError("source_forbidden", "the host is on SOURCE_DENY_HOSTS")
+        raise JobError(ErrorCode.SOURCE_FORBIDDEN, "the host is on SOURCE_DENY_HOSTS")
     try:
         found = within(RESOLVE, partial(socket.getaddrinfo, name, port, type=socket.SOCK_STREAM))
     except TimeoutError:
-        raise JobError("source_unavailable", f"the host's name has not been resolved within {RESOLVE:g} s") from None
+        raise JobError(
+            ErrorCode.SOURCE_UNAVAILABLE, f"the host's name has not been resolved within {RESOLVE:g} s"
+        ) from None
     except socket.gaierror as error:
         if error.errno == socket.EAI_AGAIN:
-            raise JobError("source_unavailable", "the host's name cannot be resolved at the moment") from None
-        raise JobError("source_not_found", f"the host's name cannot be resolved: {error.strerror}") from None
+            raise JobError(ErrorCode.SOURCE_UNAVAILABLE, "the host's name cannot be resolved at the moment") from None
+        raise JobError(ErrorCode.SOURCE_NOT_FOUND, f"the host's name cannot be resolved: {error.strerror}") from None
     except (UnicodeError, ValueError, OverflowError):
-        raise JobError("source_not_found", "the host's name or port is no such thing") from None
+        raise JobError(ErrorCode.SOURCE_NOT_FOUND, "the host's name or port is no such thing") from None
     addresses = dict.fromkeys(str(entry[4][0]) for entry in found)
     allowed = [(address, port) for address in addresses if _allowed(address, name, rules)]
     if not allowed:
-        raise JobError("source_forbidden", "the host is not one that this worker may talk to")
+        raise JobError(ErrorCode.SOURCE_FORBIDDEN, "the host is not one that this worker may talk to")
     return allowed
 
 

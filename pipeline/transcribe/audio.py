@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import av
 import numpy as np
 
-from voicemill.errors import JobError
+from voicemill.errors import ErrorCode, JobError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,7 +36,7 @@ def load(data: bytes | Path) -> np.ndarray:
                 samples, filled = _append(samples, filled, resampler.resample(frame))
             samples, filled = _append(samples, filled, resampler.resample(None))
     except (av.FFmpegError, IndexError) as error:  # IndexError: no audio stream
-        raise JobError("undecodable", f"the handed-over audio cannot be read: {error}") from error
+        raise JobError(ErrorCode.UNDECODABLE, f"the handed-over audio cannot be read: {error}") from error
     return samples[:filled]
 
 

@@ -23,7 +23,7 @@ from pipeline.transcribe.options import Options, check
 from pipeline.transcribe.scheduler import Scheduler
 from pipeline.transcribe.slot import START_TIMEOUT, Slot
 from pipeline.transcribe.window import cut
-from voicemill.errors import JobError
+from voicemill.errors import ErrorCode, JobError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -228,7 +228,7 @@ class Engine:
                     message.fail(self._gone())
         except Exception as error:  # in the background nobody would hear of it
             log.exception("fault while a message was cut", seconds=round(duration))
-            fail(future, JobError("internal", f"{type(error).__name__}: {error}"))
+            fail(future, JobError(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}"))
 
     def stop(self, timeout: float = 30.0) -> None:
         """Let running batches finish within `timeout` seconds; what still waits fails with `worker_stopped`."""
@@ -246,8 +246,8 @@ class Engine:
 
     def _gone(self) -> JobError:
         if self._stopping:
-            return JobError("worker_stopped", "the worker was told to stop before the message was done")
-        return JobError("gpu_unfit", "no device of this worker can run the model any more")
+            return JobError(ErrorCode.WORKER_STOPPED, "the worker was told to stop before the message was done")
+        return JobError(ErrorCode.GPU_UNFIT, "no device of this worker can run the model any more")
 
     def _serve(self, slot: Slot, ready: Future[SlotInfo]) -> None:
         """Start a slot and feed it until the engine stops or the slot is beyond help: the life of a slot's thread."""
@@ -277,7 +277,7 @@ class Engine:
                 self._batch = max(1, self._batch // 2)
             measures.note("batches_failed_total", reason="out_of_memory")
             log.warning("out of memory", windows=len(batch), batch_from_now_on=self._batch)
-            self._try_again(batch, JobError("out_of_memory", str(error)), charged=len(batch) == 1)
+            self._try_again(batch, JobError(ErrorCode.OUT_OF_MEMORY, str(error)), charged=len(batch) == 1)
             return True
         except (DiedError, HungError) as error:
             hung = isinstance(error, HungError)
@@ -293,7 +293,7 @@ class Engine:
         except Exception as error:
             measures.note("batches_failed_total", reason="fault")
             log.exception("fault while a batch ran", device_name=slot.spec.device_name, windows=len(batch))
-            self._try_again(batch, JobError("internal", f"{type(error).__name__}: {error}"), charged=True)
+            self._try_again(batch, JobError(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}"), charged=True)
             return self._restart(slot, "fault")
         _measure(batch, results, time.monotonic() - began)
         for task, result in zip(batch, results, strict=True):

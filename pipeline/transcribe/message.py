@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pipeline.metrics import hooks as measures
+from voicemill.errors import JobError
 from voicemill.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from pipeline.transcribe.child import SlotInfo
     from pipeline.transcribe.options import Options
     from pipeline.transcribe.window import Window, WindowResult
-    from voicemill.errors import JobError
 
 TELLING = 3  # windows at a message's start, of which the longest tells the language
 

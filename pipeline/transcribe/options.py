@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from config.bounds import BEAMS
 from voicemill import options as wishes
-from voicemill.errors import JobError
+from voicemill.errors import ErrorCode, JobError
 
 if TYPE_CHECKING:
     from pipeline.transcribe.child import SlotInfo
@@ -45,12 +45,14 @@ def check(options: Options, duration: float, slot: SlotInfo) -> None:
     ):
         if not good:
             shown = wishes.shown(getattr(options, name))
-            raise JobError("invalid_options", f"{name} is {shown}: it takes {takes}")
+            raise JobError(ErrorCode.INVALID_OPTIONS, f"{name} is {shown}: it takes {takes}")
     if limit is not None and duration > limit:
-        raise JobError("too_long", f"the message lasts {duration:.0f} s, allowed are {limit:.0f} s")
+        raise JobError(ErrorCode.TOO_LONG, f"the message lasts {duration:.0f} s, allowed are {limit:.0f} s")
     if options.language is not None and options.language not in slot.languages:
         if not slot.multilingual:
-            raise JobError("invalid_options", f"{slot.model} knows English only, not language {options.language!r}")
-        raise JobError("invalid_options", f"{slot.model} does not know language {options.language!r}")
+            raise JobError(
+                ErrorCode.INVALID_OPTIONS, f"{slot.model} knows English only, not language {options.language!r}"
+            )
+        raise JobError(ErrorCode.INVALID_OPTIONS, f"{slot.model} does not know language {options.language!r}")
     if options.task == "translate" and not slot.multilingual:
-        raise JobError("invalid_options", f"{slot.model} knows English only: it cannot translate")
+        raise JobError(ErrorCode.INVALID_OPTIONS, f"{slot.model} knows English only: it cannot translate")

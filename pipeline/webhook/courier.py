@@ -13,10 +13,9 @@ from pipeline.webhook import event as events
 from pipeline.webhook import sender
 from pipeline.webhook.sender import Answer
 from voicemill import webhooks as signature
-from voicemill.errors import JobError
-from voicemill.store import jobs, outbox
-from voicemill.store.jobs import Job
-from voicemill.store.outbox import Errand, Event, Order, Outcome
+from voicemill.errors import ErrorCode, JobError, UnknownJob
+from voicemill.job import Failure, Job
+from voicemill.store.outbox import Order
 
 GRACE = 15.0  # seconds beyond a request's time limit until its delivery counts as lost with its worker
 SKIP_AFTER = 5  # tries of an event that the receiver answers with an error, where a later one says more
@@ -45,7 +44,7 @@ class Courier:
 
     def take(self, receiver: str) -> Order:
         """Take the receiver's next job."""
-        return outbox.take(receiver, self._settings.webhook_timeout + GRACE)
+        return store.outbox.take(receiver, self._settings.webhook_timeout + GRACE)
 
     def deliver(self, job_id: str, receiver: str) -> float | None:
         """Tell a receiver the first thing that a job, which was taken, has to tell.
@@ -53,10 +52,10 @@ class Courier:
         Returns:
             When to look at the receiver again (Unix seconds); None: it has been told all.
         """
-        errand = outbox.errand(job_id)
+        errand = store.outbox.pending(job_id)
         try:
-            job = jobs.get(job_id)
-        except jobs.UnknownJob:
+            job = store.jobs.get(job_id)
+        except UnknownJob:
             job = None
         if errand is None or job is None:
             nothing = errand.events[0] if errand else Event(0, "", 0.0)
@@ -84,7 +83,7 @@ class Courier:
     def send(self, url: str, event_id: str, body: bytes) -> Answer:
         """Sign and POST one event, once."""
         if not self._keys:
-            return Answer(0.0, error=JobError("webhook_unsigned", UNSIGNED))
+            return Answer(0.0, error=JobError(ErrorCode.WEBHOOK_UNSIGNED, UNSIGNED))
         return sender.post(url, body, signature.headers(event_id, int(time.time()), body, self._keys), self._settings)
 
     def _judged(self, errand: Errand, answer: Answer) -> tuple[Outcome, dict[str, str]]:
@@ -95,9 +94,9 @@ class Courier:
         if error is None:
             told = {"delivered": errand.events[0].status, "delivered_at": str(now)}
             return Outcome("delivered", "ok", slow=answer.seconds > SLOW), fields | told
-        fields["last_error"] = outbox.described(error)
+        fields["last_error"] = store.outbox.described(error)
         if not error.retryable:
-            stopped = jobs.describe(error) | {"at": now}
+            stopped = Failure.of(error) | {"at": now}
             health = "answered" if answer.status is not None else ""
             return Outcome("stopped", health), fields | {"stopped": json.dumps(stopped)}
         wish = min(LONGEST_WISH, error.retry_after or 0.0)
@@ -111,9 +110,11 @@ class Courier:
 
     def _give_up(self, job: Job, receiver: str, errand: Errand) -> float | None:
         days = self._patience / 86400
-        error = JobError("webhook_gave_up", f"not delivered within {days:.3g} days, after {errand.attempts - 1} tries")
+        error = JobError(
+            ErrorCode.WEBHOOK_GAVE_UP, f"not delivered within {days:.3g} days, after {errand.attempts - 1} tries"
+        )
         log.error("Webhook stopped", receiver=receiver, code=error.code, reason=error.message)
-        stopped = json.dumps(jobs.describe(error) | {"at": time.time()})
+        stopped = json.dumps(Failure.of(error) | {"at": time.time()})
         return self._settle(job.id, receiver, errand.events[0], Outcome("stopped"), {"stopped": stopped})
 
     def _settle(
@@ -121,4 +122,4 @@ class Courier:
     ) -> float | None:
         jitter = random.uniform(1, 1.1)  # noqa: S311 - jitter, not a secret
         pauses = [min(LONGEST_PAUSE, pause) * jitter for pause in self._backoff]
-        return outbox.settle(job_id, receiver, event, outcome, fields, pauses)
+        return store.outbox.settle(job_id, receiver, event, outcome, fields, pauses)

@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from voicemill.store.jobs import ENDED, Job, Stage
-from voicemill.store.outbox import Event
+from voicemill.job import Job
+from voicemill.lifecycle import ENDED
 
 
 def identity(job: Job, event: Event) -> str:

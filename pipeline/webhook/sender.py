@@ -20,7 +20,7 @@ from urllib3.util import Timeout, Url, make_headers, parse_url
 from config.settings import Settings
 from pipeline.network import addresses, pools
 from pipeline.network.pools import Watch
-from voicemill.errors import JobError
+from voicemill.errors import ErrorCode, JobError
 
 DOWN = frozenset({429, 502, 503, 504})  # answers that say: nobody's deliveries, for now
 # What the address guard says of a message's source means this of a webhook.
@@ -63,15 +63,15 @@ def post(url: str, body: bytes, headers: dict[str, str], settings: Settings) -> 
 
 def _parsed(url: str, settings: Settings) -> Url:
     if not url.isprintable() or " " in url:
-        raise JobError("webhook_forbidden", "the address holds blanks or control characters")
+        raise JobError(ErrorCode.WEBHOOK_FORBIDDEN, "the address holds blanks or control characters")
     try:
         where = parse_url(url)
     except LocationParseError:
-        raise JobError("webhook_forbidden", "the address cannot be read") from None
+        raise JobError(ErrorCode.WEBHOOK_FORBIDDEN, "the address cannot be read") from None
     if where.scheme not in ("http", "https") or not where.host or where.port == 0:
-        raise JobError("webhook_forbidden", "the address is no https:// address")
+        raise JobError(ErrorCode.WEBHOOK_FORBIDDEN, "the address is no https:// address")
     if where.scheme == "http" and not settings.webhook_allow_http:
-        raise JobError("webhook_forbidden", "http:// is refused: use https://, or set WEBHOOK_ALLOW_HTTP")
+        raise JobError(ErrorCode.WEBHOOK_FORBIDDEN, "http:// is refused: use https://, or set WEBHOOK_ALLOW_HTTP")
     return where
 
 
@@ -99,16 +99,16 @@ def _refusal(status: int, retry_after: float | None) -> JobError | None:
     if 200 <= status < 300:
         return None
     if status == 410:
-        return JobError("webhook_gone", "the receiver answers 410: it wants no more")
+        return JobError(ErrorCode.WEBHOOK_GONE, "the receiver answers 410: it wants no more")
     if 300 <= status < 400:
-        return JobError("webhook_redirected", f"the receiver answers {status}: redirects are not followed")
-    return JobError("webhook_refused", f"the receiver answers {status}", retry_after=retry_after)
+        return JobError(ErrorCode.WEBHOOK_REDIRECTED, f"the receiver answers {status}: redirects are not followed")
+    return JobError(ErrorCode.WEBHOOK_REFUSED, f"the receiver answers {status}", retry_after=retry_after)
 
 
 @contextlib.contextmanager
 def _translated(limit: float, watch: Watch) -> Iterator[None]:
     """Turn the guard's and urllib3's exceptions into ours."""
-    late = JobError("webhook_timeout", f"the receiver has not answered within {limit:g} s")
+    late = JobError(ErrorCode.WEBHOOK_TIMEOUT, f"the receiver has not answered within {limit:g} s")
     try:
         yield
     except JobError as error:
@@ -116,14 +116,18 @@ def _translated(limit: float, watch: Watch) -> Iterator[None]:
     except SSLError as error:
         reason = getattr(error.args[0], "verify_message", None) if error.args else None
         if reason:
-            raise JobError("webhook_untrusted", f"the receiver's certificate is not to be trusted: {reason}") from None
-        raise late if watch.left <= 0 else JobError("webhook_unreachable", "it does not speak TLS properly") from None
+            raise JobError(
+                ErrorCode.WEBHOOK_UNTRUSTED, f"the receiver's certificate is not to be trusted: {reason}"
+            ) from None
+        raise (
+            late if watch.left <= 0 else JobError(ErrorCode.WEBHOOK_UNREACHABLE, "it does not speak TLS properly")
+        ) from None
     except NewConnectionError as error:  # to urllib3 it is a kind of time-out
         reason = str(error).rpartition(": ")[2]
-        raise JobError("webhook_unreachable", f"the receiver cannot be reached: {reason}") from None
+        raise JobError(ErrorCode.WEBHOOK_UNREACHABLE, f"the receiver cannot be reached: {reason}") from None
     except (ConnectTimeoutError, ReadTimeoutError):
         raise late from None
     except (HTTPError, ValueError) as error:  # http.client's own leak out as ValueError
         kind = type(error).__name__
-        broken = JobError("webhook_unreachable", f"the receiver broke off or talks nonsense ({kind})")
+        broken = JobError(ErrorCode.WEBHOOK_UNREACHABLE, f"the receiver broke off or talks nonsense ({kind})")
         raise late if watch.left <= 0 else broken from None

@@ -23,6 +23,9 @@ import time
 from pathlib import Path
 
 import redis
+from live import jobs
+
+from voicemill.errors import UnknownJob
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -253,7 +256,6 @@ def send(count, names, server):
 
 def watch(sent, faults, stages, every):
     """Wait for all jobs to end, and for as many faults as were asked for; return how long each job took (seconds)."""
-    from voicemill.store import jobs
 
     ended, last = {}, time.monotonic()
     while time.monotonic() - last < PATIENCE:
@@ -264,7 +266,7 @@ def watch(sent, faults, stages, every):
         for job_id in set(sent) - set(ended):
             try:
                 job = jobs.get(job_id)
-            except (redis.RedisError, jobs.UnknownJob):
+            except (redis.RedisError, UnknownJob):
                 break
             if job.ended:
                 ended[job_id], last = job.finished_at - job.created_at, time.monotonic()
@@ -285,13 +287,12 @@ def proxy_settled(server):
 
 def judge(sent, said, client, every):
     """Return what is wrong, a line each."""
-    from voicemill.store import jobs
 
     wrong = []
     for job_id, name in sent.items():
         try:
             job = jobs.get(job_id)
-        except jobs.UnknownJob:
+        except UnknownJob:
             wrong.append(f"{job_id} has no record")
             continue
         if job.status != "done":

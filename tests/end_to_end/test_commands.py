@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import redis
 from hearing import SENTENCE, word_error_rate
+from voicemill.render import render
 
 from config.environment import STATE
-from voicemill.render import render
 
 CLONE = STATE.parent
 SAMPLE = CLONE / "samples" / "voice-message.ogg"

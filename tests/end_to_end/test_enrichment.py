@@ -11,13 +11,14 @@ from unittest.mock import ANY
 
 import gemini_server
 import pytest
+from live import jobs, store
 from processes import becomes
 
 from actors import broker
 from config.environment import STATE
 from pipeline.enrich import record
 from voicemill.options import Options
-from voicemill.store import connection, jobs
+from voicemill.store import keys
 
 CLONE = STATE.parent
 TRANSCRIPT = {"text": "Please call Anna about the slides.", "language": "en", "no_speech": False, "segments": []}
@@ -116,12 +117,12 @@ def test_a_summary_that_cannot_be_had_never_takes_the_transcript_with_it(
     assert (job.enrichment_error["tries"], job.enrichment_error["model"]) == (1, ANY), "what it cost is told"
     assert job.enrichment_error["usage"]["output_tokens"] == 0
     assert becomes(lambda: [json.loads(line)["code"] for line in lines if "Summary given up" in line] == [code])
-    assert not connection.client().exists(record.key("j")), "nothing of it is held against another run"
+    assert not store.redis.exists(record.key("j")), "nothing of it is held against another run"
     assert not any("Traceback" in line or TRANSCRIPT["text"] in line for line in lines)
 
 
 def test_a_job_that_waited_too_long_for_a_worker_ends_without_a_call(enrich_worker, gemini):
-    connection.client().hset(jobs.record_key(send("j")), "enrich.queued_at", time.time() - 60)
+    store.redis.hset(keys.record(send("j")), "enrich.queued_at", time.time() - 60)
     enrich_worker(ENRICH_DEADLINE="30")
 
     job = jobs.wait("j", timeout=60)

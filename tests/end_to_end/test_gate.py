@@ -6,12 +6,11 @@ import time
 from pathlib import Path
 
 import pytest
+from live import audio, jobs, store
 from processes import children, slowness
 
 from config.environment import STATE
 from voicemill.options import Options
-from voicemill.store import audio as handoff
-from voicemill.store import connection, jobs
 
 CLONE = STATE.parent
 
@@ -30,7 +29,7 @@ def waiting_job():
     from actors import broker
 
     jobs.create("j", "voice-message.ogg", Options(enrich=False))
-    handoff.put("j", CLONE / "samples" / "voice-message.ogg")
+    audio.put("j", CLONE / "samples" / "voice-message.ogg")
     broker.enqueue_stage(broker.for_process("transcribe"), "transcribe", "j")
 
 
@@ -67,7 +66,7 @@ def test_cuda_on_an_unfit_machine_prints_the_report_and_exits_1_within_10_s_and_
     assert "→ Rent a GPU machine" in out
     assert "docs/troubleshooting.md#driver_absent" in out
     assert "Traceback" not in out
-    client = connection.client()
+    client = store.redis
     assert client.llen("{voicemill}:transcribe") == 1
     assert not client.keys("*__acks__*transcribe*")
     assert jobs.get("j").status == "queued"

@@ -13,6 +13,7 @@ import gemini_server
 import hearing
 import pytest
 from browser import PATIENCE, chromium, faults, served, until
+from live import audio, jobs, store
 from playwright.sync_api import expect
 from processes import becomes, children
 
@@ -22,10 +23,11 @@ from cli.supervisor import Supervisor, procfile
 from config.environment import STATE
 from config.settings import Settings
 from voicemill import render
-from voicemill.errors import JobError
+from voicemill.errors import ErrorCode, JobError, UnknownJob
+from voicemill.lifecycle import STAGES
 from voicemill.options import Options
-from voicemill.store import audio as handoff
-from voicemill.store import connection, jobs
+from voicemill.store import connection, keys
+from voicemill.store.jobs import UPLOAD
 from web import keys
 from web.app import create_app
 
@@ -79,7 +81,7 @@ def workers(tmp_path_factory, media, gemini):
             "GEMINI_API_KEY": gemini_server.KEY,
             "GEMINI_ENDPOINT": gemini.url,
         }
-        stages = {name: command for name, command in procfile().items() if name in jobs.STAGES}
+        stages = {name: command for name, command in procfile().items() if name in STAGES}
         supervisor = Supervisor(stages, dict(os.environ) | variables, lambda name, line: ready.append((name, line)), 10)
         supervisor.url = url
         supervisor.start()
@@ -228,7 +230,7 @@ def test_a_spoken_message_becomes_text_and_plays_in_the_tab_that_recorded_it(vis
 
 
 def test_a_recording_of_another_tab_is_played_from_the_store_while_that_has_it_and_its_end_is_told(visit):
-    source = handoff.upload(SAMPLE.read_bytes())
+    source = audio.upload(SAMPLE.read_bytes())
     job = jobs.wait(decode.send(source, language="en", word_timestamps=True, enrich=False).message_id, timeout=60)
 
     page = visit(f"/page/jobs/{job.id}")
@@ -236,7 +238,7 @@ def test_a_recording_of_another_tab_is_played_from_the_store_while_that_has_it_a
     until(page, "document.querySelector('#transcript .now')")
     assert 9 < page.evaluate("document.getElementById('audio').duration") < 10
 
-    connection.client().delete(f"{connection.NAMESPACE}:upload:{source.removeprefix(handoff.UPLOAD)}")
+    store.redis.delete(f"{keys.NAMESPACE}:upload:{source.removeprefix(UPLOAD)}")
     page.reload()
     expect(page.locator("#player")).to_contain_text("not in the store any more")
     assert not page.locator("#audio").count()
@@ -303,7 +305,7 @@ def test_a_long_transcript_moves_along_with_the_player_and_plays_from_where_the_
         segment["words"] = [
             {"start": second + n / 40, "end": second + n / 40, "word": " wordy", "probability": 1} for n in range(40)
         ]
-    jobs.create("along", handoff.upload(SAMPLE.read_bytes()), Options())
+    jobs.create("along", audio.upload(SAMPLE.read_bytes()), Options())
     jobs.finish("along", "decode", {"audio": {"duration": 9.4, "container": "ogg"}})
     jobs.finish("along", "transcribe", {"transcript": jobs_transcript() | {"segments": segments}}, last=True)
     page = visit("/page/jobs/along", viewport={"width": 360, "height": 400})
@@ -324,9 +326,7 @@ def test_the_overview_is_live(visit):
     page.evaluate("window.same = true")
     page.locator(".transcribe .workers summary").click()
 
-    job_id = decode.send(
-        handoff.upload(SAMPLE.read_bytes()), language="en", metadata={"filename": "live.ogg"}
-    ).message_id
+    job_id = decode.send(audio.upload(SAMPLE.read_bytes()), language="en", metadata={"filename": "live.ogg"}).message_id
 
     row = page.locator(f"#row-{job_id}")
     expect(row).to_contain_text("Done")
@@ -392,7 +392,7 @@ def test_a_view_says_that_it_is_not_live_while_nobody_answers_and_is_live_again_
 
 
 def test_a_recording_that_the_server_cannot_give_for_a_while_is_not_called_unplayable_and_plays_after(browser, door):
-    source = handoff.upload(SAMPLE.read_bytes())
+    source = audio.upload(SAMPLE.read_bytes())
     job = jobs.wait(decode.send(source, language="en", enrich=False).message_id, timeout=60)
     asked = []
 
@@ -423,7 +423,7 @@ def test_a_job_can_be_cancelled_and_deleted_and_leaves_nothing(visit):
 
     page.wait_for_url("**/page")
     expect(page.locator(f"#row-{job_id}")).to_have_count(0)
-    with pytest.raises(jobs.UnknownJob):
+    with pytest.raises(UnknownJob):
         jobs.get(job_id)
 
 
@@ -440,7 +440,7 @@ def test_what_an_attacker_sends_is_shown_as_text_and_never_run(visit):
     metadata = {"filename": f"{HOSTILE}.ogg", HOSTILE: [{HOSTILE: HOSTILE}], "items": 7, "</script>": "]]>"}
     job_id = made("hostile", transcript, enrichment, metadata=metadata)
     jobs.create("hostile-failed", f"https://x.example/{HOSTILE}", Options(metadata=metadata))
-    jobs.fail("hostile-failed", "decode", JobError("undecodable", HOSTILE))
+    jobs.fail("hostile-failed", "decode", JobError(ErrorCode.UNDECODABLE, HOSTILE))
 
     for path, least in ((f"/page/jobs/{job_id}", 12), ("/page/jobs/hostile-failed", 3), ("/page", 3)):
         page = visit(path)
@@ -553,7 +553,7 @@ def jobs_transcript():
 def test_every_view_is_accessible_and_fits_on_a_phone(visit, scheme, locale):
     done = jobs.wait(
         decode.send(
-            handoff.upload(SAMPLE.read_bytes()), word_timestamps=True, metadata={"filename": "a" * 190}
+            audio.upload(SAMPLE.read_bytes()), word_timestamps=True, metadata={"filename": "a" * 190}
         ).message_id,
         timeout=60,
     )

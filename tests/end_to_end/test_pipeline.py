@@ -12,20 +12,21 @@ import pytest
 from conftest import CLONE, ffmpeg
 from dramatiq import Message
 from hearing import GERMAN, SENTENCE, word_error_rate
+from live import audio, jobs, store
 from processes import models
 
 from actors import decode
-from actors.admission import Refused
+from voicemill.errors import Refused
+from voicemill.lifecycle import PROGRESS
 from voicemill.options import Options
-from voicemill.store import audio as handoff
-from voicemill.store import connection, jobs
+from voicemill.store import keys
 
 pytestmark = pytest.mark.usefixtures("backend")
 
 
 def test_a_voice_message_becomes_text_and_says_why_it_has_no_summary(media):
     message = decode.send("en.ogg", language="en", metadata={"chat": 7})
-    assert jobs.get(message.message_id).status in jobs.PROGRESS
+    assert jobs.get(message.message_id).status in PROGRESS
 
     job = jobs.wait(message.message_id, timeout=60)
 
@@ -39,7 +40,7 @@ def test_a_voice_message_becomes_text_and_says_why_it_has_no_summary(media):
     for stage in job.stages.values():
         assert stage.queued_at <= stage.started_at <= stage.finished_at
         assert stage.attempts == 1
-    assert not handoff.exists(job.id)
+    assert not audio.exists(job.id)
 
 
 def test_two_messages_in_different_languages_at_once_are_both_detected_and_written_down():
@@ -98,7 +99,7 @@ def test_a_message_that_ends_in_the_middle_gives_its_audible_part_with_a_warning
 
 
 def test_bytes_that_only_the_backend_has_go_by_upload(media):
-    source = handoff.upload((media / "en.ogg").read_bytes())
+    source = audio.upload((media / "en.ogg").read_bytes())
 
     job = jobs.wait(decode.send(source, language="en", enrich=False).message_id, timeout=30)
 
@@ -108,13 +109,13 @@ def test_bytes_that_only_the_backend_has_go_by_upload(media):
 
 def test_the_same_bytes_again_get_the_earlier_transcript_without_the_model(media):
     data = (media / "en.ogg").read_bytes()
-    first = jobs.wait(decode.send(handoff.upload(data), language="en", prompt="dedupe").message_id, timeout=30)
+    first = jobs.wait(decode.send(audio.upload(data), language="en", prompt="dedupe").message_id, timeout=30)
 
     again = jobs.wait(
-        decode.send(handoff.upload(data), language="en", prompt="dedupe", dedupe=True).message_id, timeout=30
+        decode.send(audio.upload(data), language="en", prompt="dedupe", dedupe=True).message_id, timeout=30
     )
     other = jobs.wait(
-        decode.send(handoff.upload(data), language="en", prompt="otherwise", dedupe=True).message_id, timeout=30
+        decode.send(audio.upload(data), language="en", prompt="otherwise", dedupe=True).message_id, timeout=30
     )
 
     assert (again.status, again.transcript) == ("done", first.transcript)
@@ -158,7 +159,7 @@ def test_messages_of_an_earlier_version_that_still_lie_in_a_queue_are_understood
     ffmpeg("-i", media / "en.ogg", "-ar", "16000", "-ac", "1", tmp_path / "audio.flac")
     jobs.create(decoded, "en.ogg", Options(language="en", enrich=False))
     jobs.begin(decoded, "decode", "host:1")
-    handoff.put(decoded, tmp_path / "audio.flac")
+    audio.put(decoded, tmp_path / "audio.flac")
     jobs.finish(decoded, "decode", {"audio": {"sha256": "0"}})
 
     put("transcribe", (decoded,), version, message_id=decoded)
@@ -177,7 +178,7 @@ def put(stage, args, keywords, **identity):
 
 def wait_for_record(job_id):
     """Wait for a job whose record only the workers write."""
-    connection.client().xread({jobs.events_key(job_id): "0-0"}, block=4000)
+    store.redis.xread({keys.events(job_id): "0-0"}, block=4000)
     return jobs.wait(job_id, timeout=30)
 
 

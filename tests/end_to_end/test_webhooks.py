@@ -4,10 +4,10 @@ import json
 
 import pytest
 from hearing import SENTENCE, word_error_rate
+from live import jobs
 from receiver import receiving
 
 from actors import decode
-from voicemill.store import jobs
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from live import audio, jobs, store
 from processes import becomes, children, end
 from processes import models as slots
 
@@ -15,8 +16,7 @@ from actors import decode
 from config.environment import STATE
 from pipeline.transcribe import models
 from voicemill.options import Options
-from voicemill.store import audio as handoff
-from voicemill.store import connection, jobs
+from voicemill.store import keys
 
 CLONE = STATE.parent
 
@@ -96,10 +96,10 @@ def test_a_job_that_is_cancelled_while_it_is_decoded_leaves_no_audio_and_goes_no
         assert jobs.cancel(job_id)
         answer.set()
 
-        client = connection.client()
+        client = store.redis
         assert becomes(lambda: not client.hlen("{voicemill}:decode.msgs"))
     assert jobs.get(job_id).status == "cancelled"
-    assert not handoff.exists(job_id)
+    assert not audio.exists(job_id)
     assert client.hlen("{voicemill}:transcribe.msgs") == 0
 
 
@@ -143,16 +143,16 @@ def test_a_worker_whose_model_does_not_come_back_exits_1_and_hands_the_job_back(
     for pid in slots(process.pid):
         os.kill(pid, signal.SIGKILL)
     jobs.create("j", "voice-message.ogg", Options())
-    handoff.put("j", CLONE / "samples" / "voice-message.ogg")
+    audio.put("j", CLONE / "samples" / "voice-message.ogg")
     broker.enqueue_stage(broker.for_process("transcribe"), "transcribe", "j")
 
     out = process.stdout.read()
     assert process.wait(timeout=60) == 1, out
     assert "No slot of the engine is left" in out
     assert jobs.get("j").status == "transcribing"
-    client = connection.client()
+    client = store.redis
     assert client.hlen("{voicemill}:transcribe.msgs") + client.hlen("{voicemill}:transcribe.DQ.msgs") == 1
-    told = client.xrange(jobs.events_key("j"))[-1][1][b"event"]
+    told = client.xrange(keys.events("j"))[-1][1][b"event"]
     assert json.loads(told)["detail"]["retry"]["code"] == "gpu_unfit"
 
 
@@ -164,7 +164,7 @@ def test_a_message_that_does_not_end_within_the_shutdown_timeout_is_handed_back(
     for pid in slots(process.pid):
         os.kill(pid, signal.SIGSTOP)
     jobs.create("j", "voice-message.ogg", Options())
-    handoff.put("j", CLONE / "samples" / "voice-message.ogg")
+    audio.put("j", CLONE / "samples" / "voice-message.ogg")
     broker.enqueue_stage(broker.for_process("transcribe"), "transcribe", "j")
     next(event for event in jobs.events("j", timeout=30) if event.status == "transcribing")
 
@@ -173,10 +173,10 @@ def test_a_message_that_does_not_end_within_the_shutdown_timeout_is_handed_back(
     out = process.stdout.read()
     assert process.wait(timeout=60) == 0, out
     assert "Killing" not in out
-    client = connection.client()
+    client = store.redis
     assert client.hlen("{voicemill}:transcribe.msgs") + client.hlen("{voicemill}:transcribe.DQ.msgs") == 1
     assert list(client.scan_iter("*__acks__*")) == []
-    told = client.xrange(jobs.events_key("j"))[-1][1][b"event"]
+    told = client.xrange(keys.events("j"))[-1][1][b"event"]
     assert json.loads(told)["detail"]["retry"]["code"] == "worker_stopped"
 
 

@@ -3,11 +3,11 @@
 import asyncio
 
 import pytest
+from live import jobs
 
 from voicemill import aio as aiojobs
-from voicemill.errors import JobError
+from voicemill.errors import ErrorCode, JobError, UnknownJob
 from voicemill.options import Options
-from voicemill.store import jobs
 
 pytestmark = pytest.mark.usefixtures("redis_url")
 
@@ -20,7 +20,7 @@ def test_many_jobs_are_awaited_in_one_thread_and_each_ends_as_it_did():
     async def backend():
         waiting = [asyncio.create_task(aiojobs.wait(name, timeout=60)) for name in names]
         for name in names:
-            await asyncio.to_thread(jobs.fail, name, "decode", JobError("undecodable", name))
+            await asyncio.to_thread(jobs.fail, name, "decode", JobError(ErrorCode.UNDECODABLE, name))
         return await asyncio.gather(*waiting)
 
     assert [job.error["message"] for job in asyncio.run(backend())] == names
@@ -55,7 +55,7 @@ def test_events_and_cancel():
 
 def test_a_job_that_was_tried_again_is_awaited_to_its_last_end():
     jobs.create("j", "voice.ogg", Options())
-    jobs.fail("j", "decode", JobError("internal", "x"))
+    jobs.fail("j", "decode", JobError(ErrorCode.INTERNAL, "x"))
     jobs.restart("j", "decode")
 
     async def backend():
@@ -75,5 +75,5 @@ def test_waiting_gives_up_after_its_time():
 
 @pytest.mark.parametrize("ask", [aiojobs.get, aiojobs.wait, aiojobs.cancel, aiojobs.delete])
 def test_an_unknown_job_is_said_to_be_unknown(ask):
-    with pytest.raises(jobs.UnknownJob):
+    with pytest.raises(UnknownJob):
         asyncio.run(ask("nobody"))

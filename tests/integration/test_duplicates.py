@@ -4,13 +4,12 @@ import json
 import time
 
 import pytest
+from live import jobs, store
 
 from config import settings
 from pipeline import dedupe as duplicates
 from voicemill.options import Options
-from voicemill.store import connection, jobs
-from voicemill.store import queue as queues
-from voicemill.store import workers as presence
+from voicemill.store import keys
 
 pytestmark = pytest.mark.usefixtures("redis_url")
 
@@ -60,10 +59,10 @@ def test_a_degraded_transcript_is_handed_on_only_while_no_gpu_would_write_a_bett
     transcribed(degraded=True)
     assert found(job("again")) == "first"
 
-    client, now = connection.client(), time.time()
+    client, now = store.redis, time.time()
     worker = {"host": "box", "pid": 1, "stages": ["transcribe"], "since": now, "gpus": [{"name": "a GPU"}]}
-    client.hset(presence.KEY, "id", json.dumps(worker))
-    client.zadd(queues.BEATS_KEY, {"id": now * 1000})
+    client.hset(keys.WORKERS, "id", json.dumps(worker))
+    client.zadd(keys.HEARTBEATS, {"id": now * 1000})
     assert found(job("later")) is None
 
 

@@ -4,12 +4,12 @@ import threading
 import time
 
 import pytest
+from live import audio, jobs, store
 
 from cli import progress
-from voicemill.errors import JobError
+from voicemill.errors import ErrorCode, JobError, UnknownJob
 from voicemill.options import Options
-from voicemill.store import audio as handoff
-from voicemill.store import connection, jobs
+from voicemill.store import keys
 
 pytestmark = pytest.mark.usefixtures("redis_url")
 
@@ -77,13 +77,13 @@ def test_nor_can_it_end_a_job_that_has_come_further_or_have_its_audio_made_again
     job_id = job()
     to_transcribed(job_id)
 
-    assert not jobs.fail(job_id, "decode", JobError("undecodable", "no"))
-    assert not jobs.fail(job_id, "transcribe", JobError("out_of_memory", "no"))
+    assert not jobs.fail(job_id, "decode", JobError(ErrorCode.UNDECODABLE, "no"))
+    assert not jobs.fail(job_id, "transcribe", JobError(ErrorCode.OUT_OF_MEMORY, "no"))
     assert not jobs.restart(job_id, "decode", expired=True)
     jobs.begin(job_id, "enrich", "host:1")
     assert not jobs.restart(job_id, "decode", expired=True)
     assert jobs.get(job_id).status == "enriching"
-    assert jobs.fail(job_id, "enrich", JobError("internal", "no"))
+    assert jobs.fail(job_id, "enrich", JobError(ErrorCode.INTERNAL, "no"))
 
 
 @pytest.mark.parametrize(("last", "status"), [(False, "transcribed"), (True, "done")])
@@ -97,7 +97,7 @@ def test_a_job_takes_another_ones_audio_and_transcript_over_in_one_step(last, st
     assert (record.status, record.transcript, record.audio) == (status, TRANSCRIPT, {"duplicate_of": "twin"})
     assert record.stages["decode"].finished_at == record.stages["transcribe"].finished_at
     assert (record.stages["enrich"].queued_at is None) == last
-    assert connection.client().xlen(jobs.events_key(job_id)) == 3
+    assert store.redis.xlen(keys.events(job_id)) == 3
 
 
 @pytest.mark.parametrize("end", ["done", "failed", "cancelled"])
@@ -106,20 +106,20 @@ def test_a_job_that_has_ended_changes_no_more(end):
     if end == "done":
         jobs.finish(job_id, "transcribe", {"transcript": TRANSCRIPT}, last=True)
     elif end == "failed":
-        jobs.fail(job_id, "decode", JobError("undecodable", "no"))
+        jobs.fail(job_id, "decode", JobError(ErrorCode.UNDECODABLE, "no"))
     else:
         jobs.cancel(job_id)
 
     assert not jobs.begin(job_id, "transcribe", "host:2")
     assert not jobs.finish(job_id, "transcribe", {"transcript": {"text": "other"}})
-    assert not jobs.fail(job_id, "enrich", JobError("internal", "x"))
+    assert not jobs.fail(job_id, "enrich", JobError(ErrorCode.INTERNAL, "x"))
     assert not jobs.cancel(job_id)
     assert jobs.get(job_id).status == end
 
 
 def test_a_failed_job_says_what_failed_where_and_what_to_do():
     job_id = job()
-    jobs.fail(job_id, "decode", JobError("no_audio_stream", "clip.mp4 has one video stream and no sound"))
+    jobs.fail(job_id, "decode", JobError(ErrorCode.NO_AUDIO_STREAM, "clip.mp4 has one video stream and no sound"))
 
     error = jobs.get(job_id).error
 
@@ -130,7 +130,7 @@ def test_a_failed_job_says_what_failed_where_and_what_to_do():
 
 
 def test_a_message_of_a_sender_that_writes_no_record_gets_one_when_it_fails():
-    jobs.fail("foreign", "decode", JobError("invalid_options", "x"))
+    jobs.fail("foreign", "decode", JobError(ErrorCode.INVALID_OPTIONS, "x"))
 
     assert jobs.get("foreign").status == "failed"
 
@@ -138,7 +138,7 @@ def test_a_message_of_a_sender_that_writes_no_record_gets_one_when_it_fails():
 def test_wait_returns_as_soon_as_the_job_ends():
     took = []
     for job_id in map(job, ("j1", "j2", "j3")):  # the machine may stall, but not each time
-        end = threading.Timer(0.1, jobs.fail, (job_id, "decode", JobError("undecodable", "no")))
+        end = threading.Timer(0.1, jobs.fail, (job_id, "decode", JobError(ErrorCode.UNDECODABLE, "no")))
         began = time.monotonic()
         end.start()
 
@@ -207,7 +207,7 @@ def test_who_waits_at_a_terminal_sees_a_bar_of_what_is_done(monkeypatch, capsys)
 def test_a_retry_is_told_and_forgotten_when_the_stage_begins_again():
     job_id = job()
     jobs.begin(job_id, "decode", "host:1")
-    jobs.retrying(job_id, "decode", JobError("decode_timeout", "slow"), at=2e9)
+    jobs.retrying(job_id, "decode", JobError(ErrorCode.DECODE_TIMEOUT, "slow"), at=2e9)
     assert jobs.get(job_id).stages["decode"].next_retry_at == 2e9
 
     jobs.begin(job_id, "decode", "host:1")
@@ -219,7 +219,7 @@ def test_a_retry_is_told_and_forgotten_when_the_stage_begins_again():
 def test_a_failed_job_can_be_started_again_at_its_stage():
     job_id = job()
     to_transcribed(job_id)
-    jobs.fail(job_id, "enrich", JobError("internal", "x"))
+    jobs.fail(job_id, "enrich", JobError(ErrorCode.INTERNAL, "x"))
 
     assert jobs.restart(job_id, "enrich")
 
@@ -230,7 +230,7 @@ def test_a_failed_job_can_be_started_again_at_its_stage():
 
 def test_events_of_a_job_that_was_tried_again_go_on_after_its_first_end():
     job_id = job(enrich=False)
-    jobs.fail(job_id, "decode", JobError("internal", "x"))
+    jobs.fail(job_id, "decode", JobError(ErrorCode.INTERNAL, "x"))
     jobs.restart(job_id, "decode")
     jobs.finish(job_id, "transcribe", {"transcript": TRANSCRIPT}, last=True)
 
@@ -238,7 +238,7 @@ def test_events_of_a_job_that_was_tried_again_go_on_after_its_first_end():
 
 
 def lately_ended():
-    return [name.decode() for name in connection.client().zrevrange(jobs.ENDED_KEY, 0, -1)]
+    return [name.decode() for name in store.redis.zrevrange(jobs.ENDED_KEY, 0, -1)]
 
 
 def test_the_jobs_that_ended_last_are_known_in_the_order_of_their_ends_until_they_are_tried_again_or_deleted():
@@ -246,7 +246,7 @@ def test_the_jobs_that_ended_last_are_known_in_the_order_of_their_ends_until_the
         job(job_id)
     assert lately_ended() == []
 
-    jobs.fail("j2", "decode", JobError("internal", "x"))
+    jobs.fail("j2", "decode", JobError(ErrorCode.INTERNAL, "x"))
     jobs.cancel("j1")
     jobs.finish("j3", "transcribe", {"transcript": TRANSCRIPT}, last=True)
     assert lately_ended() == ["j3", "j1", "j2"]
@@ -257,7 +257,7 @@ def test_the_jobs_that_ended_last_are_known_in_the_order_of_their_ends_until_the
 
 
 def test_no_more_ends_are_remembered_than_a_thousand():
-    connection.client().zadd(jobs.ENDED_KEY, {f"old{number}": number for number in range(1000)})
+    store.redis.zadd(jobs.ENDED_KEY, {f"old{number}": number for number in range(1000)})
     jobs.cancel(job())
 
     ended = lately_ended()
@@ -268,41 +268,41 @@ def test_no_more_ends_are_remembered_than_a_thousand():
 def test_cancelling_removes_the_audio_that_waits(tmp_path):
     job_id = job()
     (tmp_path / "a.flac").write_bytes(b"x" * 1000)
-    handoff.put(job_id, tmp_path / "a.flac")
+    audio.put(job_id, tmp_path / "a.flac")
 
     assert jobs.cancel(job_id)
 
-    assert not handoff.exists(job_id)
+    assert not audio.exists(job_id)
 
 
 def test_deleting_leaves_nothing_but_a_mark_that_stops_the_queued_message(tmp_path):
     job_id = job()
     (tmp_path / "a.flac").write_bytes(b"x" * 1000)
-    handoff.put(job_id, tmp_path / "a.flac")
+    audio.put(job_id, tmp_path / "a.flac")
 
     jobs.delete(job_id)
 
-    client = connection.client()
+    client = store.redis
     # Whoever waits for it is told, with its id and no more.
-    assert set(client.keys("*")) == {jobs.record_key(job_id).encode(), jobs.ARRIVALS_KEY.encode()}
-    assert client.xrange(jobs.ARRIVALS_KEY)[0][1] == {b"job": job_id.encode()}
-    assert client.hgetall(jobs.record_key(job_id)) == {b"status": b"deleted"}
+    assert set(client.keys("*")) == {keys.record(job_id).encode(), keys.ARRIVALS.encode()}
+    assert client.xrange(keys.ARRIVALS)[0][1] == {b"job": job_id.encode()}
+    assert client.hgetall(keys.record(job_id)) == {b"status": b"deleted"}
     assert not jobs.create(job_id, "voice.ogg", Options())
-    with pytest.raises(jobs.UnknownJob):
+    with pytest.raises(UnknownJob):
         jobs.get(job_id)
 
 
 def test_deleting_removes_what_was_uploaded_for_the_job_and_nothing_else():
-    sources = [handoff.upload(b"x" * 1000), handoff.upload(b"y" * 1000)]
+    sources = [audio.upload(b"x" * 1000), audio.upload(b"y" * 1000)]
     for number, source in enumerate(sources):
         jobs.create(f"j{number}", source, Options())
 
     jobs.delete("j0")
 
     with pytest.raises(JobError, match="source_not_found"):
-        next(handoff.read_upload(sources[0]))
-    assert b"".join(handoff.read_upload(sources[1])) == b"y" * 1000
-    assert handoff.total_bytes() < 1500
+        next(audio.read_upload(sources[0]))
+    assert b"".join(audio.read_upload(sources[1])) == b"y" * 1000
+    assert audio.total_bytes() < 1500
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ def test_deleting_removes_what_was_uploaded_for_the_job_and_nothing_else():
 def test_an_unknown_job_is_said_to_be_unknown(ask, job_id):
     jobs.create("somebody", "voice.ogg", Options())
 
-    with pytest.raises(jobs.UnknownJob, match="never sent, expired or deleted"):
+    with pytest.raises(UnknownJob, match="never sent, expired or deleted"):
         ask(job_id)
 
 
@@ -320,8 +320,8 @@ def test_a_record_expires_after_the_result_ttl(monkeypatch):
     monkeypatch.setenv("RESULT_TTL", "60")
     job_id = job()
 
-    for key in (jobs.record_key(job_id), jobs.events_key(job_id)):
-        assert 55_000 < connection.client().pttl(key) <= 60_000
+    for key in (keys.record(job_id), keys.events(job_id)):
+        assert 55_000 < store.redis.pttl(key) <= 60_000
 
 
 @pytest.mark.parametrize(

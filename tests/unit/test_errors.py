@@ -2,7 +2,7 @@
 
 import pickle
 
-from voicemill.errors import CODES, JobError
+from voicemill.errors import ErrorCode, JobError
 
 
 def test_every_code_says_what_to_do_in_a_sentence():
@@ -12,7 +12,7 @@ def test_every_code_says_what_to_do_in_a_sentence():
 
 
 def test_an_error_comes_whole_through_the_border_of_a_process():
-    error = pickle.loads(pickle.dumps(JobError("enrich_rate_limited", "slow down", retry_after=2.5)))
+    error = pickle.loads(pickle.dumps(JobError(ErrorCode.ENRICH_RATE_LIMITED, "slow down", retry_after=2.5)))
 
     assert (error.code, error.message, error.retry_after, error.retryable) == (
         "enrich_rate_limited",

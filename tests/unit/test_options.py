@@ -9,8 +9,8 @@ from faster_whisper.tokenizer import _LANGUAGE_CODES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from actors.admission import MAX_SOURCE, admit
-from voicemill.errors import CODES, JobError
+from voicemill.admission import MAX_SOURCE, admit
+from voicemill.errors import JobError
 from voicemill.options import LANGUAGES, Options, parse
 
 NESTED: list = []

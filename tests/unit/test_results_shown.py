@@ -3,7 +3,7 @@
 import pytest
 
 from cli import output
-from voicemill.store.jobs import Job
+from voicemill.job import Job
 
 
 @pytest.mark.parametrize("form", ["txt", "srt"])

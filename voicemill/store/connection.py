@@ -1,25 +1,19 @@
-"""The one way to Redis: every part of Voicemill, a backend's process included, reaches it through `client()`.
-
-Part of the backend's path: the standard library and redis, nothing else. Configured by `REDIS_URL` (`rediss://` for
-TLS), `REDIS_USERNAME`, `REDIS_PASSWORD` and `REDIS_CA_CERTS` in the process's environment.
-"""
+"""Connections to Redis: how they are made, and what their errors mean."""
 
 from __future__ import annotations
 
-import os
 import re
 import ssl
-import threading
 from typing import Any
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
-from voicemill.errors import JobError
+from voicemill.address import Address
+from voicemill.config import ClientConfig
+from voicemill.errors import ErrorCode, JobError
 
-DEFAULT_URL = "redis://127.0.0.1:6379/0"
-NAMESPACE = "{voicemill}"  # prefix of every key; the braces put them all into one slot of a cluster
 SOCKET_TIMEOUT = 5.0  # seconds; whatever blocks in Redis blocks for less
 RETRIES = 3  # of one command over a lost connection, within about two seconds
 BACKOFF = ExponentialWithJitterBackoff(base=0.05, cap=1)  # seconds
@@ -33,81 +27,70 @@ PASSING = (
     redis.exceptions.MasterDownError,
     redis.exceptions.TryAgainError,
 )
-# What redis-py has no exception for, and what an older Redis writes into the error of a script. UNBLOCKED is told to
+# What redis-py has no exception for, and what an older Redis writes into the error of a script. UNBLOCKED is sent to
 # those that wait in a server as it becomes a replica.
 PASSING_WORDS = frozenset(
     "BUSY CLUSTERDOWN LOADING MASTERDOWN MISCONF NOREPLICAS OOM READONLY TRYAGAIN UNBLOCKED".split()
 )
 
-_clients: dict[tuple[int, str], redis.Redis] = {}  # by process, since no connection survives a fork, and by URL
-_lock = threading.Lock()
 
-
-def parameters() -> tuple[str, dict[str, Any]]:
-    """Return the URL and the keyword arguments that a client, synchronous or not, is made of.
+def parameters(config: ClientConfig) -> tuple[str, dict[str, Any]]:
+    """Return the URL and the keyword arguments of a client, synchronous or not.
 
     Raises:
-        JobError: `invalid_settings`: `REDIS_URL` is not an address of Redis.
+        JobError: `invalid_settings`: the address is not one of Redis.
     """
-    url = os.environ.get("REDIS_URL") or DEFAULT_URL
+    address = config.address
     options: dict[str, Any] = {
         "socket_timeout": SOCKET_TIMEOUT,
         "socket_connect_timeout": SOCKET_TIMEOUT,
         "health_check_interval": 30,
-        "client_name": os.environ.get("VOICEMILL_CLIENT_NAME") or "voicemill",
+        "client_name": config.name,
     }
-    for option, variable in (("username", "REDIS_USERNAME"), ("password", "REDIS_PASSWORD")):
-        if os.environ.get(variable):
-            options[option] = os.environ[variable]
-    if url.startswith("rediss://") and os.environ.get("REDIS_CA_CERTS"):
-        options["ssl_ca_certs"] = os.environ["REDIS_CA_CERTS"]
+    if address.username:
+        options["username"] = address.username
+    if address.password:
+        options["password"] = address.password
+    if address.url.startswith("rediss://") and address.ca_certs:
+        options["ssl_ca_certs"] = address.ca_certs
     try:
-        redis.ConnectionPool.from_url(url, **options).make_connection()
+        redis.ConnectionPool.from_url(address.url, **options).make_connection()
     except (ValueError, TypeError, redis.RedisError):  # its text may hold a piece of the password
-        takes = "REDIS_URL takes redis://HOST:PORT/NUMBER, rediss:// for TLS, or unix://PATH, and holds something else"
-        raise JobError("invalid_settings", takes) from None
-    return url, options
+        takes = "REDIS_URL must be redis://HOST:PORT/NUMBER, rediss:// for TLS, or unix://PATH"
+        raise JobError(ErrorCode.INVALID_SETTINGS, takes) from None
+    return address.url, options
 
 
-def connect(*, socket_timeout: float = SOCKET_TIMEOUT, retries: int = RETRIES) -> redis.Redis:
+def connect(config: ClientConfig, *, socket_timeout: float = SOCKET_TIMEOUT, retries: int = RETRIES) -> redis.Redis:
     """Return a new client that retries a command over a lost connection, with jitter.
 
     Args:
+        config: where Redis is.
         socket_timeout: seconds without an answer after which a connection counts as lost.
         retries: of one command.
 
     Raises:
-        JobError: `invalid_settings`: `REDIS_URL` is not an address of Redis.
+        JobError: `invalid_settings`: the address is not one of Redis.
     """
-    url, options = parameters()
+    url, options = parameters(config)
     options["socket_timeout"] = socket_timeout
     options["socket_connect_timeout"] = min(socket_timeout, SOCKET_TIMEOUT)
-    retry = Retry(BACKOFF, retries)
-    return redis.Redis.from_url(url, retry=retry, **options)
-
-
-def client() -> redis.Redis:
-    """Return this process's client for the present `REDIS_URL`; it is safe to use from any thread."""
-    key = os.getpid(), os.environ.get("REDIS_URL", "")
-    with _lock:
-        if key not in _clients:
-            _clients[key] = connect()
-        return _clients[key]
+    return redis.Redis.from_url(url, retry=Retry(BACKOFF, retries), **options)
 
 
 def may_pass(error: redis.RedisError) -> bool:
-    """Tell whether the same command may go well once Redis is back, has room, or has its replicas."""
+    """Return whether the same command may succeed once Redis is back, has room, or has its replicas."""
     return isinstance(error, PASSING) or not PASSING_WORDS.isdisjoint(re.findall("[A-Z]+", str(error)))
 
 
-def refusal(error: redis.RedisError) -> str | None:
-    """Return why Redis does not let us in, or why we do not trust it, to be put behind "Redis"; None: neither is so.
+def refusal(error: redis.RedisError, address: Address) -> str | None:
+    """Return why Redis rejects us, or why we do not trust it, to be put behind "Redis"; None: neither is so.
 
-    No waiting mends that, as it may a Redis that is away.
+    Waiting does not fix that, as it may for a Redis that is away.
     """
     if isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError):
-        return f"refuses the login: {error}"
-    authority = parameters()[1].get("ssl_ca_certs")
+        return f"rejects the login: {error}"
+    authority = address.authority
     try:
         if authority:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(authority)

@@ -1,411 +1,515 @@
-"""What became of a message: the job record that every stage writes and the backend reads, and its events, live.
+"""The records of jobs: what stages write and clients read, and the events of each job, live.
 
-A job's id is the Dramatiq message id that `decode.send()` returns. Part of the backend's path: the standard library and
-redis, nothing else. `RESULT_TTL` in the environment sets how long a record is kept after its last change (seconds).
+A job's id is the Dramatiq message id that `decode.send()` returns. Every change of a record goes through
+lua/transition.lua.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import time
-import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, cast
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-from pipeline.metrics import hooks as measures
-from voicemill import variables
-from voicemill.errors import CODES, JobError
-from voicemill.options import Options, is_text, shown
-from voicemill.store import audio as handoff
-from voicemill.store import connection
+from voicemill import lifecycle
+from voicemill.errors import ErrorCode, JobError, UnknownJob
+from voicemill.job import Audio, Deliveries, Enrichment, Event, Failure, Job, StageTimes, stored_options
+from voicemill.lifecycle import ENDED, LAST, PROGRESS, STAGES, STATUSES, STEPS, WORKING, Lane, Status
+from voicemill.options import Options, as_dict, shown
+from voicemill.store import keys, scripts
+from voicemill.store.queue import Letter, delivery, letter
+from voicemill.transcript import Transcript
 
-STAGES = ("decode", "transcribe", "enrich")
-WORKING = {"decode": "decoding", "transcribe": "transcribing", "enrich": "enriching"}
-FINISHED = {"decode": "decoded", "transcribe": "transcribed", "enrich": "done"}
-PROGRESS = ("queued", "decoding", "decoded", "transcribing", "transcribed", "enriching")  # in their order
-ENDED = ("done", "failed", "cancelled")
-UNTIL = ("done", "transcribed")  # what can be waited for
-TOLD = ("transcribed", *ENDED)  # what a job's receiver is told
-DELETED = "deleted"  # all that is left of a job whose message may still lie in a queue
+if TYPE_CHECKING:
+    from voicemill.store import Store
 
-DEFAULT_RESULT_TTL = 7 * 86400  # seconds
+DELETED = "deleted"  # status of the tombstone of a job whose message may still be in a queue
+TOMBSTONE_TTL = 7 * 86400 + 3600  # seconds: longer than Dramatiq keeps delayed messages and dead letters
 BLOCK = 2000  # milliseconds that a reader waits in Redis for the next event; less than connection.SOCKET_TIMEOUT
 TIMINGS = 1000  # of the last jobs that a stage finished
-UNFINISHED_KEY = f"{connection.NAMESPACE}:jobs:unfinished"
-ENDED_KEY = f"{connection.NAMESPACE}:jobs:ended"  # sorted set of the ids of the jobs that ended last
-# Stream of the ids of jobs (`job`), the last 1,000 or so: one more time as each has its transcript, ends or is deleted.
-ARRIVALS_KEY = f"{connection.NAMESPACE}:jobs:arrivals"
-ARRIVALS = 1000
-COUNTS_KEY = f"{connection.NAMESPACE}:jobs:counts"  # hash: how many jobs ended, ever, by status and by what failed
-OUTBOX_KEY = f"{connection.NAMESPACE}:webhook"  # queue of the webhook workers; prefix of what pipeline/webhook keeps
+PAGE = 500  # jobs that are listed or trimmed in one round trip
 
-_ADVANCE = (Path(__file__).parent / "advance.lua").read_text(encoding="utf-8")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]*\]|[^:\[\]]*)(:[0-9]*)?")  # with or without a port
-_scripts: dict[int, Any] = {}  # by client: a script remembers the client that it was registered with
-
-
-class UnknownJob(LookupError):
-    """No job has this id: it was never sent to this Redis, or its record has expired or was deleted."""
-
-    def __init__(self, job_id: str) -> None:
-        super().__init__(f"no job {job_id!r} in this Redis: never sent, expired or deleted")
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """When a stage received, began and ended a job (Unix seconds), how often it began, and which process did it."""
+class Timing:
+    """How long a job waited for a stage and how long the stage worked on it (seconds)."""
 
-    queued_at: float | None = None
-    started_at: float | None = None
-    finished_at: float | None = None
-    attempts: int = 0
-    worker: str | None = None  # host:pid
-    next_retry_at: float | None = None
+    wait: float
+    work: float
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A job record, as it was when it was read."""
+class Jobs:
+    """The records of the jobs in one Redis."""
 
-    id: str
-    status: str  # one of PROGRESS or ENDED
-    created_at: float  # Unix seconds
-    finished_at: float | None
-    source: str  # credentials and query taken out
-    options: dict[str, Any]
-    stages: dict[str, Stage]
-    metadata: Any = None  # the sender's own
-    audio: dict[str, Any] | None = None
-    transcript: dict[str, Any] | None = None
-    enrichment: dict[str, Any] | None = None
-    enrichment_skipped: str | None = None  # why no summary was asked for
-    enrichment_error: dict[str, Any] | None = None
-    error: dict[str, Any] | None = None
-    redecodes: int = 0  # how often the audio expired before its turn and was decoded again
-    webhook: dict[str, Any] | None = None  # what its receiver was told, and is still to be told
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
-    @property
-    def ended(self) -> bool:
-        """Whether the job is done, failed or cancelled."""
-        return self.status in ENDED
+    # What a client calls
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the record as JSON has it."""
-        return asdict(self)
+    def get(self, job_id: str) -> Job:
+        """Return a job's record.
 
+        Raises:
+            UnknownJob: there is no such job.
+        """
+        return parse(job_id, cast("dict[bytes, bytes]", self._store.redis.hgetall(keys.record(job_id))))
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happened to a job: it entered a status, or a stage got on with it."""
+    def page(
+        self, status: str | None = None, *, limit: int = 50, before: str | None = None, owner: str | None = None
+    ) -> list[Job]:
+        """Return jobs, the newest first.
 
-    at: float  # Unix seconds
-    status: str
-    detail: dict[str, Any] = field(default_factory=dict)  # such as {"progress": {"done": 3, "total": 12}}
+        Args:
+            status: of the jobs; None: any.
+            limit: how many at most.
+            before: id of a job: only jobs that were created before it. The last id of a page leads to the next page.
+            owner: tenant whose jobs are listed; None: every tenant's.
 
+        Raises:
+            ValueError: there is no such status, or `limit` is less than 1.
+            UnknownJob: the job `before` does not exist any more.
+        """
+        if status is not None and status not in STATUSES:
+            raise ValueError(f"status is {status!r}; use one of {', '.join(STATUSES)}")
+        if limit < 1:
+            raise ValueError(f"limit is {limit}; it must be at least 1")
+        found: list[Job] = []
+        for job_id in self._newest_first(keys.index(status, owner), before):
+            try:
+                job = self.get(job_id)
+            except UnknownJob:  # it expired, and is trimmed from the index by the sweeper
+                continue
+            if status is None or job.status == status:
+                found.append(job)
+            if len(found) == limit:
+                break
+        return found
 
-# What a backend calls
+    def ids(self, limit: int, status: str | None = None) -> list[str]:
+        """Return the ids of the newest jobs; the records of some may have expired."""
+        found = cast("list[bytes]", self._store.redis.zrevrange(keys.index(status), 0, limit - 1))
+        return [name.decode() for name in found]
 
+    def wait(self, job_id: str, timeout: float | None = None, until: str = Status.DONE) -> Job:
+        """Wait for a job to end, or with `until="transcribed"` for its transcript, and return its record.
 
-def get(job_id: str) -> Job:
-    """Return the job's record.
+        Args:
+            job_id: the job.
+            timeout: seconds; None: no limit.
+            until: "done" or "transcribed".
 
-    Raises:
-        UnknownJob: there is no such job.
-    """
-    return parse(job_id, cast("dict[bytes, bytes]", connection.client().hgetall(record_key(job_id))))
+        Raises:
+            UnknownJob: there is no such job.
+            TimeoutError: it has not come so far within `timeout` seconds.
+            ValueError: `until` is neither of the two.
+        """
+        client = self._store.redis
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        last = b"0-0"
+        while True:
+            status = self.status(job_id)
+            if lifecycle.reached(status, until):
+                return self.get(job_id)
+            left = (deadline - time.monotonic()) * 1000
+            if left <= 0:
+                raise TimeoutError(f"job {job_id} is still {status} after {timeout:g} s")
+            entries = client.xread({keys.events(job_id): last}, block=int(max(1.0, min(left, BLOCK))))
+            if entries:
+                last = cast("Any", entries)[0][1][-1][0]
 
+    def events(self, job_id: str, timeout: float | None = None) -> Iterator[Event]:
+        """Yield all events of a job, past and live, until it has ended.
 
-def wait(job_id: str, timeout: float | None = None, until: str = "done") -> Job:
-    """Wait for a job to end, or with `until="transcribed"` for its transcript, and return its record.
+        Raises:
+            UnknownJob: there is no such job, or it was deleted meanwhile.
+            TimeoutError: it has not ended within `timeout` seconds.
+        """
+        client = self._store.redis
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        last = b"0-0"
+        while True:
+            block = min(BLOCK, max(1.0, (deadline - time.monotonic()) * 1000))
+            entries = cast("Any", client.xread({keys.events(job_id): last}, block=int(block)))
+            for last, fields in entries[0][1] if entries else ():
+                event = Event.from_json(fields[b"event"])
+                yield event
+                if is_end(event) and not client.xread({keys.events(job_id): last}, count=1):
+                    return  # and it was not retried since
+            if not entries:
+                job = self.get(job_id)
+                if job.ended:
+                    return
+                if time.monotonic() >= deadline:
+                    raise TimeoutError(f"job {job_id} is still {job.status} after {timeout:g} s")
 
-    Raises:
-        UnknownJob: there is no such job.
-        TimeoutError: it has not come so far within `timeout` seconds.
-        ValueError: `until` is neither of the two.
-    """
-    client = connection.client()
-    deadline = math.inf if timeout is None else time.monotonic() + timeout
-    last = b"0-0"
-    while True:
-        status = parse_status(client.hget(record_key(job_id), "status"))
+    def cancel(self, job_id: str) -> bool:
+        """End a job as `cancelled`; the result of running work is discarded. Return False if it had ended already.
+
+        Raises:
+            UnknownJob: there is no such job.
+        """
+        done = self._transition(job_id, Status.CANCELLED, PROGRESS)
+        if done is None:
+            raise UnknownJob(job_id)
+        if done:
+            self._store.audio.delete(job_id)
+        return bool(done)
+
+    def delete(self, job_id: str) -> None:
+        """Remove every trace of a job: record, results, events, audio and messages.
+
+        Its upload is deleted too, so another job of the same upload can no longer be decoded.
+
+        Raises:
+            UnknownJob: there is no such job.
+        """
+        touched = [
+            *(keys.record(job_id), keys.events(job_id), keys.spending(job_id), keys.UNFINISHED, keys.EXPIRING),
+            *(keys.ARRIVALS, keys.INDEX, keys.OUTBOX),
+        ]
+        arguments = (job_id, TOMBSTONE_TTL * 1000, DELETED, "any", *STATUSES)
+        source = scripts.named("delete").run(self._store.redis, touched, *arguments)
+        if source is None:
+            raise UnknownJob(job_id)
+        self._store.audio.delete(job_id)
+        self._store.queues.forget(job_id)
+        if _text(source).startswith(UPLOAD):
+            self._store.audio.delete_upload(_text(source))
+
+    def counts(self) -> tuple[dict[str, int], dict[tuple[str, str], int]]:
+        """Return how many jobs ended, ever: by status, and those that failed by stage and error code."""
+        found = cast("dict[bytes, bytes]", self._store.redis.hgetall(keys.COUNTS))
+        named = {tuple(name.decode().split(":")): int(count) for name, count in found.items()}
+        failures = {(name[1], name[2]): count for name, count in named.items() if len(name) == 3}
+        return {status: named.get((status,), 0) for status in ENDED}, failures
+
+    def unfinished(self) -> int:
+        """Return how many jobs have not ended."""
+        return int(self._store.redis.zcard(keys.UNFINISHED))
+
+    # What senders and stages call. What returns a bool returns False if the job has ended meanwhile, or if the attempt
+    # is stale: then the caller discards its work.
+
+    def create(
+        self,
+        job_id: str,
+        source: str,
+        options: Options,
+        *,
+        created_at: float | None = None,
+        owner: str | None = None,
+        message: Letter | None = None,
+    ) -> bool:
+        """Write the record of a new job, `queued` for the first stage. Return False if it has one already.
+
+        Its receiver is `callback_url` or the configured `webhook_url`, also where only the workers know of the latter.
+
+        Args:
+            job_id: the job's id.
+            source: where its audio is.
+            options: of the job.
+            created_at: Unix seconds; None: now.
+            owner: tenant that the job belongs to.
+            message: for the queue of the first stage, which is written with the record.
+
+        Raises:
+            JobError: `invalid_options`: no job may have this id, or `webhook_url` is not a URL.
+        """
+        if not keys.is_id(job_id):
+            raise JobError(ErrorCode.INVALID_OPTIONS, f"message_id is {shown(job_id)}; it must be text without a colon")
+        now = created_at or time.time()
+        fields: dict[str, Any] = {
+            "source": source,
+            "options": json.dumps(as_dict(options)),
+            "created_at": now,
+            "owner": owner,
+            "lane": Lane.INTERACTIVE,
+            f"{STAGES[0]}.queued_at": now,
+        }
+        url = options.callback_url or self._store.config.webhook_url
+        callback = {"webhook.url": url, "webhook.receiver": receiver_of(url)} if url else {}
+        created = bool(self._transition(job_id, Status.QUEUED, ("new",), fields | callback, message=message))
+        if callback and not created:
+            with self._store.redis.pipeline(transaction=True) as pipe:
+                for name, value in callback.items():
+                    pipe.hsetnx(keys.record(job_id), name, value)
+                pipe.execute()
+        return created
+
+    def begin(self, job_id: str, stage: str, worker: str) -> int | None:
+        """Note that `worker` begins the job's work in `stage`.
+
+        Returns:
+            The token of this attempt, which `finish` and `fail` take; every later attempt makes it stale. None: the job
+            has ended or left this stage behind.
+        """
+        fields = {f"{stage}.started_at": time.time(), f"{stage}.worker": worker, f"{stage}.next_retry_at": None}
+        working = WORKING[stage]
+        return self._transition(job_id, working, lifecycle.up_to(working), fields, begins=stage) or None
+
+    def finish(
+        self, job_id: str, stage: str, results: Mapping[str, Any], *, token: int | None = None, last: bool = False
+    ) -> bool:
+        """Store what a stage made, and queue the job for the next stage in the same step, or end it after the `last`.
+
+        Args:
+            job_id: the job.
+            stage: the stage that is finished.
+            results: fields of the record as JSON documents: `audio`, `transcript`, `enrichment`, `enrichment_error`,
+                `enrichment_skipped`.
+            token: of the attempt; None: any may finish.
+            last: whether no stage follows for this job.
+        """
+        now = time.time()
+        fields: dict[str, Any] = {name: json.dumps(value) for name, value in results.items()}
+        fields |= {f"{stage}.finished_at": now}
+        following = None if last else lifecycle.following(stage)
+        return self._hand_on(job_id, stage, following, fields, now, token)
+
+    def take_over(
+        self, job_id: str, audio: Audio, transcript: Transcript, *, token: int | None = None, last: bool
+    ) -> bool:
+        """Store the results of another job's decode and transcribe, and queue the job for enrich, or end it."""
+        now = time.time()
+        fields: dict[str, Any] = {
+            "audio": json.dumps(audio.as_dict()),
+            "transcript": json.dumps(transcript.as_dict()),
+            **{f"{stage}.finished_at": now for stage in STAGES[:-1]},
+        }
+        return self._hand_on(job_id, STAGES[-2], None if last else LAST, fields, now, token, finishes=STAGES[0])
+
+    def progress(self, job_id: str, stage: str, done: int, total: int) -> None:
+        """Publish how many of a stage's pieces are done."""
+        detail = {"progress": {"done": done, "total": total}}
+        self._transition(job_id, None, (WORKING[stage],), event=(WORKING[stage], detail))
+
+    def retrying(self, job_id: str, stage: str, error: JobError, at: float) -> bool:
+        """Note that a stage failed and is retried at `at` (Unix seconds); webhooks keep their own account."""
+        if stage not in STAGES:
+            return False
+        detail = {"retry": {"code": error.code, "message": error.message, "at": at}}
+        fields = {f"{stage}.next_retry_at": at}
+        return bool(self._transition(job_id, None, PROGRESS, fields, event=(WORKING[stage], detail)))
+
+    def fail(self, job_id: str, stage: str, error: JobError, *, token: int | None = None) -> bool:
+        """End a job as `failed`. Return False if it has ended, or left this stage behind, or the attempt is stale.
+
+        A webhook that cannot be delivered is no such failure, and leaves the job as it is.
+        """
+        if stage not in STAGES:
+            return False
+        fields = {"error": json.dumps(Failure.of(error, stage=stage).as_dict())}
+        allowed = lifecycle.up_to(WORKING[stage])
+        failure = f"failed:{stage}:{error.code}"
+        return bool(self._transition(job_id, Status.FAILED, allowed, fields, failure=failure, token=token))
+
+    def restart(self, job_id: str, stage: str, *, expired: bool = False) -> bool:
+        """Send a job back to the queue of `stage`: it failed and is retried, or its audio has `expired`.
+
+        Return False if it has ended meanwhile, or has its transcript and needs no audio.
+        """
+        fields: dict[str, Any] = {"error": None, f"{stage}.queued_at": time.time()}
+        for later in STAGES[STAGES.index(stage) :]:
+            fields |= {f"{later}.{name}": None for name in ("started_at", "finished_at", "next_retry_at", "attempts")}
+        allowed = lifecycle.up_to(Status.TRANSCRIBING) if expired else (Status.FAILED, *PROGRESS)
+        counts = ["token", "redecodes"] if expired else ["token"]
+        message = letter(stage, job_id)
+        waiting = STEPS[stage].waiting
+        return bool(self._transition(job_id, waiting, allowed, fields, counts=counts, message=message))
+
+    def rewrite(self, job_id: str, enrichment: Enrichment) -> bool:
+        """Replace the summary of a job that is done. Return False if it is not done."""
+        fields = {
+            "enrichment": json.dumps(enrichment.as_dict()),
+            "enrichment_error": None,
+            "enrichment_skipped": None,
+        }
+        event = (Status.DONE, {"enrichment": "again"})
+        return bool(self._transition(job_id, None, (Status.DONE,), fields, event=event))
+
+    def status(self, job_id: str) -> str:
+        """Return a job's status.
+
+        Raises:
+            UnknownJob: there is no such job.
+        """
+        status = parse_status(self._store.redis.hget(keys.record(job_id), "status"))
         if status is None:
             raise UnknownJob(job_id)
-        if reached(status, until):
-            return get(job_id)
-        left = (deadline - time.monotonic()) * 1000
-        if left <= 0:
-            raise TimeoutError(f"job {job_id} is still {status} after {timeout:g} s")
-        entries = client.xread({events_key(job_id): last}, block=int(max(1.0, min(left, BLOCK))))
-        if entries:
-            last = cast("Any", entries)[0][1][-1][0]
+        return status
 
+    def wanted(self, job_id: str) -> bool:
+        """Return whether a job still exists and has not ended."""
+        status = parse_status(self._store.redis.hget(keys.record(job_id), "status"))
+        return status is not None and status not in ENDED
 
-def events(job_id: str, timeout: float | None = None) -> Iterator[Event]:
-    """Yield all that happened to a job and go on, live, until it has ended.
+    def raw_source(self, job_id: str) -> str:
+        """Return the source as it was sent, secrets included: for the decode stage alone.
 
-    Raises:
-        UnknownJob: there is no such job, or it was deleted meanwhile.
-        TimeoutError: it has not ended within `timeout` seconds.
-    """
-    client = connection.client()
-    deadline = math.inf if timeout is None else time.monotonic() + timeout
-    last = b"0-0"
-    while True:
-        block = min(BLOCK, max(1.0, (deadline - time.monotonic()) * 1000))
-        entries = cast("Any", client.xread({events_key(job_id): last}, block=int(block)))
-        for last, fields in entries[0][1] if entries else ():
-            event = Event(**json.loads(fields[b"event"]))
-            yield event
-            if event.status in ENDED and not event.detail and not client.xread({events_key(job_id): last}, count=1):
-                return  # and it was not tried again since
-        if not entries:
-            job = get(job_id)
-            if job.ended:
-                return
-            if time.monotonic() >= deadline:
-                raise TimeoutError(f"job {job_id} is still {job.status} after {timeout:g} s")
+        Raises:
+            UnknownJob: there is no such job.
+        """
+        source = self._store.redis.hget(keys.record(job_id), "source")
+        if source is None:
+            raise UnknownJob(job_id)
+        return _text(source)
 
-
-def cancel(job_id: str) -> bool:
-    """End a job as `cancelled`; work that is running goes to its end and is thrown away. False: it had ended already.
-
-    Raises:
-        UnknownJob: there is no such job.
-    """
-    done = _advance(job_id, "cancelled", PROGRESS, tell=True)
-    if done is None:
-        raise UnknownJob(job_id)
-    if done:
-        _delete_audio(job_id)
-    return done
-
-
-def delete(job_id: str) -> None:
-    """Remove every trace of a job: its record, results, events and audio; a message still queued is dropped unread.
-
-    Its upload goes, too, from which another job of the same upload could not be decoded any more.
-
-    Raises:
-        UnknownJob: there is no such job.
-    """
-    client = connection.client()
-    names = ("status", "webhook.receiver", "source")
-    status, receiver, source = cast("list[bytes | None]", client.hmget(record_key(job_id), names))
-    if parse_status(status) is None:
-        raise UnknownJob(job_id)
-    with client.pipeline(transaction=True) as pipe:
-        if receiver is not None:
-            pipe.zrem(outbox_key("jobs", _text(receiver)), job_id)
-        pipe.delete(record_key(job_id), events_key(job_id), f"{connection.NAMESPACE}:enrich:job:{job_id}")
-        pipe.hset(record_key(job_id), "status", DELETED)
-        pipe.pexpire(record_key(job_id), ttl_ms())
-        pipe.zrem(UNFINISHED_KEY, job_id)
-        pipe.zrem(ENDED_KEY, job_id)
-        pipe.xadd(ARRIVALS_KEY, {"job": job_id}, maxlen=ARRIVALS)
-        pipe.execute()
-    _delete_audio(job_id, _text(source))
-
-
-def counts() -> tuple[dict[str, int], dict[tuple[str, str], int]]:
-    """Return how many jobs ended, ever: by status, and those that failed by stage and error code."""
-    found = cast("dict[bytes, bytes]", connection.client().hgetall(COUNTS_KEY))
-    named = {tuple(name.decode().split(":")): int(count) for name, count in found.items()}
-    failures = {(name[1], name[2]): count for name, count in named.items() if len(name) == 3}
-    return {status: named.get((status,), 0) for status in ENDED}, failures
-
-
-# What the stages call: each returns False where the job has ended meanwhile, so that the caller drops its work
-
-
-def create(job_id: str, source: str, options: Options, *, created_at: float | None = None) -> bool:
-    """Write the record of a new job, `queued` for decode. False: it has one already.
-
-    Its receiver is `callback_url` or the environment's `WEBHOOK_URL`, also where only the workers know of the latter.
-
-    Raises:
-        JobError: `invalid_options`: no job may have this id, or `WEBHOOK_URL` is not an address.
-    """
-    if not is_id(job_id):
-        raise JobError("invalid_options", f"message_id is {shown(job_id)}: it takes text without a colon")
-    now = created_at or time.time()
-    fields = {"source": source, "options": json.dumps(asdict(options)), "created_at": now, "decode.queued_at": now}
-    url = options.callback_url or os.environ.get("WEBHOOK_URL")
-    callback = {"webhook.url": url, "webhook.receiver": receiver_of(url)} if url else {}
-    created = _advance(job_id, "queued", ("new",), fields | callback) is True
-    if callback and not created:
-        with connection.client().pipeline(transaction=True) as pipe:
-            for name, value in callback.items():
-                pipe.hsetnx(record_key(job_id), name, value)
-            pipe.execute()
-    return created
-
-
-def begin(job_id: str, stage: str, worker: str) -> bool:
-    """Note that `worker` begins the job's work in `stage`."""
-    fields = {f"{stage}.started_at": time.time(), f"{stage}.worker": worker, f"{stage}.next_retry_at": None}
-    return bool(_advance(job_id, WORKING[stage], _until(WORKING[stage]), fields, count=f"{stage}.attempts"))
-
-
-def finish(job_id: str, stage: str, results: dict[str, Any], *, last: bool = False) -> bool:
-    """Store what a stage made; the job is then queued for the next stage, or done after the `last` one.
-
-    `results` are fields of the record: `audio`, `transcript`, `enrichment`, `enrichment_error`, `enrichment_skipped`.
-    """
-    now = time.time()
-    fields: dict[str, Any] = {name: json.dumps(value) for name, value in results.items()}
-    fields |= {f"{stage}.finished_at": now}
-    if last or stage == STAGES[-1]:
-        stored = _advance(job_id, "done", PROGRESS, fields, tell=True)
-    else:
-        fields[f"{STAGES[STAGES.index(stage) + 1]}.queued_at"] = now
-        stored = _advance(job_id, FINISHED[stage], _until(FINISHED[stage]), fields, tell=True)
-    if stored:
-        _note_timing(job_id, stage, now)
-    return bool(stored)
-
-
-def take_over(job_id: str, audio: dict[str, Any], transcript: dict[str, Any], *, last: bool) -> bool:
-    """Store what another job's decode and transcribe made, in one step; the job is then queued for enrich, or done."""
-    now = time.time()
-    fields = {
-        "audio": json.dumps(audio),
-        "transcript": json.dumps(transcript),
-        "enrich.queued_at": None if last else now,
-    }
-    fields |= {f"{stage}.finished_at": now for stage in STAGES[:2]}
-    status = "done" if last else "transcribed"
-    stored = _advance(job_id, status, _until("transcribed"), fields, tell=True)
-    if stored:
-        _note_timing(job_id, "decode", now)
-    return bool(stored)
-
-
-def _note_timing(job_id: str, stage: str, finished_at: float) -> None:
-    """Keep how long a stage took, among the last ones: what `status` computes its percentiles of."""
-    client = connection.client()
-    times = client.hmget(record_key(job_id), f"{stage}.queued_at", f"{stage}.started_at")
-    if None not in times:
-        queued_at, started_at = (float(cast("bytes", at)) for at in times)
-        wait, work = started_at - queued_at, finished_at - started_at
-        measures.note("stage_wait_seconds", wait, stage=stage)
-        measures.note("stage_work_seconds", work, stage=stage)
-        timing = [finished_at, wait, work]
+    def timing(self, job_id: str, stage: str) -> Timing | None:
+        """Keep how long a finished stage took, among its last jobs, and return it; None: the job is gone."""
+        client = self._store.redis
+        names = (f"{stage}.queued_at", f"{stage}.started_at", f"{stage}.finished_at")
+        times = cast("list[bytes | None]", client.hmget(keys.record(job_id), names))
+        if None in times:
+            return None
+        queued_at, started_at, finished_at = (float(cast("bytes", at)) for at in times)
+        timing = Timing(started_at - queued_at, finished_at - started_at)
         with client.pipeline(transaction=False) as pipe:
-            pipe.lpush(timings_key(stage), json.dumps(timing))
-            pipe.ltrim(timings_key(stage), 0, TIMINGS - 1)
+            pipe.lpush(keys.timings(stage), json.dumps([finished_at, timing.wait, timing.work]))
+            pipe.ltrim(keys.timings(stage), 0, TIMINGS - 1)
             pipe.execute()
+        return timing
+
+    def timings(self, *stages: str) -> list[list[tuple[float, float, float]]]:
+        """Return for each stage when it finished its last jobs (Unix seconds), and how long each waited and took."""
+        with self._store.redis.pipeline(transaction=False) as pipe:
+            for stage in stages:
+                pipe.lrange(keys.timings(stage), 0, -1)
+            found = cast("list[list[bytes]]", pipe.execute())
+        return [[cast("tuple[float, float, float]", tuple(json.loads(row))) for row in rows] for rows in found]
+
+    def trim(self) -> int:
+        """Remove from the indexes the jobs whose records have expired, and return how many there were."""
+        client, removed = self._store.redis, 0
+        while True:
+            gone = cast("list[bytes]", client.zrangebyscore(keys.EXPIRING, 0, time.time(), start=0, num=PAGE))
+            if not gone:
+                return removed
+            with client.pipeline(transaction=False) as pipe:
+                for member in gone:
+                    job_id, _, owner = member.decode().partition(" ")
+                    for status in (None, *ENDED):
+                        for scope in {None, owner or None}:
+                            pipe.zrem(keys.index(status, scope), job_id)
+                pipe.zrem(keys.EXPIRING, *gone)
+                pipe.execute()
+            removed += len(gone)
+
+    def _newest_first(self, index: str, before: str | None) -> Iterator[str]:
+        client = self._store.redis
+        highest: float | str = "+inf"
+        if before is not None:
+            created = client.hget(keys.record(before), "created_at")
+            if created is None:
+                raise UnknownJob(before)
+            highest = float(created)
+        start = 0
+        while True:
+            rows = cast(
+                "list[tuple[bytes, float]]",
+                client.zrevrangebyscore(index, highest, "-inf", start=start, num=PAGE, withscores=True),
+            )
+            for name, created_at in rows:
+                # Of jobs that were created at the same moment the order is that of their ids.
+                if before is None or created_at < float(highest) or name.decode() < before:
+                    yield name.decode()
+            if len(rows) < PAGE:
+                return
+            start += PAGE
+
+    def _hand_on(
+        self,
+        job_id: str,
+        stage: str,
+        following: str | None,
+        fields: dict[str, Any],
+        now: float,
+        token: int | None,
+        finishes: str | None = None,
+    ) -> bool:
+        status = STEPS[stage].finished if following else Status.DONE
+        message = None
+        if following:
+            fields[f"{following}.queued_at"] = now
+            message = letter(following, job_id)
+        allowed = lifecycle.up_to(status) if following else PROGRESS
+        return bool(
+            self._transition(job_id, status, allowed, fields, token=token, finishes=finishes or stage, message=message)
+        )
+
+    def _transition(  # noqa: PLR0913 - each is an argument of the script
+        self,
+        job_id: str,
+        status: Status | None,
+        allowed: Iterable[str],
+        fields: Mapping[str, Any] | None = None,
+        *,
+        counts: list[str] | None = None,
+        event: tuple[Status, dict[str, Any]] | None = None,
+        failure: str | None = None,
+        token: int | None = None,
+        begins: str | None = None,
+        finishes: str | None = None,
+        message: Letter | None = None,
+    ) -> int | None:
+        """Run transition.lua.
+
+        Returns:
+            The token that was issued, or 1: done; 0: the job's status forbids it, or the attempt is stale; None: there
+            is no such job.
+        """
+        now = time.time()
+        entered, detail = event or (status, {})
+        notify = delivery(job_id) if status in lifecycle.NOTIFIED else None
+        spec = {
+            "job": job_id,
+            "now": now,
+            "ttl": self._store.config.result_ttl_ms,
+            "status": status,
+            "allowed": list(allowed),
+            "ended": status in ENDED,
+            "needs_source": status in lifecycle.NEEDS_SOURCE,
+            "arrives": status in lifecycle.NOTIFIED,
+            "token": token,
+            "begins": begins,
+            "finishes": finishes,
+            "counts": counts or [],
+            "event": json.dumps({"at": now, "status": entered, "detail": detail}),
+            "failure": failure,
+            "notify": None if notify is None else {"id": notify.redis_id, "body": notify.body},
+            "message": None
+            if message is None
+            else {"queue": message.queue, "id": message.redis_id, "body": message.body},
+            "deleted": DELETED,
+        }
+        pairs = [text for name, value in (fields or {}).items() for text in (name, "" if value is None else str(value))]
+        touched = [
+            *(keys.record(job_id), keys.events(job_id), keys.UNFINISHED, keys.OUTBOX, keys.COUNTS, keys.SPENT),
+            *(keys.ARRIVALS, keys.EXPIRING, keys.INDEX, keys.NAMESPACE),
+        ]
+        text = json.dumps({name: value for name, value in spec.items() if value is not None})
+        answer = int(scripts.named("transition").run(self._store.redis, touched, text, *pairs, str(now)))
+        return None if answer < 0 else answer
 
 
-def progress(job_id: str, stage: str, done: int, total: int) -> None:
-    """Tell those who listen how many of a stage's pieces are done."""
-    detail = {"progress": {"done": done, "total": total}}
-    _advance(job_id, None, (WORKING[stage],), detail=detail, status_of_event=WORKING[stage])
+UPLOAD = "upload:"  # how the source of an upload begins
 
 
-def retrying(job_id: str, stage: str, error: JobError, at: float) -> bool:
-    """Note that a stage failed for now and is tried again `at` Unix seconds; webhooks keep their own account."""
-    if stage not in STAGES:
-        return False
-    detail = {"retry": {"code": error.code, "message": error.message, "at": at}}
-    fields = {f"{stage}.next_retry_at": at}
-    return bool(_advance(job_id, None, PROGRESS, fields, detail=detail, status_of_event=WORKING[stage]))
+def is_end(event: Event) -> bool:
+    """Return whether a job has ended with this event, unless it was retried since."""
+    return event.status in ENDED and not event.detail
 
 
-def fail(job_id: str, stage: str, error: JobError) -> bool:
-    """End a job as `failed`. False: it has ended already, or left this stage behind, where only a late twin is at work.
-
-    A webhook that cannot be delivered is no such failure, and leaves the job as it is.
-    """
-    if stage not in STAGES:
-        return False
-    fields = {"error": json.dumps(describe(error) | {"stage": stage})}
-    why = f"failed:{stage}:{error.code}"
-    return bool(_advance(job_id, "failed", ("new", *_until(WORKING[stage])), fields, why=why, tell=True))
-
-
-def restart(job_id: str, stage: str, *, expired: bool = False) -> bool:
-    """Send a job back to the queue of `stage`: it failed and is tried again, or its audio has `expired`.
-
-    False: it has ended meanwhile, or has its transcript and needs no audio.
-    """
-    status = PROGRESS[2 * STAGES.index(stage)]
-    fields: dict[str, Any] = {"error": None, f"{stage}.queued_at": time.time()}
-    for later in STAGES[STAGES.index(stage) :]:
-        fields |= {f"{later}.{name}": None for name in ("started_at", "finished_at", "next_retry_at", "attempts")}
-    if expired:
-        return bool(_advance(job_id, status, _until("transcribing"), fields, count="redecodes"))
-    return bool(_advance(job_id, status, ("failed", *PROGRESS), fields))
-
-
-def rewrite(job_id: str, enrichment: dict[str, Any]) -> bool:
-    """Put another summary in the place of a done job's. False: the job is not done."""
-    fields = {"enrichment": json.dumps(enrichment), "enrichment_error": None, "enrichment_skipped": None}
-    return bool(_advance(job_id, None, ("done",), fields, detail={"enrichment": "again"}, status_of_event="done"))
-
-
-def wanted(job_id: str) -> bool:
-    """Tell whether a job still exists and has not ended."""
-    status = parse_status(connection.client().hget(record_key(job_id), "status"))
-    return status is not None and status not in ENDED
-
-
-def raw_source(job_id: str) -> str:
-    """Return the source as it was sent, secrets included: for the decode stage alone.
+def parse(job_id: str, fields: Mapping[bytes, bytes]) -> Job:
+    """Return the record that a hash holds.
 
     Raises:
-        UnknownJob: there is no such job.
-    """
-    source = connection.client().hget(record_key(job_id), "source")
-    if source is None:
-        raise UnknownJob(job_id)
-    return _text(source)
-
-
-# How a record lies in Redis
-
-
-def is_id(value: Any) -> bool:
-    """Tell whether a job may have this id: text without a colon, behind which other keys of another job's may begin."""
-    return is_text(value) and ":" not in value
-
-
-def record_key(job_id: str) -> str:
-    """Return the key of the job's record, a hash.
-
-    Raises:
-        UnknownJob: no job may have this id; its record would be another key of another job's.
-    """
-    if not is_id(job_id):
-        raise UnknownJob(job_id)
-    return f"{connection.NAMESPACE}:job:{job_id}"
-
-
-def events_key(job_id: str) -> str:
-    """Return the key of the job's events, a stream."""
-    return f"{record_key(job_id)}:events"
-
-
-def outbox_key(kind: str, receiver: str) -> str:
-    """Return the key of what the outbox keeps for a receiver: `jobs`, `busy` or `receiver` (pipeline/webhook)."""
-    return f"{OUTBOX_KEY}:{kind}:{receiver}"
-
-
-def timings_key(stage: str) -> str:
-    """Return the key of a list: when a stage finished its last jobs (Unix seconds), how long each waited and took."""
-    return f"{connection.NAMESPACE}:timings:{stage}"
-
-
-def parse(job_id: str, fields: dict[bytes, bytes]) -> Job:
-    """Read a record from its hash.
-
-    Raises:
-        UnknownJob: the hash is empty, or what `delete` left.
+        UnknownJob: the hash is empty, or a tombstone.
     """
     values = {name.decode(): value.decode() for name, value in fields.items()}
     if parse_status(fields.get(b"status")) is None:
@@ -417,8 +521,11 @@ def parse(job_id: str, fields: dict[bytes, bytes]) -> Job:
     def document(name: str) -> Any:
         return json.loads(values[name]) if name in values else None
 
+    def failure(name: str) -> Failure | None:
+        return Failure.from_dict(document(name)) if name in values else None
+
     stages = {
-        stage: Stage(
+        stage: StageTimes(
             queued_at=number(f"{stage}.queued_at"),
             started_at=number(f"{stage}.started_at"),
             finished_at=number(f"{stage}.finished_at"),
@@ -438,31 +545,44 @@ def parse(job_id: str, fields: dict[bytes, bytes]) -> Job:
         finished_at=number("finished_at"),
         source=masked(values.get("source", "")),
         metadata=options.pop("metadata", None),
-        options=options,
+        options=stored_options(options),
         stages=stages,
-        audio=document("audio"),
-        transcript=document("transcript"),
-        enrichment=document("enrichment"),
+        owner=values.get("owner"),
+        lane=values.get("lane", Lane.INTERACTIVE),
+        rerun_of=values.get("rerun_of"),
+        edited_at=number("edited_at"),
+        audio=Audio.from_dict(document("audio")) if "audio" in values else None,
+        transcript=Transcript.from_dict(document("transcript")) if "transcript" in values else None,
+        enrichment=Enrichment.from_dict(document("enrichment")) if "enrichment" in values else None,
         enrichment_skipped=document("enrichment_skipped"),
-        enrichment_error=document("enrichment_error"),
-        error=document("error"),
+        enrichment_error=failure("enrichment_error"),
+        error=failure("error"),
         redecodes=int(values.get("redecodes", 0)),
-        webhook=_webhook(values) if "webhook.receiver" in values else None,
+        webhook=_deliveries(values) if "webhook.receiver" in values else None,
     )
 
 
-def _webhook(values: dict[str, str]) -> dict[str, Any]:
-    """Return how far a job's deliveries are: times in Unix seconds, events named like the status they tell of."""
-    times = {name: values.get(f"webhook.{name}") for name in ("last_at", "next_at", "delivered_at")}
-    documents = {name: values.get(f"webhook.{name}") for name in ("last_status", "last_error", "stopped")}
-    return {
-        "receiver": values["webhook.receiver"],
-        "pending": [event.split(":")[1] for event in values.get("webhook.pending", "").split()],
-        "attempts": int(values.get("webhook.attempts", 0)),  # at the first pending event
-        "delivered": values.get("webhook.delivered"),  # the last event that was
-        **{name: None if value is None else float(value) for name, value in times.items()},
-        **{name: None if value is None else json.loads(value) for name, value in documents.items()},
-    }
+def _deliveries(values: Mapping[str, str]) -> Deliveries:
+
+    def at(name: str) -> float | None:
+        return float(values[f"webhook.{name}"]) if f"webhook.{name}" in values else None
+
+    def failure(name: str) -> Failure | None:
+        text = values.get(f"webhook.{name}")
+        return Failure.from_dict(json.loads(text)) if text else None
+
+    return Deliveries(
+        receiver=values["webhook.receiver"],
+        pending=tuple(event.split(":")[1] for event in values.get("webhook.pending", "").split()),
+        attempts=int(values.get("webhook.attempts", 0)),
+        delivered=values.get("webhook.delivered"),
+        last_at=at("last_at"),
+        next_at=at("next_at"),
+        delivered_at=at("delivered_at"),
+        last_status=json.loads(values.get("webhook.last_status", "null")),
+        last_error=failure("last_error"),
+        stopped=failure("stopped"),
+    )
 
 
 def parse_status(value: bytes | str | None) -> str | None:
@@ -471,51 +591,25 @@ def parse_status(value: bytes | str | None) -> str | None:
     return status if status not in ("", DELETED) else None
 
 
-def reached(status: str, until: str) -> bool:
-    """Tell whether a job in `status` has come as far as `until`: "transcribed", or "done" for any end.
-
-    Raises:
-        ValueError: `until` is neither of the two.
-    """
-    if until not in UNTIL:
-        raise ValueError(f"until is {until!r}: it takes {' or '.join(map(repr, UNTIL))}")
-    return status in ENDED or (until == "transcribed" and status in ("transcribed", "enriching"))
-
-
 def receiver_of(url: str) -> str:
-    """Return the server that an address is on, as `scheme://host:port`: deliveries to it share its good and bad days.
+    """Return the server of a URL as `scheme://host:port`: the deliveries to it share its outages.
 
     Raises:
-        JobError: `invalid_options`: it is no web address.
+        JobError: `invalid_options`: it is not an http(s) URL.
     """
     try:
         address = urlsplit(url)
         port = address.port or {"http": 80, "https": 443}[address.scheme]
     except (ValueError, KeyError):
-        raise JobError("invalid_options", "the address of a webhook takes an http(s) URL") from None
+        raise JobError(ErrorCode.INVALID_OPTIONS, "the address of a webhook must be an http(s) URL") from None
     if not address.hostname:
-        raise JobError("invalid_options", "the address of a webhook names no host")
+        raise JobError(ErrorCode.INVALID_OPTIONS, "the address of a webhook names no host")
     host = f"[{address.hostname}]" if ":" in address.hostname else address.hostname
     return f"{address.scheme}://{host}:{port}"
 
 
-def delivery_message(job_id: str) -> tuple[str, str]:
-    """Return a message to the webhook workers, as Dramatiq writes it, and Redis's id of it."""
-    redis_id = str(uuid.uuid4())
-    message = {
-        "queue_name": "webhook",
-        "actor_name": "webhook",
-        "args": [job_id],
-        "kwargs": {"schema": 1},
-        "options": {"redis_message_id": redis_id},
-        "message_id": job_id,
-        "message_timestamp": int(time.time() * 1000),
-    }
-    return json.dumps(message), redis_id
-
-
 def masked(source: str) -> str:
-    """Return a source fit to be shown: no user, password, query or fragment, and no bytes of a data: address."""
+    """Return a source fit to be shown: no user, password, query or fragment, and no bytes of a data: URL."""
     scheme, colon, rest = source.partition(":")
     if not colon or "/" in scheme:
         return source  # a path
@@ -526,78 +620,8 @@ def masked(source: str) -> str:
     host = authority.rpartition("@")[2]
     if place.startswith("//") and _HOST.fullmatch(host):
         return f"{scheme}://{host}{slash}{path}"
-    # No address as it should be, or one in another: whatever stands before an @ may be a password.
+    # A malformed URL, or a URL within one: whatever stands before an @ may be a password.
     return f"{scheme}:{re.split('[?#]', rest.rpartition('@')[2], maxsplit=1)[0]}"
-
-
-def describe(error: JobError) -> dict[str, Any]:
-    """Return an error as the record keeps it."""
-    code = CODES[error.code]
-    return {"code": error.code, "message": error.message, "retryable": code.retryable, "remedy": code.remedy}
-
-
-def _advance(  # noqa: PLR0913 - each is an argument of the script
-    job_id: str,
-    status: str | None,
-    allowed: tuple[str, ...],
-    fields: dict[str, Any] | None = None,
-    *,
-    count: str = "",
-    detail: dict[str, Any] | None = None,
-    status_of_event: str | None = None,
-    why: str = "",
-    tell: bool = False,
-) -> bool | None:
-    """Run advance.lua: True done, False the job's status forbids it, None there is no such job.
-
-    `why` is what a failure is counted under. With `tell` the job's receiver, where it has one, is to hear of the status
-    that it enters.
-    """
-    now = time.time()
-    event = {"at": now, "status": status or status_of_event, "detail": detail or {}}
-    pairs = [text for name, value in (fields or {}).items() for text in (name, "" if value is None else str(value))]
-    answer = _script()(
-        keys=[
-            record_key(job_id),
-            events_key(job_id),
-            UNFINISHED_KEY,
-            OUTBOX_KEY,
-            ENDED_KEY,
-            COUNTS_KEY,
-            handoff.SPENT_KEY,
-            ARRIVALS_KEY,
-        ],
-        args=[
-            *(job_id, now, ttl_ms(), status or "", f",{','.join(allowed)},", count, json.dumps(event)),
-            *(delivery_message(job_id) if tell and status in TOLD else ("", "")),
-            *(why, *pairs),
-        ],
-    )
-    return {1: True, 0: False, -1: None}[int(answer)]
-
-
-def _script() -> Callable[..., Any]:
-    client = connection.client()
-    if id(client) not in _scripts:
-        _scripts.clear()
-        _scripts[id(client)] = client.register_script(_ADVANCE)
-    return cast("Callable[..., Any]", _scripts[id(client)])
-
-
-def _until(status: str) -> tuple[str, ...]:
-    """Return the statuses up to this one: a late twin of a message never takes a job back."""
-    return PROGRESS[: PROGRESS.index(status) + 1]
-
-
-def _delete_audio(job_id: str, source: str = "") -> None:
-    handoff.delete(job_id)
-    if source.startswith(handoff.UPLOAD):
-        handoff.delete_upload(source)
-
-
-def ttl_ms() -> int:
-    """Return how long a record is kept after its last change (milliseconds)."""
-    return int(variables.number("RESULT_TTL", DEFAULT_RESULT_TTL) * 1000)
 
 
 def _text(value: Any) -> str:

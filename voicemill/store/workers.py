@@ -1,20 +1,18 @@
-"""Who is there: every worker says so in Redis with each beat, so that a stage that nobody consumes is noticed.
-
-Part of the backend's path: the standard library and redis, nothing else. Entries are written by actors/beat.lua.
-"""
+"""Which workers are alive: each describes itself in Redis with every heartbeat (actors/heartbeat.lua)."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, fields
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from voicemill.store import connection
-from voicemill.store import queue as queues
-from voicemill.store.jobs import STAGES
+from voicemill.lifecycle import STAGES
+from voicemill.store import keys
 
-KEY = f"{connection.NAMESPACE}:workers"  # hash: what each worker says of itself, by its Dramatiq broker's id
-SILENCE = 15.0  # seconds without a sign of life after which a worker no longer counts; it gives one every 5
+if TYPE_CHECKING:
+    from voicemill.store import Store
+
+SILENCE = 15.0  # seconds without a heartbeat after which a worker no longer counts; it sends one every 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,25 +29,30 @@ class Worker:
 
     @property
     def name(self) -> str:
-        """As the job record names it."""
+        """Its name in job records."""
         return f"{self.host}:{self.pid}"
 
 
-def workers() -> list[Worker]:
-    """Return the workers that are there."""
-    with connection.client().pipeline(transaction=False) as pipe:
-        pipe.time()
-        pipe.hgetall(KEY)
-        pipe.zrange(queues.BEATS_KEY, 0, -1, withscores=True)
-        (now, _), entries, beats = cast("tuple[tuple[int, int], dict[bytes, bytes], Any]", pipe.execute())
-    alive = {broker for broker, beaten_at in beats if beaten_at > (now - SILENCE) * 1000}
-    known = {part.name for part in fields(Worker)}  # a worker of a later version may say more
-    said = [json.loads(text) for broker, text in entries.items() if broker in alive]
-    found = [Worker(**{name: value for name, value in one.items() if name in known}) for one in said]
-    return sorted(found, key=lambda worker: (worker.stages, worker.name))
+class Workers:
+    """The workers of one Redis."""
 
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
-def missing() -> list[str]:
-    """Return the stages that nobody consumes."""
-    present = {stage for worker in workers() for stage in worker.stages}
-    return [stage for stage in STAGES if stage not in present]
+    def alive(self) -> list[Worker]:
+        """Return the live workers."""
+        with self._store.redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.hgetall(keys.WORKERS)
+            pipe.zrange(keys.HEARTBEATS, 0, -1, withscores=True)
+            (now, _), entries, beats = cast("tuple[tuple[int, int], dict[bytes, bytes], Any]", pipe.execute())
+        alive = {broker for broker, beaten_at in beats if beaten_at > (now - SILENCE) * 1000}
+        known = {part.name for part in fields(Worker)}  # a worker of a later version may say more
+        said = [json.loads(text) for broker, text in entries.items() if broker in alive]
+        found = [Worker(**{name: value for name, value in one.items() if name in known}) for one in said]
+        return sorted(found, key=lambda worker: (worker.stages, worker.name))
+
+    def missing(self) -> list[str]:
+        """Return the stages that no live worker consumes."""
+        present = {stage for worker in self.alive() for stage in worker.stages}
+        return [stage for stage in STAGES if stage not in present]

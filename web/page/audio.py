@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from voicemill.store import audio as handoff
-from voicemill.store import connection
-from voicemill.store.jobs import Job
+from voicemill.job import Job
+from voicemill.store import keys
+from voicemill.store.jobs import UPLOAD
 
 # By FFmpeg's name of the container, as `audio.container` of the record begins.
 TYPES = {
@@ -40,7 +40,7 @@ class Recording:
         Raises:
             JobError: they are not there any more.
         """
-        return handoff.read_upload(self.source) if self.source else handoff.read(self.job_id)
+        return store.audio.read_upload(self.source) if self.source else store.audio.read(self.job_id)
 
 
 def find(job: Job) -> Recording | None:
@@ -51,10 +51,10 @@ def find(job: Job) -> Recording | None:
     """
     audio: dict[str, Any] = job.audio or {}
     source = job.source
-    if source.startswith(handoff.UPLOAD) and _there("upload", source.removeprefix(handoff.UPLOAD)):
+    if source.startswith(UPLOAD) and _there("upload", source.removeprefix(UPLOAD)):
         container = str(audio.get("container") or "").partition(",")[0]
         return Recording(source, job.id, TYPES.get(container, UNKNOWN), audio.get("source_bytes"))
-    if handoff.exists(job.id):
+    if store.audio.exists(job.id):
         return Recording("", job.id, "audio/flac", None)
     return None
 
@@ -90,4 +90,4 @@ def cut(chunks: Iterator[bytes], first: int, last: int) -> Iterator[bytes]:
 
 
 def _there(kind: str, name: str) -> bool:
-    return bool(connection.client().exists(f"{connection.NAMESPACE}:{kind}:{name}"))
+    return bool(store.redis.exists(f"{keys.NAMESPACE}:{kind}:{name}"))

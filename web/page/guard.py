@@ -11,15 +11,13 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
-from actors.admission import Refused
-from voicemill.errors import JobError
-from voicemill.store import jobs
+from voicemill.errors import JobError, Refused, UnknownJob
 from web import keys, limits, problems
 from web.page import respond
 from web.page.language import Texts
 from web.problems import Problem
 
-EXPECTED = (Problem, JobError, Refused, jobs.UnknownJob, redis.RedisError, HTTPException)
+EXPECTED = (Problem, JobError, Refused, UnknownJob, redis.RedisError, HTTPException)
 
 
 class Door(APIRoute):
@@ -61,7 +59,7 @@ class Page(Door):
 
 def _told(error: Exception, said: Texts) -> tuple[int, str]:
     """Return HTTP's status and the sentence that a failure is to the reader."""
-    if isinstance(error, jobs.UnknownJob):
+    if isinstance(error, UnknownJob):
         return 404, said["no_job"]
     if isinstance(error, redis.RedisError):
         return 503, said["unavailable"]

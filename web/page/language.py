@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from voicemill.errors import CODES
+from voicemill.errors import ErrorCode
 
 LANGUAGES = {"en": "English", "ko": "한국어"}  # each in its own words, for the switch
 DEFAULT = "en"
@@ -46,4 +46,4 @@ def choose(wish: str | None, accept: str | None) -> str:
 def remedy(language: str, code: str) -> str | None:
     """Return what to do about an error; None: the code is not in the table."""
     translated: str | None = TEXTS[language].get("remedies", {}).get(code)
-    return translated or (CODES[code].remedy if code in CODES else None)
+    return translated or (ErrorCode(code).remedy if code in CODES else None)

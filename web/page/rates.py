@@ -7,8 +7,9 @@ import time
 from dataclasses import dataclass
 from typing import cast
 
-from voicemill.store import connection, jobs
-from voicemill.store.jobs import STAGES
+from voicemill.lifecycle import STAGES
+from voicemill.store import keys
+from voicemill.store.jobs import TIMINGS
 
 SPAN = 3600.0  # seconds that are looked back on
 BINS = 60  # bars of a chart: a minute each
@@ -30,9 +31,9 @@ class Rate:
 
 def read() -> dict[str, Rate]:
     """Return the rate of each stage."""
-    with connection.client().pipeline(transaction=False) as pipe:
+    with store.redis.pipeline(transaction=False) as pipe:
         for stage in STAGES:
-            pipe.lrange(jobs.timings_key(stage), 0, -1)
+            pipe.lrange(keys.timings(stage), 0, -1)
         lists = cast("list[list[bytes]]", pipe.execute())
     now = time.time()
     return {stage: of([json.loads(row)[0] for row in rows], now) for stage, rows in zip(STAGES, lists, strict=True)}
@@ -42,11 +43,11 @@ def of(ends: list[float], now: float) -> Rate:
     """Return the rate that comes of the times at which jobs were finished.
 
     Args:
-        ends: Unix seconds, the last `jobs.TIMINGS` ones at most.
+        ends: Unix seconds, the last `TIMINGS` ones at most.
         now: Unix seconds.
     """
     ages = [max(0.0, now - end) for end in ends if now - end < SPAN]
-    complete = len(ages) < jobs.TIMINGS
+    complete = len(ages) < TIMINGS
     since = SPAN if complete else max(1.0, *ages)
     bins = [0] * BINS
     for age in ages:

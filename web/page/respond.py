@@ -12,7 +12,7 @@ from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from voicemill.store.jobs import STAGES
+from voicemill.lifecycle import STAGES
 from web.page import language, views
 
 HERE = Path(__file__).parent

@@ -9,9 +9,8 @@ from fastapi.responses import StreamingResponse
 
 from actors import broker
 from voicemill import status
+from voicemill.lifecycle import STAGES
 from voicemill.options import LANGUAGES
-from voicemill.store import jobs
-from voicemill.store import queue as queues
 from web import intake, keys
 from web.page import audio, rates, respond, views
 from web.page import language as texts
@@ -37,7 +36,7 @@ def home() -> Response:
 @_pages.get("/page")
 def overview(request: Request) -> Response:
     """Show the stages as they are now, the latest messages, and the place to send one from."""
-    now = status.read()
+    now = status.read(store)
     return _page(
         request,
         "overview.html",
@@ -52,7 +51,7 @@ def overview(request: Request) -> Response:
 @_pages.get("/page/jobs/{job_id}")
 def job_page(request: Request, job_id: str) -> Response:
     """Show one job: its words beside its sound, its summary, and where the seconds went."""
-    job = jobs.get(job_id)
+    job = store.jobs.get(job_id)
     recording = audio.find(job)
     name = views.name_of(job.id, job.source, job.metadata)
     return _page(
@@ -62,18 +61,18 @@ def job_page(request: Request, job_id: str) -> Response:
         title=views.title_of(job),
         name=name,
         stem=views.stem(name),
-        steps={stage: views.step(job, stage) for stage in jobs.STAGES},
+        steps={stage: views.step(job, stage) for stage in STAGES},
         timeline=views.timeline(job),
         speed=views.speed(job),
         audio_url=f"/jobs/{job.id}/audio" if recording else None,
-        letter=queues.dead_letter(job.error["stage"], job.id) if job.status == "failed" and job.error else None,
+        letter=store.queues.dead_letter(job.error["stage"], job.id) if job.status == "failed" and job.error else None,
     )
 
 
 @_pages.get("/page/dead")
 def dead(request: Request) -> Response:
     """Show what failed for good, the last ones first."""
-    letters = queues.last_dead_letters(SHOWN)
+    letters = store.queues.last_dead_letters(SHOWN)
     names = views.names([letter.job_id for letter in letters])
     return _page(request, "dead.html", letters=letters, names=names)
 
@@ -81,7 +80,7 @@ def dead(request: Request) -> Response:
 @_pages.get("/jobs/{job_id}/audio")
 def recording(request: Request, job_id: str) -> Response:
     """Return a job's recording, or a range of it, as long as the handoff store has it."""
-    job = jobs.get(job_id)
+    job = store.jobs.get(job_id)
     found = audio.find(job)
     if found is None:
         return Response(status_code=404, headers=respond.HEADERS)
@@ -130,21 +129,21 @@ async def send(request: Request) -> Response:
 @_pages.post("/page/jobs/{job_id}/cancel")
 def cancel(job_id: str) -> Response:
     """End a job as it is."""
-    jobs.cancel(job_id)
+    store.jobs.cancel(job_id)
     return respond.away(f"/page/jobs/{job_id}")
 
 
 @_pages.post("/page/jobs/{job_id}/delete")
 def delete(job_id: str) -> Response:
     """Remove every trace of a job."""
-    jobs.delete(job_id)
+    store.jobs.delete(job_id)
     return respond.away("/page")
 
 
 @_pages.post("/page/dead/{stage}/{job_id}/retry")
 def retry(request: Request, stage: str, job_id: str) -> Response:
     """Try a failed job again, and lead to it."""
-    letter = queues.dead_letter(stage, job_id)
+    letter = store.queues.dead_letter(stage, job_id)
     if letter is None or broker.enqueue_again(letter) is None:
         return respond.message(request, respond.texts_of(request)["dead"]["gone"], code=404)
     return respond.away(f"/page/jobs/{job_id}")
@@ -205,5 +204,5 @@ def _dead_count(now: status.Status) -> int:
 
 
 def _page(request: Request, template: str, **values: Any) -> Response:
-    values.setdefault("dead_count", sum(depth.dead for depth in queues.depths().values()))
+    values.setdefault("dead_count", sum(depth.dead for depth in store.queues.depths().values()))
     return respond.page(request, template, can_sign_out=keys.COOKIE in request.cookies, **values)

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
-from voicemill.errors import CODES
-from voicemill.store import connection, jobs
+from voicemill.errors import ErrorCode
+from voicemill.job import Job
+from voicemill.lifecycle import ENDED, STAGES
+from voicemill.store import keys
 from voicemill.store.audio import UPLOAD
-from voicemill.store.jobs import ENDED, STAGES, Job
+from voicemill.store.jobs import masked, parse_status
 
 LISTED = 30  # jobs of the list
 OPENING = 160  # characters of a transcript that stand for it in the list
@@ -71,16 +73,16 @@ class Timeline:
 
 def recent() -> list[Row]:
     """Return the jobs that have not ended, and after them those that ended last, the newest first of each."""
-    client = connection.client()
+    client = store.redis
     with client.pipeline(transaction=False) as pipe:
-        pipe.zrevrange(jobs.UNFINISHED_KEY, 0, LISTED - 1)
-        pipe.zrevrange(jobs.ENDED_KEY, 0, LISTED - 1)
+        pipe.zrevrange(keys.UNFINISHED, 0, LISTED - 1)
+        pipe.zrevrange(store.jobs.ENDED_KEY, 0, LISTED - 1)
         unfinished, ended = cast("list[list[bytes]]", pipe.execute())
     ids = [name.decode() for name in (unfinished + ended)[:LISTED]]
     with client.pipeline(transaction=False) as pipe:
         for job_id in ids:
-            pipe.hmget(jobs.record_key(job_id), _ROW)
-            pipe.hstrlen(jobs.record_key(job_id), "transcript")
+            pipe.hmget(keys.record(job_id), _ROW)
+            pipe.hstrlen(keys.record(job_id), "transcript")
         found = pipe.execute()
     texts = _openings([job_id for job_id, size in zip(ids, found[1::2], strict=True) if 0 < size < LARGEST])
     rows = [_row(job_id, fields, texts.get(job_id, "")) for job_id, fields in zip(ids, found[::2], strict=True)]
@@ -88,9 +90,9 @@ def recent() -> list[Row]:
 
 
 def _openings(ids: list[str]) -> dict[str, str]:
-    with connection.client().pipeline(transaction=False) as pipe:
+    with store.redis.pipeline(transaction=False) as pipe:
         for job_id in ids:
-            pipe.hget(jobs.record_key(job_id), "transcript")
+            pipe.hget(keys.record(job_id), "transcript")
         found = pipe.execute()
     return {
         job_id: json.loads(value)["text"][:OPENING]
@@ -101,7 +103,7 @@ def _openings(ids: list[str]) -> dict[str, str]:
 
 def _row(job_id: str, values: list[bytes | None], opening: str) -> Row | None:
     fields = dict(zip(_ROW, values, strict=True))
-    status = jobs.parse_status(fields["status"])
+    status = parse_status(fields["status"])
     if status is None:
         return None
 
@@ -129,7 +131,7 @@ def name_of(job_id: str, source: str, metadata: Any) -> str:
     """Return what people call a message: its file's name where one is known, else the beginning of its id."""
     if isinstance(metadata, dict) and isinstance(metadata.get("filename"), str) and metadata["filename"].strip():
         return str(metadata["filename"])[:200]
-    masked = jobs.masked(source)
+    masked = masked(source)
     if source and not source.startswith(UPLOAD) and not masked.startswith("data:"):
         path = urlsplit(masked).path if "://" in masked else masked
         if name := unquote(path).rstrip("/").rpartition("/")[2]:
@@ -146,9 +148,9 @@ def stem(name: str) -> str:
 
 def names(ids: list[str]) -> dict[str, str]:
     """Return what people call the messages of these jobs."""
-    with connection.client().pipeline(transaction=False) as pipe:
+    with store.redis.pipeline(transaction=False) as pipe:
         for job_id in ids:
-            pipe.hmget(jobs.record_key(job_id), "source", "options")
+            pipe.hmget(keys.record(job_id), "source", "options")
         found = cast("list[list[bytes | None]]", pipe.execute())
     return {
         job_id: name_of(job_id, (source or b"").decode(), json.loads(options or "{}").get("metadata"))
@@ -228,7 +230,7 @@ def speed(job: Job) -> float | None:
 
 def retryable(code: str) -> bool:
     """Tell whether trying again without a change may help."""
-    return code in CODES and CODES[code].retryable
+    return code in CODES and ErrorCode(code).retryable
 
 
 def clock(seconds: float) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from config.settings import Settings
 from pipeline.decode.sources import inline, local, remote, uploads
-from voicemill.errors import JobError
+from voicemill.errors import ErrorCode, JobError
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,11 @@ def fetch(source: str, folder: Path, settings: Settings) -> Iterator[Fetched]:
     with _open(source, folder, settings) as file:
         size = os.fstat(file.fileno()).st_size
         if size > settings.max_source_bytes:
-            raise JobError("source_too_large", f"it has {size} bytes, MAX_SOURCE_BYTES is {settings.max_source_bytes}")
+            raise JobError(
+                ErrorCode.SOURCE_TOO_LARGE, f"it has {size} bytes, MAX_SOURCE_BYTES is {settings.max_source_bytes}"
+            )
         if not size:
-            raise JobError("empty_source", "it has no bytes")
+            raise JobError(ErrorCode.EMPTY_SOURCE, "it has no bytes")
         yield Fetched(file, size)
 
 
@@ -50,7 +52,7 @@ def _open(source: str, folder: Path, settings: Settings) -> BufferedReader:
     try:
         source.encode()
     except UnicodeEncodeError:  # JSON can hold halves of characters, which no path and no address can
-        raise JobError("source_not_found", "the source is not text") from None
+        raise JobError(ErrorCode.SOURCE_NOT_FOUND, "the source is not text") from None
     scheme, colon, _ = source.partition(":")
     match scheme.lower() if colon else "":
         case "upload":

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from io import BufferedReader
 from pathlib import Path
 
-from voicemill.errors import JobError
+from voicemill.errors import ErrorCode, JobError
 
 
 def save(chunks: Iterable[bytes], folder: Path, limit: int) -> BufferedReader:
@@ -26,8 +26,8 @@ def save(chunks: Iterable[bytes], folder: Path, limit: int) -> BufferedReader:
                 file.write(chunk)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise JobError("disk_full", "no space is left to fetch the source") from error
-        raise JobError("source_unreadable", f"the source cannot be stored: {error.strerror}") from error
+            raise JobError(ErrorCode.DISK_FULL, "no space is left to fetch the source") from error
+        raise JobError(ErrorCode.SOURCE_UNREADABLE, f"the source cannot be stored: {error.strerror}") from error
     if size > limit:
-        raise JobError("source_too_large", f"it has more than {limit} bytes, which is MAX_SOURCE_BYTES")
+        raise JobError(ErrorCode.SOURCE_TOO_LARGE, f"it has more than {limit} bytes, which is MAX_SOURCE_BYTES")
     return path.open("rb")

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 from pipeline.decode.sources.disk import save
-from voicemill.errors import JobError
+from voicemill.errors import ErrorCode, JobError
 
 
 def fetch(uri: str, folder: Path, limit: int) -> BufferedReader:
@@ -20,12 +20,12 @@ def fetch(uri: str, folder: Path, limit: int) -> BufferedReader:
     """
     head, comma, body = uri.partition(",")
     if not comma:
-        raise JobError("source_unsupported", "a data: address holds a comma before its data")
+        raise JobError(ErrorCode.SOURCE_UNSUPPORTED, "a data: address holds a comma before its data")
     data = unquote_to_bytes(body)
     if head.lower().rstrip().endswith(";base64"):
         data = data.translate(None, b" \t\r\n")
         try:
             data = base64.b64decode(data + b"=" * (-len(data) % 4), validate=True)
         except binascii.Error as error:
-            raise JobError("source_unsupported", f"the data: address is not base64: {error}") from None
+            raise JobError(ErrorCode.SOURCE_UNSUPPORTED, f"the data: address is not base64: {error}") from None
     return save([data], folder, limit)

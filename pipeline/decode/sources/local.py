@@ -9,7 +9,7 @@ from io import BufferedReader
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from voicemill.errors import JobError
+from voicemill.errors import ErrorCode, JobError
 
 
 def path_of(address: str) -> str:
@@ -21,9 +21,9 @@ def path_of(address: str) -> str:
     try:
         parts = urlsplit(address)
     except ValueError as error:
-        raise JobError("source_not_found", f"not an address: {error}") from None
+        raise JobError(ErrorCode.SOURCE_NOT_FOUND, f"not an address: {error}") from None
     if parts.netloc not in ("", "localhost"):
-        raise JobError("source_forbidden", "file:// addresses are of the worker's own machine")
+        raise JobError(ErrorCode.SOURCE_FORBIDDEN, "file:// addresses are of the worker's own machine")
     return unquote(parts.path)
 
 
@@ -38,11 +38,11 @@ def open_path(name: str, media_root: str | None) -> BufferedReader:
         JobError: `source_forbidden`, `source_not_found` or `source_unreadable`.
     """
     if not media_root:
-        raise JobError("source_forbidden", "paths are refused, since MEDIA_ROOT is not set on this worker")
+        raise JobError(ErrorCode.SOURCE_FORBIDDEN, "paths are refused, since MEDIA_ROOT is not set on this worker")
     root = Path(os.path.realpath(media_root))
-    outside = JobError("source_forbidden", "the path lies outside MEDIA_ROOT")
+    outside = JobError(ErrorCode.SOURCE_FORBIDDEN, "the path lies outside MEDIA_ROOT")
     if not name or "\0" in name:
-        raise JobError("source_not_found", "the path is empty or holds a NUL")
+        raise JobError(ErrorCode.SOURCE_NOT_FOUND, "the path is empty or holds a NUL")
     # Resolved before anything is opened, so that the answer tells nothing about files elsewhere.
     if not _resolved(root / name).is_relative_to(root):
         raise outside
@@ -55,7 +55,9 @@ def open_path(name: str, media_root: str | None) -> BufferedReader:
     if inside and stat.S_ISREG(os.fstat(descriptor).st_mode):
         return os.fdopen(descriptor, "rb")
     os.close(descriptor)
-    raise outside if not inside else JobError("source_not_found", "the path is a folder or a device, not a file")
+    raise (
+        outside if not inside else JobError(ErrorCode.SOURCE_NOT_FOUND, "the path is a folder or a device, not a file")
+    )
 
 
 def _resolved(path: Path) -> Path:
@@ -67,5 +69,5 @@ def _resolved(path: Path) -> Path:
 
 def _unopened(error: OSError) -> JobError:
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.EINVAL):
-        return JobError("source_not_found", f"the file is not there: {error.strerror}")
-    return JobError("source_unreadable", f"the file cannot be opened: {error.strerror}")
+        return JobError(ErrorCode.SOURCE_NOT_FOUND, f"the file is not there: {error.strerror}")
+    return JobError(ErrorCode.SOURCE_UNREADABLE, f"the file cannot be opened: {error.strerror}")

@@ -13,7 +13,7 @@ from typing import Any
 from config.settings import Settings
 from pipeline.decode.sources.disk import save
 from pipeline.network.deadline import within
-from voicemill.errors import JobError
+from voicemill.errors import ErrorCode, JobError
 
 _PIECE = 1024**2  # bytes asked for at a time
 
@@ -34,7 +34,7 @@ def fetch(address: str, folder: Path, settings: Settings) -> BufferedReader:
             `source_too_large`, `source_timeout`, `source_unavailable` or `disk_full`.
     """
     if not allowed(address, settings):
-        raise JobError("source_forbidden", "the address lies outside the prefixes of SOURCE_REMOTES")
+        raise JobError(ErrorCode.SOURCE_FORBIDDEN, "the address lies outside the prefixes of SOURCE_REMOTES")
     import fsspec  # noqa: PLC0415 - an extra that only such sources need
 
     limit = settings.fetch_timeout
@@ -61,12 +61,12 @@ def _translated(deadline: float, limit: float) -> Iterator[None]:
     except JobError:
         raise
     except (ImportError, ValueError) as error:
-        raise JobError("source_unsupported", f"this worker cannot read such addresses: {error}") from None
+        raise JobError(ErrorCode.SOURCE_UNSUPPORTED, f"this worker cannot read such addresses: {error}") from None
     except (FileNotFoundError, IsADirectoryError):
-        raise JobError("source_not_found", "the store has no such object") from None
+        raise JobError(ErrorCode.SOURCE_NOT_FOUND, "the store has no such object") from None
     except PermissionError:
-        raise JobError("source_forbidden", "the store refuses this worker's credentials") from None
+        raise JobError(ErrorCode.SOURCE_FORBIDDEN, "the store refuses this worker's credentials") from None
     except Exception as error:  # each store has exceptions of its own, and none of them is this program's fault
         if time.monotonic() >= deadline:
-            raise JobError("source_timeout", f"fetching took longer than {limit:g} s") from None
-        raise JobError("source_unavailable", f"the store cannot be read: {type(error).__name__}") from error
+            raise JobError(ErrorCode.SOURCE_TIMEOUT, f"fetching took longer than {limit:g} s") from None
+        raise JobError(ErrorCode.SOURCE_UNAVAILABLE, f"the store cannot be read: {type(error).__name__}") from error

@@ -6,7 +6,6 @@ from io import BufferedReader
 from pathlib import Path
 
 from pipeline.decode.sources.disk import save
-from voicemill.store import audio as handoff
 
 
 def fetch(source: str, folder: Path, limit: int) -> BufferedReader:
@@ -15,5 +14,5 @@ def fetch(source: str, folder: Path, limit: int) -> BufferedReader:
     Raises:
         JobError: `source_not_found`: it was never uploaded, or has expired; `source_too_large`; `disk_full`.
     """
-    handoff.renew(source)
-    return save(handoff.read_upload(source), folder, limit)
+    store.audio.renew(source)
+    return save(store.audio.read_upload(source), folder, limit)

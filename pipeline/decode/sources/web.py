@@ -27,7 +27,7 @@ from urllib3.util import Timeout, Url, parse_url
 from config.settings import Settings
 from pipeline.network import addresses, pools
 from pipeline.network.pools import Watch
-from voicemill.errors import JobError
+from voicemill.errors import ErrorCode, JobError
 
 REDIRECTS = 5  # followed for one message
 ATTEMPTS = 4  # at one message, over lost connections and busy servers
@@ -75,8 +75,8 @@ def fetch(url: str, folder: Path, settings: Settings) -> BufferedReader:
         _attempts(url, download)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise JobError("disk_full", "no space is left to fetch the source") from error
-        raise JobError("source_unreadable", f"the source cannot be stored: {error.strerror}") from error
+            raise JobError(ErrorCode.DISK_FULL, "no space is left to fetch the source") from error
+        raise JobError(ErrorCode.SOURCE_UNREADABLE, f"the source cannot be stored: {error.strerror}") from error
     finally:
         download.watch.stop()
     return download.path.open("rb")
@@ -93,7 +93,7 @@ def _attempts(url: str, download: _Download) -> None:
                 raise _too_slow(download) from None
             wait = max(pause, lost.after or 0.0)
             if attempt == ATTEMPTS or wait > min(LONGEST_PAUSE, download.left):
-                raise JobError("source_unavailable", str(lost), retry_after=lost.after) from None
+                raise JobError(ErrorCode.SOURCE_UNAVAILABLE, str(lost), retry_after=lost.after) from None
             time.sleep(wait)
             pause *= 2
         else:
@@ -101,7 +101,7 @@ def _attempts(url: str, download: _Download) -> None:
 
 
 def _too_slow(download: _Download) -> JobError:
-    return JobError("source_timeout", f"fetching took longer than {download.settings.fetch_timeout:g} s")
+    return JobError(ErrorCode.SOURCE_TIMEOUT, f"fetching took longer than {download.settings.fetch_timeout:g} s")
 
 
 def _follow(url: str, download: _Download) -> None:
@@ -114,30 +114,30 @@ def _follow(url: str, download: _Download) -> None:
             return
         where = _parsed(_joined(where.url, moved), download.settings)
         if first.scheme == "https" and where.scheme != "https":
-            raise JobError("source_forbidden", "the server redirects from https to http")
-    raise JobError("source_not_found", f"the server redirects more than {REDIRECTS} times")
+            raise JobError(ErrorCode.SOURCE_FORBIDDEN, "the server redirects from https to http")
+    raise JobError(ErrorCode.SOURCE_NOT_FOUND, f"the server redirects more than {REDIRECTS} times")
 
 
 def _joined(base: str, moved: str) -> str:
     try:
         return urljoin(base, moved)
     except ValueError:
-        raise JobError("source_not_found", "the server redirects to what is no address") from None
+        raise JobError(ErrorCode.SOURCE_NOT_FOUND, "the server redirects to what is no address") from None
 
 
 def _parsed(url: str, settings: Settings) -> Url:
     if not url.isprintable() or " " in url:
-        raise JobError("source_not_found", "the address holds blanks or control characters")
+        raise JobError(ErrorCode.SOURCE_NOT_FOUND, "the address holds blanks or control characters")
     try:
         where = parse_url(url)
     except LocationParseError:
-        raise JobError("source_not_found", "the address cannot be read") from None
+        raise JobError(ErrorCode.SOURCE_NOT_FOUND, "the address cannot be read") from None
     if where.scheme not in ("http", "https"):
-        raise JobError("source_forbidden", "the server redirects to what is neither https nor http")
+        raise JobError(ErrorCode.SOURCE_FORBIDDEN, "the server redirects to what is neither https nor http")
     if where.scheme == "http" and not settings.source_allow_http:
-        raise JobError("source_forbidden", "http:// is refused: use https://, or set SOURCE_ALLOW_HTTP")
+        raise JobError(ErrorCode.SOURCE_FORBIDDEN, "http:// is refused: use https://, or set SOURCE_ALLOW_HTTP")
     if not where.host or where.port == 0:
-        raise JobError("source_not_found", "the address names no host")
+        raise JobError(ErrorCode.SOURCE_NOT_FOUND, "the address names no host")
     return where
 
 
@@ -177,7 +177,9 @@ def _translated(download: _Download) -> Iterator[None]:
     except SSLError as error:
         reason = getattr(error.args[0], "verify_message", None) if error.args else None
         if reason:
-            raise JobError("source_untrusted", f"the server's certificate is not to be trusted: {reason}") from None
+            raise JobError(
+                ErrorCode.SOURCE_UNTRUSTED, f"the server's certificate is not to be trusted: {reason}"
+            ) from None
         raise _Lost("the server does not speak TLS properly") from None
     except NewConnectionError:  # to urllib3 it is a kind of time-out
         raise _Lost("the server cannot be reached") from None
@@ -196,12 +198,12 @@ def _receive(response: urllib3.BaseHTTPResponse, download: _Download) -> str | N
     if status in _BUSY:
         raise _Lost(f"the server answers {status}", pools.retry_after(response.headers))
     if status in (401, 403, 407, 451):
-        raise JobError("source_forbidden", f"the server refuses it: it answers {status}")
+        raise JobError(ErrorCode.SOURCE_FORBIDDEN, f"the server refuses it: it answers {status}")
     if status == 416 and download.size:  # the rest that was asked for is not there: from the start again
         download.validator = None
         raise _Lost("the server answers 416")
     if status not in (200, 206):
-        raise JobError("source_not_found", f"the server answers {status}")
+        raise JobError(ErrorCode.SOURCE_NOT_FOUND, f"the server answers {status}")
     if status == 206 and not _continues(response, download.size):
         download.validator = None
         raise _Lost("the server sends another part than was asked for")
@@ -220,7 +222,7 @@ def _store(response: urllib3.BaseHTTPResponse, download: _Download) -> None:
         while piece := response.read1(_PIECE, decode_content=False):
             download.size += len(piece)
             if download.size > limit:
-                raise JobError("source_too_large", f"it has more than {limit} bytes, which is MAX_SOURCE_BYTES")
+                raise JobError(ErrorCode.SOURCE_TOO_LARGE, f"it has more than {limit} bytes, which is MAX_SOURCE_BYTES")
             file.write(piece)
             if download.left <= 0:
                 raise _too_slow(download)

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from voicemill.errors import JobError
+
 sys.path.insert(0, str(Path(__file__).parent))  # the room's own builders of files and servers
 
 import corpus
 
 from config.settings import Settings
 from pipeline.decode import decode as work
-from voicemill.errors import JobError
 
 
 @pytest.fixture(scope="session")

@@ -10,12 +10,12 @@ import hostile_files
 import hostile_urls
 import misbehaving
 import pytest
+from live import jobs
 from processes import children
 
 from actors import decode
 from pipeline.decode import cage, convert, probe
 from voicemill.errors import JobError
-from voicemill.store import jobs
 
 
 @pytest.fixture(scope="module")

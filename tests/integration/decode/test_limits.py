@@ -215,7 +215,6 @@ def test_a_full_disk_ends_in_its_code(voice, tmp_path, size):
         from pathlib import Path
         from config.settings import Settings
         from pipeline.decode import decode
-        from voicemill.errors import JobError
         import os
         root, limit = sys.argv[1], int(sys.argv[2])
         source = sys.argv[3]

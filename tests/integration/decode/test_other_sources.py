@@ -6,9 +6,9 @@ import threading
 import uuid
 
 import pytest
+from live import audio
 
 from pipeline.decode.sources import inline
-from voicemill.store import audio as handoff
 
 
 def test_a_small_message_can_be_its_own_address(decode, voice, media, ffmpeg):
@@ -40,9 +40,9 @@ def test_paths_are_refused_where_there_is_no_media_root(code, voice):
 
 @pytest.mark.usefixtures("redis_url")
 def test_what_a_backend_uploaded_is_decoded(decode, code, voice):
-    assert decode(handoff.upload(voice.read_bytes())).duration == pytest.approx(6.72, abs=0.01)
-    assert decode(handoff.upload(io.BytesIO(voice.read_bytes()))).duration > 6
-    assert code(handoff.upload(b"")) == "empty_source"
+    assert decode(audio.upload(voice.read_bytes())).duration == pytest.approx(6.72, abs=0.01)
+    assert decode(audio.upload(io.BytesIO(voice.read_bytes()))).duration > 6
+    assert code(audio.upload(b"")) == "empty_source"
     assert code(f"upload:{uuid.uuid4().hex}") == "source_not_found"
     assert code("upload:") == "source_not_found"
 

@@ -6,15 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from live import audio, jobs, queues, workers
 from processes import becomes, children, command
 
 from actors import decode
 from pipeline.decode import selftest
 from voicemill.errors import JobError
-from voicemill.store import audio as handoff
-from voicemill.store import jobs
-from voicemill.store import queue as queues
-from voicemill.store import workers as presence
 
 CLONE = Path(__file__).parents[3]
 VOICE = CLONE / "samples" / "voice-message.ogg"
@@ -53,7 +50,7 @@ def voices():
     """Send the sample so many times; return the jobs' ids."""
 
     def send(count):
-        source = handoff.upload(VOICE.read_bytes())
+        source = audio.upload(VOICE.read_bytes())
         return [decode.send(source, language="en").message_id for _ in range(count)]
 
     return send
@@ -89,8 +86,8 @@ def test_a_worker_that_becomes_unfit_hands_messages_back_uncounted_and_resumes(d
 
     lines = until(worker, "Worker paused") + until(worker, "Message handed back")
     assert not any("Job failed" in line for line in lines)
-    assert becomes(lambda: [each.paused for each in presence.workers()] != [None])
-    assert "ffmpeg is not installed" in (presence.workers()[0].paused or "")
+    assert becomes(lambda: [each.paused for each in workers.alive()] != [None])
+    assert "ffmpeg is not installed" in (workers.alive()[0].paused or "")
     (programs / "ffmpeg").symlink_to(shutil.which("ffmpeg"))
     until(worker, "Worker resumed")
     assert becomes(lambda: statuses(ids) == {"decoded"}, 60)
@@ -117,14 +114,14 @@ def test_a_worker_whose_disk_fills_up_hands_messages_back_and_resumes(dramatiq, 
 def test_broken_files_do_not_pause_a_worker(dramatiq, until, voices):
     worker = dramatiq("actors.decode", "--threads", "2")
     until(worker, "Stage ready")
-    broken = [decode.send(handoff.upload(os.urandom(5000))).message_id for _ in range(10)]
+    broken = [decode.send(audio.upload(os.urandom(5000))).message_id for _ in range(10)]
     good = voices(2)
 
     assert becomes(lambda: statuses(good) == {"decoded"}, 60)
     assert becomes(lambda: statuses(broken) == {"failed"}, 60)
 
     assert {jobs.get(job_id).error["code"] for job_id in broken} == {"undecodable"}
-    assert [each.paused for each in presence.workers()] == [None]
+    assert [each.paused for each in workers.alive()] == [None]
 
 
 def test_this_machine_passes_its_self_test(tmp_path):

@@ -20,9 +20,6 @@ import dramatiq, redis
 from config import environment
 environment.ROOT = pathlib.Path({folder!r})  # where `.env` lies
 from actors import broker
-from voicemill.store import connection
-from voicemill.store import jobs
-from voicemill.errors import JobError
 BROKER = broker.for_process({stage!r})
 """
 

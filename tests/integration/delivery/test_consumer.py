@@ -8,20 +8,19 @@ import pytest
 import redis
 from dramatiq import Message
 from dramatiq.errors import ConnectionClosed
+from live import current, queues, store
 
 from actors import consumer as consumers
 from actors.broker import Broker
 from config.environment import STATE
 from pipeline import sweeper
 from voicemill import status
-from voicemill.store import connection
-from voicemill.store import queue as queues
 
 pytestmark = pytest.mark.usefixtures("redis_url")
 
 
 def taken(broker):
-    return connection.client().scard(consumers.acks_key(broker, "decode"))
+    return store.redis.scard(consumers.acks_key(broker, "decode"))
 
 
 def send(broker, name):
@@ -61,7 +60,7 @@ BAD = ["no JSON", "[]", "{}", json.dumps({"message_id": "j"}), json.dumps({"mess
 def test_what_is_no_message_goes_to_the_dead_letters_and_stops_nobody(body, suffix):
     broker = Broker(middleware=[])
     broker.do_enqueue("decode" + suffix, b"\xff", body)
-    assert status.read().stages["decode"].oldest_waiting is None
+    assert status.read(current()).stages["decode"].oldest_waiting is None
     assert sweeper.sweep(after=0) == []
     consumer = broker.consume("decode" + suffix, prefetch=2)
 
@@ -120,12 +119,12 @@ def test_messages_that_are_none_cost_a_stage_no_thread_and_no_room(workers):
         """
         @dramatiq.actor(queue_name="decode", actor_name="decode", broker=BROKER, throws=JobError)
         def decode(source, schema=1):
-            connection.client().rpush("done", source)
+            store.redis.rpush("done", source)
         """
     )
 
-    assert connection.client().blpop("done", timeout=60)
-    assert connection.client().blpop("done", timeout=60)
+    assert store.redis.blpop("done", timeout=60)
+    assert store.redis.blpop("done", timeout=60)
     assert len(list(queues.dead_letters())) == len(HARMFUL)
 
 
@@ -147,7 +146,7 @@ def test_an_idle_worker_that_may_not_wait_in_redis_polls_more_and_more_rarely(mo
 @pytest.fixture
 def unprivileged(redis_url, monkeypatch):
     """A user of Redis who may do all but wait in it."""
-    admin = connection.client()
+    admin = store.redis
     admin.acl_setuser("unprivileged", enabled=True, nopass=True, keys=["*"], categories=["+@all"], commands=["-blmove"])
     monkeypatch.setenv("REDIS_URL", redis_url.replace("://", "://unprivileged:any@"))
     yield
@@ -292,5 +291,5 @@ def test_a_message_whose_way_to_us_was_cut_off_is_fetched_again_at_once(redis_ur
         assert next(again).message_id == "one"
         again.close()
     finally:
-        connection.client().close()
+        store.redis.close()
         proxy.stop()

@@ -6,18 +6,17 @@ import subprocess
 import sys
 
 import pytest
+from live import audio, jobs, queues, store
 
 from config.environment import STATE
 from voicemill.options import Options
-from voicemill.store import connection, jobs
-from voicemill.store import queue as queues
 
 ACTOR = """
 @dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, throws=JobError)
 def transcribe(job_id, schema=1):
     jobs.begin(job_id, "transcribe", "host:1")
-    if connection.client().decr("failures:" + job_id) >= 0:
-        raise JobError(connection.client().get("code:" + job_id).decode(), "as the test wants it")
+    if store.redis.decr("failures:" + job_id) >= 0:
+        raise JobError(store.redis.get("code:" + job_id).decode(), "as the test wants it")
     jobs.finish(job_id, "transcribe", {"transcript": {"text": job_id}}, last=True)
 """
 
@@ -37,7 +36,7 @@ def pipeline(redis_url):
 def send(name, code="undecodable", failures=0):
     from actors.broker import enqueue_stage, for_process
 
-    client = connection.client()
+    client = store.redis
     client.set(f"failures:{name}", failures)
     client.set(f"code:{name}", code)
     jobs.create(name, "voice.ogg", Options())
@@ -46,10 +45,9 @@ def send(name, code="undecodable", failures=0):
 
 
 def test_dead_letters_are_listed_shown_retried_and_dropped(workers, pipeline, tmp_path):
-    from voicemill.store import audio as handoff
 
     (tmp_path / "a.flac").write_bytes(b"x")
-    handoff.put("one", tmp_path / "a.flac")
+    audio.put("one", tmp_path / "a.flac")
     workers.start(ACTOR, "transcribe")
     send("one", failures=1)
     send("two", "handoff_expired", failures=1)

@@ -2,18 +2,17 @@
 
 from pathlib import Path
 
+from live import audio, jobs, store
 from processes import becomes
 
 from actors import decode
 from actors.transcribe import transcribe
-from voicemill.store import audio as handoff
-from voicemill.store import connection, jobs
 
 SAMPLE = Path(__file__).parents[3] / "samples" / "voice-message.ogg"
 
 
 def ttl(kind, name):
-    return connection.client().ttl(handoff._key(kind, name))
+    return store.redis.ttl(audio._key(kind, name))
 
 
 def decoded(job_id):
@@ -22,19 +21,19 @@ def decoded(job_id):
 
 def test_expired_audio_is_made_again_from_its_upload_and_told_to_have_expired_without(workers):
     workers.start("from actors.decode import decode")
-    source = handoff.upload(SAMPLE.read_bytes())
+    source = audio.upload(SAMPLE.read_bytes())
     job_id = decode.send(source, enrich=False).message_id
     assert decoded(job_id)
     assert ttl("upload", source.removeprefix("upload:")) > ttl("audio", job_id) + 80_000
 
-    handoff.delete(job_id)  # as its time does
+    audio.delete(job_id)  # as its time does
     transcribe.fn(job_id)
     assert decoded(job_id)
     assert jobs.get(job_id).redecodes == 1
-    assert handoff.exists(job_id)
+    assert audio.exists(job_id)
 
-    handoff.delete(job_id)
-    handoff.delete_upload(source)
+    audio.delete(job_id)
+    audio.delete_upload(source)
     transcribe.fn(job_id)
     job = jobs.wait(job_id, timeout=60)
     assert (job.status, job.error["stage"], job.error["code"]) == ("failed", "decode", "handoff_expired")

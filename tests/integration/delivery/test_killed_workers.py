@@ -6,6 +6,7 @@ import signal
 import time
 
 from dramatiq import Message
+from live import audio, jobs, queues, store
 from processes import becomes, children, end, slowness
 
 from actors import decode
@@ -13,17 +14,14 @@ from actors.beat import BEGUN_KEY
 from actors.broker import enqueue_stage, for_process
 from config.environment import STATE
 from voicemill.options import Options
-from voicemill.store import audio as handoff
-from voicemill.store import connection, jobs
-from voicemill.store import queue as queues
-from voicemill.store import workers as presence
+from voicemill.store import keys
 
 CLONE = STATE.parent
 
 ACTOR = """
 @dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, throws=JobError)
 def transcribe(job_id, schema=1):
-    client = connection.client()
+    client = store.redis
     client.rpush("begun", job_id)
     if job_id == "poison":
         client.blpop("strike", timeout=5)
@@ -43,22 +41,22 @@ def send(*names):
 def test_a_message_of_a_killed_worker_is_at_work_elsewhere_within_20_seconds(workers):
     first = workers.start(ACTOR, "transcribe", threads=1)
     send("slow")
-    client = connection.client()
+    client = store.redis
     assert client.blmove("begun", "begun", 10, "LEFT", "LEFT")
     workers.start(ACTOR, "transcribe", threads=1)
 
     began = time.monotonic()
-    os.kill(next(worker.pid for worker in presence.workers() if worker.pid in children(first.pid)), signal.SIGKILL)
+    os.kill(next(worker.pid for worker in workers.alive() if worker.pid in children(first.pid)), signal.SIGKILL)
 
     assert jobs.wait("slow", timeout=60).status == "done"
     assert time.monotonic() - began < 20 * slowness()
-    assert becomes(lambda: client.hlen(queues.key("transcribe", ".msgs")) == 0)  # it is acknowledged after it is done
+    assert becomes(lambda: client.hlen(keys.queue("transcribe", ".msgs")) == 0)  # it is acknowledged after it is done
 
 
 def test_a_message_that_kills_its_workers_again_and_again_fails_and_its_neighbours_do_not(workers):
     # Redelivery in two seconds instead of a quarter of a minute, for the sake of the suite's time.
     body = "from actors import beat\nbeat.BEAT = 0.5\nBROKER.heartbeat_timeout = 1500\n" + ACTOR
-    client = connection.client()
+    client = store.redis
     send("poison", "one", "two", "three")
     for death in range(3):
         master = workers.start(body, "transcribe", threads=4)
@@ -82,7 +80,7 @@ def test_a_worker_of_which_a_thread_has_died_ends_instead_of_looking_well(worker
         beat.BEAT = 0.2
         @dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, throws="no exception")
         def transcribe(job_id, schema=1):
-            raise JobError("internal", "what it throws is compared with no exception, which ends the thread")
+            raise JobError(ErrorCode.INTERNAL, "what it throws is compared with no exception, which ends the thread")
         """,
         "transcribe",
     )
@@ -94,7 +92,7 @@ def test_a_worker_of_which_a_thread_has_died_ends_instead_of_looking_well(worker
 
 
 def test_what_does_not_end_within_the_shutdown_timeout_goes_back_at_once_and_that_is_no_death(workers):
-    broker, client = for_process("decode"), connection.client()
+    broker, client = for_process("decode"), store.redis
     master = workers.start(ACTOR, "transcribe", SHUTDOWN_TIMEOUT="0.5")
     jobs.create("slow", "voice.ogg", Options())
     options = {"redis_message_id": "r~2"}  # one that was at work in two workers that died
@@ -105,7 +103,7 @@ def test_what_does_not_end_within_the_shutdown_timeout_goes_back_at_once_and_tha
     master.terminate()
     master.wait(60)
 
-    assert client.lrange(queues.key("transcribe"), 0, -1) == [b"r~2"]
+    assert client.lrange(keys.queue("transcribe"), 0, -1) == [b"r~2"]
     assert not client.exists(BEGUN_KEY)
     workers.start(ACTOR, "transcribe")
     assert jobs.wait("slow", timeout=60).status == "done"
@@ -117,7 +115,7 @@ def test_a_worker_whose_master_is_killed_drains_and_ends_however_much_it_has_to_
     @dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, throws=JobError)
     def transcribe(job_id, schema=1):
         jobs.begin(job_id, "transcribe", "host:1")
-        connection.client().blpop("go on", timeout=30)
+        store.redis.blpop("go on", timeout=30)
         for number in range(2000):  # more than a pipe holds, and nobody reads it any more
             structlog.get_logger().info("x" * 100)
         jobs.finish(job_id, "transcribe", {"transcript": {"text": job_id}}, last=True)
@@ -130,7 +128,7 @@ def test_a_worker_whose_master_is_killed_drains_and_ends_however_much_it_has_to_
     started = children(master.pid)
 
     master.kill()
-    connection.client().rpush("go on", "1")
+    store.redis.rpush("go on", "1")
 
     assert jobs.wait("j", timeout=60).status == "done"
     assert end(started)
@@ -144,6 +142,6 @@ def test_a_decoded_job_whose_worker_died_before_it_said_so_and_whose_audio_is_go
 
     workers.start("import actors.decode", MEDIA_ROOT=str(tmp_path))
 
-    assert becomes(lambda: connection.client().llen(queues.key("transcribe")) == 1)
-    assert handoff.exists(job_id)
+    assert becomes(lambda: store.redis.llen(keys.queue("transcribe")) == 1)
+    assert audio.exists(job_id)
     assert jobs.get(job_id).status == "decoded"

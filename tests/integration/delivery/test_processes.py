@@ -6,12 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from live import jobs
 from processes import end
 
 from config.environment import STATE
 from voicemill.options import Options
-from voicemill.store import jobs
-from voicemill.store import workers as presence
 
 ACTOR = """
 from config import settings
@@ -34,7 +33,7 @@ def test_sighup_replaces_the_worker_by_one_that_has_read_env_anew_and_the_master
     (tmp_path / ".env").write_text("WHISPER_MODEL=tiny\n")
     master = workers.start(ACTOR, "transcribe")
     workers.until("ready for action")
-    before = {worker.pid for worker in presence.workers()}
+    before = {worker.pid for worker in workers.alive()}
     assert work("earlier") == "tiny"
 
     (tmp_path / ".env").write_text("WHISPER_MODEL=base\n")

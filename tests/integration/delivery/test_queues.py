@@ -8,21 +8,20 @@ from types import SimpleNamespace
 import pytest
 import redis
 from dramatiq import Message
+from live import audio, current, jobs, queues, store, workers
 
 from actors import decode
-from actors.admission import Refused
 from actors.broker import Brake, enqueue_stage, for_process
 from actors.consumer import acks_key
 from cli import dead
 from config import settings
 from pipeline import sweeper
 from voicemill import status
-from voicemill.errors import JobError
+from voicemill.errors import JobError, Refused
 from voicemill.options import Options
-from voicemill.store import audio as handoff
-from voicemill.store import connection, jobs
-from voicemill.store import queue as queues
-from voicemill.store import workers as presence
+from voicemill.store import keys
+from voicemill.store.queue import UNREADABLE, job_of
+from voicemill.store.workers import SILENCE
 
 pytestmark = pytest.mark.usefixtures("redis_url")
 
@@ -57,7 +56,7 @@ def test_dead_letters_are_found_by_their_job_and_by_which_died_last():
     for number, stage in enumerate(("decode", "enrich", "decode")):
         jobs.create(f"j{number}", "voice.ogg", Options())
         die(f"j{number}", stage)
-        connection.client().zadd(queues.key(stage, ".XQ"), {f"r-j{number}": 1000 + number})
+        store.redis.zadd(keys.queue(stage, ".XQ"), {f"r-j{number}": 1000 + number})
 
     assert [found.job_id for found in queues.last_dead_letters(2)] == ["j2", "j1"]
     assert queues.dead_letter("enrich", "j1") == letter("j1")
@@ -67,10 +66,10 @@ def test_dead_letters_are_found_by_their_job_and_by_which_died_last():
 def test_a_dead_letter_whose_id_names_another_key_of_a_job_hides_no_others():
     jobs.create("j", "voice.ogg", Options())
     die("j", "decode")
-    connection.client().zadd(queues.key("decode", ".XQ"), {"r-odd": 1000})
-    connection.client().hset(queues.key("decode", ".XQ.msgs"), "r-odd", json.dumps({"message_id": "j:events"}))
+    store.redis.zadd(keys.queue("decode", ".XQ"), {"r-odd": 1000})
+    store.redis.hset(keys.queue("decode", ".XQ.msgs"), "r-odd", json.dumps({"message_id": "j:events"}))
 
-    assert [found.job_id for found in queues.dead_letters()] == [queues.UNREADABLE, "j"]
+    assert [found.job_id for found in queues.dead_letters()] == [UNREADABLE, "j"]
 
 
 def run_dead(*words):
@@ -85,7 +84,7 @@ def test_dead_letters_are_chosen_by_their_age(age, chosen, capsys):
     for name in ("yesterday", "now"):
         jobs.create(name, "voice.ogg", Options())
         die(name, "decode")
-    connection.client().zadd(queues.key("decode", ".XQ"), {"r-yesterday": (time.time() - 86400) * 1000})
+    store.redis.zadd(keys.queue("decode", ".XQ"), {"r-yesterday": (time.time() - 86400) * 1000})
 
     assert run_dead("show", age, "12") == 0
 
@@ -95,7 +94,7 @@ def test_dead_letters_are_chosen_by_their_age(age, chosen, capsys):
 def test_an_age_of_0_narrows_down_to_all():
     jobs.create("j", "voice.ogg", Options())
     die("j", "decode")
-    connection.client().zadd(queues.key("decode", ".XQ"), {"r-j": (time.time() - 1) * 1000})
+    store.redis.zadd(keys.queue("decode", ".XQ"), {"r-j": (time.time() - 1) * 1000})
 
     assert run_dead("drop", "--older", "0") == 0
 
@@ -146,9 +145,9 @@ def test_a_revived_job_goes_on_where_its_earlier_results_allow(tmp_path, failed_
         jobs.finish("j", "decode", {"audio": {}})
     if audio:
         (tmp_path / "a.flac").write_bytes(b"x")
-        handoff.put("j", tmp_path / "a.flac")
+        audio.put("j", tmp_path / "a.flac")
     if transcript:
-        connection.client().hset(jobs.record_key("j"), "transcript", json.dumps({"text": "Hello."}))
+        store.redis.hset(keys.record("j"), "transcript", json.dumps({"text": "Hello."}))
     die("j", failed_in)
 
     assert queues.revive(letter("j")) == goes_on_in
@@ -179,7 +178,7 @@ def test_a_sender_and_the_settings_have_the_same_limits():
     fields = settings.Settings.model_fields
 
     assert fields["max_queued"].default == queues.MAX_QUEUED
-    assert fields["max_handoff_bytes"].default == handoff.MAX_HANDOFF_BYTES
+    assert fields["max_handoff_bytes"].default == audio.MAX_HANDOFF_BYTES
 
 
 def test_sending_into_a_full_system_is_refused_at_once_and_leaves_no_job(monkeypatch):
@@ -190,7 +189,7 @@ def test_sending_into_a_full_system_is_refused_at_once_and_leaves_no_job(monkeyp
         decode.send("voice.ogg")
 
     assert raised.value.code == "system_full"
-    assert connection.client().zcard(jobs.UNFINISHED_KEY) == 1
+    assert store.redis.zcard(keys.UNFINISHED) == 1
 
 
 @pytest.mark.parametrize(
@@ -201,7 +200,7 @@ def test_what_no_record_can_hold_is_refused_and_no_message_is_sent(source, optio
     with pytest.raises(Refused, match="invalid_options"):
         decode.send(source, **options)
 
-    assert connection.client().hlen(queues.key("decode", ".msgs")) == 0
+    assert store.redis.hlen(keys.queue("decode", ".msgs")) == 0
 
 
 def test_no_message_is_sent_where_it_could_not_be_checked(monkeypatch):
@@ -212,7 +211,7 @@ def test_no_message_is_sent_where_it_could_not_be_checked(monkeypatch):
     with pytest.raises(Refused, match="internal: the message could not be checked: ZeroDivisionError"):
         decode.send("voice.ogg")
 
-    assert connection.client().hlen(queues.key("decode", ".msgs")) == 0
+    assert store.redis.hlen(keys.queue("decode", ".msgs")) == 0
 
 
 @pytest.mark.parametrize("variable", ["MAX_QUEUED", "MAX_HANDOFF_BYTES", "RESULT_TTL", "REDIS_URL"])
@@ -226,7 +225,7 @@ def test_sending_is_refused_where_the_senders_environment_makes_no_sense(monkeyp
 
 
 def test_sending_is_refused_while_the_handoff_store_is_full(monkeypatch):
-    handoff.upload(b"x" * 1000)
+    audio.upload(b"x" * 1000)
     monkeypatch.setenv("MAX_HANDOFF_BYTES", "1000")
 
     with pytest.raises(Refused, match="MAX_HANDOFF_BYTES is 1000"):
@@ -236,16 +235,16 @@ def test_sending_is_refused_while_the_handoff_store_is_full(monkeypatch):
 def announce(stage, silent=0.0, device=""):
     """Write what a worker's beat writes."""
     said = {"host": "host", "pid": 1, "stages": [stage], "since": time.time() - 100, "device": device, "gpus": []}
-    client = connection.client()
-    client.hset(presence.KEY, f"broker-{stage}", json.dumps(said))
-    client.zadd(queues.BEATS_KEY, {f"broker-{stage}": (time.time() - silent) * 1000})
+    client = store.redis
+    client.hset(keys.WORKERS, f"broker-{stage}", json.dumps(said))
+    client.zadd(keys.HEARTBEATS, {f"broker-{stage}": (time.time() - silent) * 1000})
 
 
 def test_stages_without_a_live_worker_are_missed(caplog):
     announce("decode")
-    announce("transcribe", silent=presence.SILENCE + 1)
+    announce("transcribe", silent=SILENCE + 1)
 
-    assert presence.missing() == ["transcribe", "enrich"]
+    assert workers.missing() == ["transcribe", "enrich"]
     decode.broker.middleware[0]._next_look = 0.0
     decode.send("voice.ogg")
     assert "No live worker consumes the transcribe stage" in caplog.text
@@ -254,7 +253,7 @@ def test_stages_without_a_live_worker_are_missed(caplog):
 def test_a_job_whose_message_vanished_is_ended_as_lost_and_others_are_left_alone():
     lost = decode.send("lost.ogg").message_id
     decode.broker.do_fetch("decode", 1)
-    connection.client().delete(queues.key("decode", ".msgs"))  # as an eviction would
+    store.redis.delete(keys.queue("decode", ".msgs"))  # as an eviction would
     waiting = decode.send("waiting.ogg").message_id
     delayed = decode.send_with_options(args=("delayed.ogg",), delay=60_000).message_id
     done = decode.send("done.ogg").message_id
@@ -272,7 +271,7 @@ def test_a_summary_that_no_worker_writes_is_waited_for_no_longer_than_the_deadli
     for job_id in (late, early):
         jobs.finish(job_id, "transcribe", {"transcript": {"text": "Hello."}})
     long_ago = time.time() - settings.get().enrich_deadline - 1
-    connection.client().hset(jobs.record_key(late), "enrich.queued_at", long_ago)
+    store.redis.hset(keys.record(late), "enrich.queued_at", long_ago)
 
     assert sweeper.sweep(after=0) == []
 
@@ -285,28 +284,28 @@ def test_a_summary_that_no_worker_writes_is_waited_for_no_longer_than_the_deadli
 def test_a_message_whose_list_or_place_in_a_workers_hands_was_evicted_is_queued_again(suffix):
     delay = 60_000 if suffix else None
     in_hand, waiting = (decode.send_with_options(args=("a.ogg",), delay=delay).message_id for _ in range(2))
-    broker, client, queue = decode.broker, connection.client(), "decode" + suffix
+    broker, client, queue = decode.broker, store.redis, "decode" + suffix
     broker.do_fetch(queue, 1)
-    acks = f"{connection.NAMESPACE}:__acks__.{broker.broker_id}.{queue}"
+    acks = f"{keys.NAMESPACE}:__acks__.{broker.broker_id}.{queue}"
 
     assert sweeper.sweep(after=0) == []
-    assert (client.llen(queues.key(queue)), client.scard(acks)) == (1, 1)
+    assert (client.llen(keys.queue(queue)), client.scard(acks)) == (1, 1)
     client.delete(acks)
     assert sweeper.sweep(after=0) == []
-    assert client.llen(queues.key(queue)) == 2
-    client.delete(queues.key(queue))
+    assert client.llen(keys.queue(queue)) == 2
+    client.delete(keys.queue(queue))
     assert sweeper.sweep(after=0) == []
 
-    found = {queues.job_of(body) for body in broker.do_fetch(queue, 9)}
+    found = {job_of(body) for body in broker.do_fetch(queue, 9)}
     assert found == {in_hand, waiting}
 
 
 def test_a_job_whose_killer_of_a_message_is_a_dead_letter_already_is_no_lost_one():
     job_id = decode.send("poison.ogg").message_id
-    client, broker = connection.client(), decode.broker
-    (redis_id,) = client.lrange(queues.key("decode"), 0, -1)
-    body = client.hget(queues.key("decode", ".msgs"), redis_id)
-    client.delete(queues.key("decode"), queues.key("decode", ".msgs"))
+    client, broker = store.redis, decode.broker
+    (redis_id,) = client.lrange(keys.queue("decode"), 0, -1)
+    body = client.hget(keys.queue("decode", ".msgs"), redis_id)
+    client.delete(keys.queue("decode"), keys.queue("decode", ".msgs"))
     broker.do_enqueue("decode", redis_id.decode() + "~3", body)  # what actors/beat.lua makes of it
     broker.do_fetch("decode", 1)
     broker.do_nack("decode", redis_id.decode() + "~3")
@@ -318,16 +317,16 @@ def test_a_job_whose_killer_of_a_message_is_a_dead_letter_already_is_no_lost_one
 
 
 def test_audio_that_finds_no_place_in_an_empty_store_either_is_refused_for_good(monkeypatch):
-    handoff.demand_space(1000)
+    audio.demand_space(1000)
     monkeypatch.setenv("MAX_HANDOFF_BYTES", "999")
 
     with pytest.raises(JobError) as raised:
-        handoff.demand_space(1000)
+        audio.demand_space(1000)
 
     assert (raised.value.code, raised.value.retryable) == ("handoff_too_large", False)
     monkeypatch.setenv("HANDOFF_URL", "file:///anywhere")
     monkeypatch.setenv("HANDOFF_URL_FROM", "1000")
-    handoff.demand_space(1000)
+    audio.demand_space(1000)
 
 
 def test_a_dead_letter_that_the_full_system_has_no_room_for_stays_and_its_job_too(monkeypatch, capsys):
@@ -350,14 +349,14 @@ def test_a_dead_letter_that_the_full_system_has_no_room_for_stays_and_its_job_to
 
 def test_what_a_worker_of_a_later_version_says_besides_hides_nobody():
     announce("decode")
-    said = json.loads(connection.client().hget(presence.KEY, "broker-decode"))
-    connection.client().hset(presence.KEY, "broker-decode", json.dumps(said | {"mood": "good"}))
+    said = json.loads(store.redis.hget(keys.WORKERS, "broker-decode"))
+    store.redis.hset(keys.WORKERS, "broker-decode", json.dumps(said | {"mood": "good"}))
 
-    assert [worker.stages for worker in presence.workers()] == [["decode"]]
+    assert [worker.stages for worker in workers.alive()] == [["decode"]]
 
 
 def test_a_sweep_reads_waiting_jobs_a_page_at_a_time(monkeypatch):
-    client = connection.client()
+    client = store.redis
     for _ in range(300):
         decode.send("waiting.ogg")
     sent = []
@@ -374,15 +373,15 @@ def test_a_sweep_reads_waiting_jobs_a_page_at_a_time(monkeypatch):
     assert sweeper.sweep(after=0) == []
 
     assert len(sent) < 50  # round trips
-    changed = client.zrange(jobs.UNFINISHED_KEY, 0, -1, withscores=True)
+    changed = client.zrange(keys.UNFINISHED, 0, -1, withscores=True)
     assert len(changed) == 300
     assert all(at >= before for _, at in changed)
 
 
 def test_a_sweep_ends_with_its_time_and_the_next_one_continues_with_the_oldest_jobs(monkeypatch):
     job_ids = [decode.send("waiting.ogg").message_id for _ in range(6)]
-    client = connection.client()
-    client.zadd(jobs.UNFINISHED_KEY, {job_id: number for number, job_id in enumerate(job_ids)})
+    client = store.redis
+    client.zadd(keys.UNFINISHED, {job_id: number for number, job_id in enumerate(job_ids)})
     now, postpone = [0.0], sweeper._postpone
 
     def postpone_slowly(page):
@@ -395,7 +394,7 @@ def test_a_sweep_ends_with_its_time_and_the_next_one_continues_with_the_oldest_j
 
     sweeper.sweep()
 
-    left = [name.decode() for name in client.zrange(jobs.UNFINISHED_KEY, 0, -1)[:2]]
+    left = [name.decode() for name in client.zrange(keys.UNFINISHED, 0, -1)[:2]]
     assert left == job_ids[4:]
 
 
@@ -403,7 +402,7 @@ def test_one_worker_sweeps_at_a_time_and_a_fresh_job_is_not_looked_for(monkeypat
     jobs.create("j", "voice.ogg", Options())
     assert sweeper.sweep() == []
     monkeypatch.setattr(sweeper, "_next", 0.0)
-    connection.client().set(sweeper.LOCK, "another", px=5000)
+    store.redis.set(sweeper.LOCK, "another", px=5000)
     monkeypatch.setattr(sweeper, "AFTER", 0.0)
 
     sweeper.sweep_when_due()
@@ -419,7 +418,7 @@ def test_the_status_counts_what_waits_and_computes_percentiles_of_what_was_done(
     enqueue_stage(for_process("decode"), "transcribe", "j0")
     announce("transcribe", device="NVIDIA A10")
 
-    now = status.read()
+    now = status.read(current())
 
     assert now.unfinished == 4
     assert now.stages["decode"].done_last_minute == 4
@@ -433,16 +432,16 @@ def test_the_status_counts_what_waits_and_computes_percentiles_of_what_was_done(
 def test_the_oldest_message_is_found_at_the_tail_where_it_was_put_back():
     decode.send("first.ogg")
     decode.broker.do_fetch("decode", 1)
-    (taken,) = connection.client().smembers(acks_key(decode.broker, "decode"))
-    body = json.loads(connection.client().hget(queues.key("decode", ".msgs"), taken))
+    (taken,) = store.redis.smembers(acks_key(decode.broker, "decode"))
+    body = json.loads(store.redis.hget(keys.queue("decode", ".msgs"), taken))
     body["message_timestamp"] -= 60_000
-    connection.client().hset(queues.key("decode", ".msgs"), taken, json.dumps(body))
+    store.redis.hset(keys.queue("decode", ".msgs"), taken, json.dumps(body))
     decode.send("second.ogg")
     assert queues.oldest("decode") < 30
 
     decode.broker.do_requeue("decode", taken)
 
-    assert connection.client().lindex(queues.key("decode"), -1) == taken
+    assert store.redis.lindex(keys.queue("decode"), -1) == taken
     assert 60 <= queues.oldest("decode") < 90
 
 
@@ -459,11 +458,11 @@ def test_a_message_of_an_earlier_version_without_a_schema_is_understood_and_of_a
 def test_decode_goes_on_while_what_fills_the_store_is_what_it_works_off(tmp_path, monkeypatch):
     monkeypatch.setattr(handoff, "SPARING", 0)
     (tmp_path / "a.flac").write_bytes(b"x" * 1000)
-    jobs.create("j", handoff.upload(b"x" * 1000), Options())
+    jobs.create("j", audio.upload(b"x" * 1000), Options())
     monkeypatch.setenv("MAX_HANDOFF_BYTES", "1000")
     assert Brake()("decode")
 
-    handoff.put("j", tmp_path / "a.flac")
+    audio.put("j", tmp_path / "a.flac")
     assert not Brake()("decode")
 
 

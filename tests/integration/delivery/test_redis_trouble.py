@@ -7,15 +7,16 @@ import subprocess
 
 import pytest
 import redis
+from live import jobs
 from processes import becomes
 
 from actors import decode
-from actors.admission import Refused
 from actors.broker import enqueue_stage, for_process
 from cli import embedded
+from voicemill.errors import Refused
+from voicemill.lifecycle import QUEUES
 from voicemill.options import Options
-from voicemill.store import connection, jobs
-from voicemill.store import queue as queues
+from voicemill.store import connection, keys
 
 ACTOR = """
 @dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, throws=broker.EXPECTED)
@@ -104,7 +105,7 @@ def test_jobs_wait_while_redis_takes_no_writes_and_are_done_afterwards(server, w
     assert workers.processes[0].poll() is None
 
 
-@pytest.mark.parametrize("stage", queues.QUEUES)
+@pytest.mark.parametrize("stage", QUEUES)
 def test_every_stage_tells_of_a_redis_that_is_away_without_a_traceback(stage):
     actor = getattr(importlib.import_module(f"actors.{stage}"), stage)
 
@@ -121,7 +122,7 @@ def test_progress_that_redis_does_not_hear_of_is_no_fault(server):
 
 def test_progress_that_redis_refuses_for_good_is_one(server):
     client, _ = server
-    client.set(jobs.record_key("any"), "no hash")
+    client.set(keys.record("any"), "no hash")
 
     with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
         importlib.import_module("actors.transcribe")._tell("any", 1, 2)
@@ -150,4 +151,4 @@ def test_workers_and_waiting_senders_survive_a_killed_and_restarted_redis(server
     send("second")
 
     assert jobs.wait("second", timeout=60).status == "done"
-    assert becomes(lambda: not client.hlen(queues.key("transcribe", ".msgs")))  # the acknowledgement follows the record
+    assert becomes(lambda: not client.hlen(keys.queue("transcribe", ".msgs")))  # the acknowledgement follows the record

@@ -11,15 +11,14 @@ import redis
 from dramatiq import Message
 from dramatiq.broker import MessageProxy
 from dramatiq.errors import Retry
+from live import jobs, queues, store
 
 from actors import broker, retries
 from actors.retries import LONGEST_WISH, MAX_RETRIES, MIN_BACKOFF, Retries, patiently
 from actors.selftest import SelfTest
-from voicemill.errors import JobError
+from voicemill.errors import ErrorCode, JobError
 from voicemill.options import Options
-from voicemill.store import audio as handoff
-from voicemill.store import connection, jobs
-from voicemill.store import queue as queues
+from voicemill.store import keys
 
 pytestmark = pytest.mark.usefixtures("redis_url")
 
@@ -52,7 +51,7 @@ def waits(error, tried=0):
 def test_a_message_that_failed_because_of_its_worker_is_handed_back_uncounted(code, recorded):
     jobs.create("j", "voice.ogg", Options())
     unfit = SelfTest("transcribe")
-    unfit.test = Mock(side_effect=JobError("gpu_unfit", "no slot of the engine is left"))
+    unfit.test = Mock(side_effect=JobError(ErrorCode.GPU_UNFIT, "no slot of the engine is left"))
     options = {"retries": MAX_RETRIES}  # the next counted failure would end the job
     message = MessageProxy(Message("transcribe", "transcribe", ("j",), {}, options, message_id="j"))
 
@@ -61,10 +60,10 @@ def test_a_message_that_failed_because_of_its_worker_is_handed_back_uncounted(co
 
     assert not message.failed
     assert jobs.get("j").status == "queued"
-    [waiting] = connection.client().hvals(queues.key("transcribe", ".msgs"))
+    [waiting] = store.redis.hvals(keys.queue("transcribe", ".msgs"))
     assert Message.decode(waiting).options["retries"] == MAX_RETRIES
-    assert connection.client().llen(queues.key("transcribe")) == 1
-    [*_, (_, last)] = connection.client().xrange(jobs.events_key("j"))
+    assert store.redis.llen(keys.queue("transcribe")) == 1
+    [*_, (_, last)] = store.redis.xrange(keys.events("j"))
     assert json.loads(last[b"event"])["detail"]["retry"]["code"] == recorded
 
 
@@ -113,7 +112,7 @@ def test_what_redis_may_do_in_a_while_is_tried_for_as_long_as_it_takes(error, lo
 def test_each_wait_is_twice_the_last_and_together_they_outlast_a_minute():
     jobs.create("j", "voice.ogg", Options())
 
-    seen = [waits(JobError("source_unavailable", "no"), tried) for tried in range(MAX_RETRIES)]
+    seen = [waits(JobError(ErrorCode.SOURCE_UNAVAILABLE, "no"), tried) for tried in range(MAX_RETRIES)]
 
     for tried, (least, most) in enumerate(seen):
         assert MIN_BACKOFF * 2**tried <= most
@@ -124,7 +123,7 @@ def test_each_wait_is_twice_the_last_and_together_they_outlast_a_minute():
 def test_messages_that_failed_together_do_not_come_back_together():
     jobs.create("j", "voice.ogg", Options())
 
-    seen = [waits(JobError("source_unavailable", "no"), MAX_RETRIES - 1) for _ in range(20)]
+    seen = [waits(JobError(ErrorCode.SOURCE_UNAVAILABLE, "no"), MAX_RETRIES - 1) for _ in range(20)]
 
     assert max(least for least, _ in seen) - min(most for _, most in seen) > MIN_BACKOFF
 
@@ -133,7 +132,7 @@ def test_messages_that_failed_together_do_not_come_back_together():
 def test_a_servers_wish_to_wait_is_honoured_and_does_not_put_a_job_off_for_years(wish, honoured):
     jobs.create("j", "voice.ogg", Options())
 
-    least, most = waits(JobError("source_unavailable", "the server answers 429", retry_after=wish))
+    least, most = waits(JobError(ErrorCode.SOURCE_UNAVAILABLE, "the server answers 429", retry_after=wish))
 
     assert honoured <= most
     assert least <= honoured * 1.5
@@ -161,11 +160,11 @@ def test_nobody_waits_for_what_redis_will_never_do(monkeypatch):
 
 
 def test_a_message_whose_job_cannot_be_written_is_kept_among_the_dead_letters():
-    connection.client().set(jobs.record_key("j"), "no hash")
+    store.redis.set(keys.record("j"), "no hash")
     message = MessageProxy(Message("transcribe", "transcribe", ("j",), {}, {}, message_id="j"))
 
     with pytest.raises(redis.ResponseError):
-        Retries().after_process_message(None, message, exception=JobError("undecodable", "no"))
+        Retries().after_process_message(None, message, exception=JobError(ErrorCode.UNDECODABLE, "no"))
 
     assert message.failed
 
@@ -174,7 +173,7 @@ def test_a_late_twin_that_fails_leaves_no_dead_letter_of_a_job_that_goes_on():
     jobs.create("j", "voice.ogg", Options())
     jobs.finish("j", "decode", {"audio": {}})
 
-    assert not fail(JobError("undecodable", "no"), stage="decode").failed
+    assert not fail(JobError(ErrorCode.UNDECODABLE, "no"), stage="decode").failed
 
     assert jobs.get("j").status == "decoded"
 
@@ -204,7 +203,7 @@ def test_the_windows_of_a_cancelled_job_that_still_wait_are_dropped(monkeypatch,
     monkeypatch.setattr(transcribe, "WATCH", 0.01)
     monkeypatch.setattr(audio, "load", lambda data: data)
     (tmp_path / "a.flac").write_bytes(b"x")
-    handoff.put("j", tmp_path / "a.flac")
+    audio.put("j", tmp_path / "a.flac")
     jobs.create("j", "voice.ogg", Options())
     jobs.finish("j", "decode", {"audio": {}})
     thread = threading.Thread(target=transcribe.transcribe.fn, args=("j",))

@@ -8,16 +8,14 @@ import time
 import dramatiq
 import pytest
 from dramatiq.brokers import redis as stock
+from live import store, workers
 
 from actors import gpus
 from actors.beat import Beat
 from actors.broker import Broker
 from actors.maintenance import Maintenance
 from pipeline import sweeper
-from voicemill.store import audio as handoff
-from voicemill.store import connection
-from voicemill.store import queue as queues
-from voicemill.store import workers as presence
+from voicemill.store import keys
 
 QUEUES = ["decode", "decode.DQ"]
 
@@ -39,14 +37,14 @@ class Worker:
 
     @property
     def has_it(self):
-        return connection.client().smembers(f"{connection.NAMESPACE}:__acks__.{self.broker.broker_id}.decode")
+        return store.redis.smembers(f"{keys.NAMESPACE}:__acks__.{self.broker.broker_id}.decode")
 
 
 def pass_by(seconds, *workers):
     """Let so much time pass for workers that cannot be heard meanwhile."""
     for worker in workers:
-        for key in (f"{connection.NAMESPACE}:beats", f"{connection.NAMESPACE}:__heartbeats__"):
-            connection.client().zincrby(key, -seconds * 1000, worker.broker.broker_id)
+        for key in (f"{keys.NAMESPACE}:beats", f"{keys.NAMESPACE}:__heartbeats__"):
+            store.redis.zincrby(key, -seconds * 1000, worker.broker.broker_id)
 
 
 @pytest.fixture
@@ -77,7 +75,7 @@ def test_a_worker_that_is_silent_loses_its_messages(two):
     second.beat()
 
     assert not first.has_it
-    assert connection.client().lrange(queues.key("decode"), 0, -1) == [b"r-1~1"]
+    assert store.redis.lrange(keys.queue("decode"), 0, -1) == [b"r-1~1"]
 
 
 def test_a_worker_whose_clock_is_slow_does_not(two, monkeypatch):
@@ -88,12 +86,12 @@ def test_a_worker_whose_clock_is_slow_does_not(two, monkeypatch):
     second.beat()
 
     assert first.has_it
-    assert {worker.pid for worker in presence.workers()} == {first.pulse._said["pid"]}
-    assert len(presence.workers()) == 2
+    assert {worker.pid for worker in workers.alive()} == {first.pulse._said["pid"]}
+    assert len(workers.alive()) == 2
 
 
 def server_time():
-    seconds, micros = connection.client().time()
+    seconds, micros = store.redis.time()
     return seconds * 1000 + micros // 1000
 
 
@@ -125,7 +123,7 @@ def test_one_that_died_before_its_first_beat_is_found_too(two):
     third.broker.do_enqueue("decode", "r-2", "{}")
     third.broker.do_fetch("decode", 1)
     pass_by(61, third)
-    connection.client().zrem(f"{connection.NAMESPACE}:beats", third.broker.broker_id)
+    store.redis.zrem(f"{keys.NAMESPACE}:beats", third.broker.broker_id)
 
     second.beat()
 

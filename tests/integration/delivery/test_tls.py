@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import redis
+from live import jobs, store
 from tls_redis import authority, tls_redis
 
 from actors import decode
 from cli.supervisor import Supervisor, procfile
 from config.environment import STATE
-from voicemill.store import connection, jobs
+from voicemill.store import connection
 
 CLONE = STATE.parent
 PASSWORD = "a secret of this test"
@@ -71,10 +72,10 @@ def test_what_redis_or_we_refuse_is_told_from_a_redis_that_is_away(server, monke
     for name, value in beside(server, wrong).items():
         monkeypatch.setenv(name, value)
 
-    with connection.connect(retries=0) as client, pytest.raises(redis.RedisError) as raised:
+    with store.connect(retries=0) as client, pytest.raises(redis.RedisError) as raised:
         client.ping()
 
-    assert connection.refusal(raised.value).startswith(said)
+    assert store.refusal(raised.value).startswith(said)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,12 @@
 """Messages that are not to be begun yet: those of the future, and those whose results would have no place."""
 
 from dramatiq import Message
+from live import jobs, store
 
 from actors import decode
 from actors.broker import enqueue_stage, for_process
 from voicemill.options import Options
-from voicemill.store import connection, jobs
-from voicemill.store import queue as queues
+from voicemill.store import keys
 
 ACTOR = """
 @dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, throws=JobError)
@@ -43,5 +43,5 @@ def test_a_decode_worker_begins_nothing_while_too_much_waits_for_transcribe_and_
 
     workers.until("Decoding pauses: 1 messages wait for transcribe, and MAX_QUEUED is 1")
     assert jobs.get(job_id).status == "queued"
-    connection.client().delete(queues.key("transcribe"), queues.key("transcribe", ".msgs"))
+    store.redis.delete(keys.queue("transcribe"), keys.queue("transcribe", ".msgs"))
     assert jobs.wait(job_id, timeout=60).status == "cancelled"

@@ -4,12 +4,12 @@ import argparse
 
 import gemini_server as google
 import pytest
+from live import jobs, spending, store
 
 from cli import enrich
 from pipeline.enrich import record
 from voicemill.errors import JobError
 from voicemill.options import Options
-from voicemill.store import connection, jobs
 
 TRANSCRIPT = {"text": "Please move the review to Thursday.", "language": "en", "no_speech": False}
 LONG = {"text": " ".join(f"Sentence number {number} is about the plan." for number in range(400)), "language": "en"}
@@ -64,7 +64,7 @@ def test_a_prompt_is_looked_for_where_the_operator_stands(again, gemini, tmp_pat
 
 def test_what_went_wrong_in_an_earlier_run_is_not_held_against_this_one(again, gemini, monkeypatch):
     monkeypatch.setattr("pipeline.enrich.enricher.MIN_BACKOFF", 0.1)
-    record.add(done("j"), 60, record.Spent(tries=11, failures=11))
+    spending.add(done("j"), 60, record.Spent(tries=11, failures=11))
     gemini.plan(google.overloaded())
     assert again("j") == 0
     assert jobs.get("j").enrichment["tries"] == 2
@@ -99,5 +99,5 @@ def test_once_a_job_is_gone_no_more_is_paid_and_nothing_of_it_is_kept(gemini, en
         enricher(enrich_part_tokens=1500).enrich("j", LONG)
     assert caught.value.retry_after is None
     assert len(gemini.generated()) == 1
-    kept = connection.client().hgetall(record.key("j"))
+    kept = store.redis.hgetall(record.key("j"))
     assert not any(b"notes" in value for value in kept.values())

@@ -4,10 +4,11 @@ import heapq
 import time
 
 import pytest
+from live import store
 
 from pipeline.enrich.gate import FAILURES, LONG, MEMORY, PAUSE, RECOVERED, REFUSED, SOON, Gate
 from voicemill.errors import JobError
-from voicemill.store import connection
+from voicemill.store import keys
 
 MINUTE = 60.0  # seconds, a window; against them it does not tell how long the test itself took
 SLACK = 10.0  # seconds by which it may be slow
@@ -32,8 +33,8 @@ def delay(gate, job, tokens=1):
 
 def pass_by(seconds):
     """Let so much time pass for what the gate keeps in Redis."""
-    client, passed = connection.client(), int(seconds * 1000)
-    for key in client.scan_iter(f"{connection.NAMESPACE}:enrich:*"):
+    client, passed = store.redis, int(seconds * 1000)
+    for key in client.scan_iter(f"{keys.NAMESPACE}:enrich:*"):
         if client.type(key) == b"zset":  # scores are times
             for member in client.zrange(key, 0, -1):
                 client.zincrby(key, -passed, member)
@@ -98,7 +99,7 @@ def test_a_job_with_many_requests_waits_in_turn_with_the_others(gate):
 
 def test_room_for_tokens_is_kept_for_those_whose_turn_it_is(gate, monkeypatch):
     monkeypatch.setattr("pipeline.enrich.gate.LATE", 20)
-    subject, client = gate(tokens=100, window=60), connection.client()
+    subject, client = gate(tokens=100, window=60), store.redis
     assert delay(subject, "first", 40) == 0
     assert delay(subject, "second", 70) > 0
     client.zincrby("{voicemill}:enrich:waiting", -60_000, "second")  # as if its turn had come
@@ -112,10 +113,10 @@ def test_who_left_the_queue_for_good_holds_up_nobody(gate):
     delay(subject, "first")
     delay(subject, "gone")
     assert delay(subject, "patient") > 1.5 * MINUTE
-    connection.client().zadd("{voicemill}:enrich:waiting", {"gone": 0})  # as if it was due long ago
+    store.redis.zadd("{voicemill}:enrich:waiting", {"gone": 0})  # as if it was due long ago
     pass_by(MINUTE)
     assert delay(subject, "patient") == 0
-    assert not connection.client().exists(*subject._keys("", "waiting", "sizes")), "its place is not kept for ever"
+    assert not store.redis.exists(*subject._keys("", "waiting", "sizes")), "its place is not kept for ever"
 
 
 @pytest.mark.parametrize("size", [60, 150])
@@ -184,7 +185,7 @@ def test_failures_in_a_row_open_the_breaker_for_all_but_a_probe(gate):
 
 
 def test_the_longer_an_outage_lasts_the_fewer_are_its_probes(gate):
-    subject, client, waits = gate(probe=10 * MINUTE), connection.client(), []
+    subject, client, waits = gate(probe=10 * MINUTE), store.redis, []
     (probe,) = subject._keys("", "probe")
     fail(subject, FAILURES)
     for _ in range(25):
@@ -198,7 +199,7 @@ def test_the_longer_an_outage_lasts_the_fewer_are_its_probes(gate):
 
 def test_the_longer_an_outage_lasts_the_longer_jobs_stay_away_and_it_is_forgotten_at_last(gate, monkeypatch):
     monkeypatch.setattr("pipeline.enrich.gate.random.uniform", lambda _least, most: most)
-    subject, client = gate(probe=10), connection.client()
+    subject, client = gate(probe=10), store.redis
     breaker, probe = subject._keys("", "breaker", "probe")
     fail(subject, FAILURES)
     assert delay(subject, "b") < 10 + 5
@@ -211,7 +212,7 @@ def test_the_longer_an_outage_lasts_the_longer_jobs_stay_away_and_it_is_forgotte
 
 def test_the_probe_that_is_answered_takes_its_hold_along(gate):
     """Another outage soon after would else be judged by what is left of it."""
-    subject, client = gate(probe=10), connection.client()
+    subject, client = gate(probe=10), store.redis
     (probe,) = subject._keys("", "probe")
     fail(subject, FAILURES)
     client.delete(probe)  # as when it has expired
@@ -254,12 +255,12 @@ def test_who_waits_for_one_request_looks_the_less_often_the_longer_that_takes(ga
     subject.enter("slow", 1)
     fail(subject, FAILURES - 1)
     (flight,) = subject._keys("", "flight")
-    ((slow, went),) = connection.client().zrange(flight, 0, -1, withscores=True)
-    connection.client().zadd(flight, {slow: went + 60_000})  # as if it had only just gone
+    ((slow, went),) = store.redis.zrange(flight, 0, -1, withscores=True)
+    store.redis.zadd(flight, {slow: went + 60_000})  # as if it had only just gone
     assert 0.5 * SOON <= delay(subject, "b") <= 1.5 * SOON
-    connection.client().zadd(flight, {slow: went - 2_000})
+    store.redis.zadd(flight, {slow: went - 2_000})
     assert 1 <= delay(subject, "b") <= 1.5 * LONG
-    connection.client().zadd(flight, {slow: went - 30_000})
+    store.redis.zadd(flight, {slow: went - 30_000})
     assert 0.5 * LONG <= delay(subject, "b") <= 1.5 * LONG
 
 
@@ -290,7 +291,7 @@ def test_a_limit_that_several_jobs_run_into_one_after_another_holds_all_back_and
 
 
 def test_a_hold_is_no_shorter_for_a_later_wish_and_no_longer_than_a_pause(gate):
-    subject, client = gate(), connection.client()
+    subject, client = gate(), store.redis
     (hold,) = subject._keys("", "hold")
     jobs = [f"job-{number}" for number in range(REFUSED + 1)]
     passages = [subject.enter(job, 1) for job in jobs]
@@ -300,7 +301,7 @@ def test_a_hold_is_no_shorter_for_a_later_wish_and_no_longer_than_a_pause(gate):
 
 
 def test_after_enough_answers_no_request_is_held_back_any_more(gate):
-    subject, client = gate(), connection.client()
+    subject, client = gate(), store.redis
     for number in range(REFUSED):
         subject.refused(subject.enter("a", 1), f"job-{number}", 60)
     client.delete(*subject._keys("", "hold"))  # as when it has expired

@@ -4,11 +4,11 @@ import json
 
 import gemini_server as google
 import pytest
+from live import store
 
 from pipeline.enrich import record
 from pipeline.enrich.gate import FAILURES
 from voicemill.errors import JobError
-from voicemill.store import connection
 
 SENTENCES = [f"Sentence number {number} is about the budget and the plan." for number in range(400)]
 TRANSCRIPT = {"text": " ".join(SENTENCES), "language": "en"}
@@ -87,7 +87,7 @@ def test_a_retry_repeats_only_what_is_missing(gemini, enricher):
     with pytest.raises(JobError) as caught:
         subject.enrich("job", TRANSCRIPT)
     assert caught.value.retry_after
-    assert connection.client().pttl(record.key("job")) > 0, "what is stored does not stay for ever"
+    assert store.redis.pttl(record.key("job")) > 0, "what is stored does not stay for ever"
     before = len(gemini.requests)
 
     subject.enrich("job", TRANSCRIPT)
@@ -96,20 +96,20 @@ def test_a_retry_repeats_only_what_is_missing(gemini, enricher):
     assert "countTokens" not in [request.call for request in gemini.requests[before:]]
     parts = [request for request in gemini.generated() if of_part(request.body)]
     assert len(parts) == len(answered), "each part was read once, but for the one that failed"
-    assert not connection.client().exists(record.key("job"))
+    assert not store.redis.exists(record.key("job"))
 
 
 def test_tokens_that_are_counted_while_nothing_is_written_close_no_breaker(sdk, gemini, enricher):
     subject = enricher(sdk, enrich_part_tokens=1500)
     for _ in range(FAILURES):
         subject._gate.failed(subject._gate.enter("others", 1, subject.model), unreachable=False)
-    connection.client().delete(*subject._gate._keys(subject.model, "probe"))  # as when it has expired
+    store.redis.delete(*subject._gate._keys(subject.model, "probe"))  # as when it has expired
 
     with pytest.raises(JobError, match="out of service"):
         subject.enrich("job", TRANSCRIPT)
     assert [request.call for request in gemini.requests] == ["countTokens"]
 
-    connection.client().delete(*subject._gate._keys(subject.model, "probe"))
+    store.redis.delete(*subject._gate._keys(subject.model, "probe"))
     gemini.plan(google.overloaded())
     with pytest.raises(JobError) as caught:
         subject.enrich("job", TRANSCRIPT)

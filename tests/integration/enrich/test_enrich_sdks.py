@@ -7,15 +7,14 @@ import sys
 
 import gemini_server as google
 import pytest
+from live import spending, store
 from pydantic import SecretStr
 
 from config.settings import SettingsError
-from pipeline.enrich import record
 from pipeline.enrich.gate import FAILURES as FAILED
 from pipeline.enrich.gate import REFUSED
 from pipeline.enrich.gemini import MAX_ANSWER, Refusal, read
 from voicemill.errors import JobError
-from voicemill.store import connection
 
 TRANSCRIPT = {"text": "Um, please move the, the review to Thursday. Ask Mina in Busan.", "language": "en"}
 SUMMARY = {
@@ -236,7 +235,7 @@ def test_input_counts_against_the_limit_as_estimated_and_then_as_it_was(sdk, gem
     subject, meanwhile = enricher(sdk, gemini_tokens_per_minute=100_000), []
 
     def sizes():
-        went = connection.client().zrange("{voicemill}:enrich:log", 0, -1)
+        went = store.redis.zrange("{voicemill}:enrich:log", 0, -1)
         return [int(member.rpartition(b":")[2]) for member in went]
 
     def decide(_body):
@@ -291,7 +290,7 @@ def test_the_one_repair_round_is_remembered_where_it_must_wait_for_its_turn(gemi
     with pytest.raises(JobError) as caught:
         subject.enrich("job", TRANSCRIPT)
     assert caught.value.code == "enrich_rate_limited"
-    connection.client().delete("{voicemill}:enrich:log")  # as when the minute is over
+    store.redis.delete("{voicemill}:enrich:log")  # as when the minute is over
     with pytest.raises(JobError) as caught:
         subject.enrich("job", TRANSCRIPT)
     assert caught.value.code == "enrich_invalid_answer"
@@ -318,9 +317,9 @@ def test_the_days_quota_stops_all_jobs_until_it_is_looked_at_again(sdk, gemini, 
         assert caught.value.code == "enrich_quota_exhausted"
         assert caught.value.retry_after > 0
     assert len(gemini.requests) == 1
-    assert record.account("job").failures == 0, "it is held against no job"
+    assert spending.of_job("job").failures == 0, "it is held against no job"
 
-    connection.client().delete("{voicemill}:enrich:pause:gemini-flash-lite-latest")  # the pause is over
+    store.redis.delete("{voicemill}:enrich:pause:gemini-flash-lite-latest")  # the pause is over
     assert subject.enrich("job", TRANSCRIPT)["tries"] == 2
 
 
@@ -340,12 +339,12 @@ def test_a_request_that_finds_gemini_still_down_is_not_held_against_its_job(gemi
     subject = enricher(enrich_tries=1)
     for _ in range(FAILED):
         subject._gate.failed(subject._gate.enter("others", 1, subject.model), unreachable=False)
-    connection.client().delete(*subject._gate._keys(subject.model, "probe"))  # as when it has expired
+    store.redis.delete(*subject._gate._keys(subject.model, "probe"))  # as when it has expired
     gemini.plan(google.overloaded())
     with pytest.raises(JobError) as caught:
         subject.enrich("job", TRANSCRIPT)
     assert caught.value.code == "enrich_unavailable"
-    assert record.account("job").failures == 0
+    assert spending.of_job("job").failures == 0
 
 
 def test_a_limit_that_all_run_into_ends_no_job_and_is_forgiven_it_once(gemini, enricher):
@@ -354,11 +353,11 @@ def test_a_limit_that_all_run_into_ends_no_job_and_is_forgiven_it_once(gemini, e
         subject._gate.refused(subject._gate.enter("others", 1, subject.model), f"other-{number}", 1)
     for failures in (0, 1):
         gemini.plan(google.rate_limited(1))
-        connection.client().delete(*subject._gate._keys(subject.model, "hold"))  # as when it has expired
+        store.redis.delete(*subject._gate._keys(subject.model, "hold"))  # as when it has expired
         with pytest.raises(JobError) as caught:
             subject.enrich("job", TRANSCRIPT)
         assert caught.value.code == "enrich_rate_limited"
-        assert record.account("job").failures == failures
+        assert spending.of_job("job").failures == failures
 
 
 def test_tokens_are_counted_by_gemini(sdk, enricher):
@@ -399,7 +398,7 @@ def test_the_days_totals_count_every_request(gemini, enricher, sdk):
         with pytest.raises(JobError):
             subject.enrich(name, TRANSCRIPT)
 
-    totals = record.totals()
+    totals = spending.totals()
     assert (totals["summaries"], totals["requests"], totals["failures"]) == (1, 3, 2), "also what no job is blamed for"
     assert (totals["input_tokens"], totals["output_tokens"]) == (100, 20)
     assert totals["cost_usd"] == pytest.approx(0.000018)

@@ -10,12 +10,12 @@ from weakref import WeakKeyDictionary
 import pytest
 import redis
 from cryptography.fernet import Fernet
+from live import audio, jobs, store
 
 from config.settings import Settings
-from voicemill.errors import JobError
+from voicemill.errors import ErrorCode, JobError
 from voicemill.options import Options
-from voicemill.store import audio as handoff
-from voicemill.store import connection, jobs
+from voicemill.store import keys
 
 pytestmark = pytest.mark.usefixtures("redis_url")
 
@@ -32,7 +32,7 @@ def _counted_anew(monkeypatch):
 def audio(tmp_path):
     """A file of three and a bit chunks that no compression makes smaller."""
     path = tmp_path / "audio.flac"
-    path.write_bytes(os.urandom(3 * handoff.CHUNK + 1234))
+    path.write_bytes(os.urandom(3 * audio.CHUNK + 1234))
     return path
 
 
@@ -52,26 +52,26 @@ def seal(request, monkeypatch):
 
 
 def read(job_id):
-    return b"".join(handoff.read(job_id))
+    return b"".join(audio.read(job_id))
 
 
 @pytest.mark.usefixtures("anywhere", "seal")
 def test_what_was_put_is_read_and_then_gone(audio):
-    assert handoff.put("job", audio) == audio.stat().st_size
-    assert handoff.exists("job")
+    assert audio.put("job", audio) == audio.stat().st_size
+    assert audio.exists("job")
     assert read("job") == audio.read_bytes()
-    handoff.delete("job")
-    assert not handoff.exists("job")
+    audio.delete("job")
+    assert not audio.exists("job")
     with pytest.raises(JobError, match="handoff_expired"):
         read("job")
-    handoff.delete("job")  # a second time changes nothing
+    audio.delete("job")  # a second time changes nothing
 
 
 @pytest.mark.usefixtures("anywhere")
 def test_put_twice_it_is_there_once(audio, tmp_path):
-    handoff.put("job", audio)
+    audio.put("job", audio)
     (tmp_path / "second").write_bytes(b"second" * 1000)
-    handoff.put("job", tmp_path / "second")
+    audio.put("job", tmp_path / "second")
     assert read("job") == b"second" * 1000
     if (tmp_path / "store").exists():
         assert len(list((tmp_path / "store").iterdir())) == 1
@@ -79,32 +79,32 @@ def test_put_twice_it_is_there_once(audio, tmp_path):
 
 @pytest.mark.usefixtures("anywhere", "seal")
 def test_nothing_is_left_of_a_deleted_job(audio, tmp_path, redis_url):
-    handoff.put("job", audio)
-    handoff.delete("job")
+    audio.put("job", audio)
+    audio.delete("job")
     assert redis.Redis.from_url(redis_url).keys("*") == []
     assert list(tmp_path.glob("store/*")) == []
 
 
 def test_a_reader_sees_all_or_nothing(audio, monkeypatch):
     """While a writer is in the middle, the entry is not there yet."""
-    real, seen = connection.client().pipeline, []
+    real, seen = store.redis.pipeline, []
 
     def pipeline(*arguments, **keywords):
-        seen.append(handoff.exists("job"))
+        seen.append(audio.exists("job"))
         return real(*arguments, **keywords)
 
-    monkeypatch.setattr(connection.client(), "pipeline", pipeline)
-    handoff.put("job", audio)
+    monkeypatch.setattr(store.redis, "pipeline", pipeline)
+    audio.put("job", audio)
     assert len(seen) == 4  # the header with two chunks, two chunks, the name
     assert not any(seen)
 
 
 def test_two_writers_at_once_leave_one_whole_entry(tmp_path):
-    bodies = [bytes([number]) * (2 * handoff.CHUNK) for number in range(4)]
+    bodies = [bytes([number]) * (2 * audio.CHUNK) for number in range(4)]
     threads = []
     for number, body in enumerate(bodies):
         (tmp_path / str(number)).write_bytes(body)
-        threads.append(threading.Thread(target=handoff.put, args=("job", tmp_path / str(number))))
+        threads.append(threading.Thread(target=audio.put, args=("job", tmp_path / str(number))))
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -114,24 +114,24 @@ def test_two_writers_at_once_leave_one_whole_entry(tmp_path):
 
 @pytest.mark.usefixtures("seal")
 def test_no_chunk_is_larger_than_it_may_be_and_every_key_expires(audio, redis_url):
-    handoff.put("job", audio)
-    source = handoff.upload(audio.read_bytes())
+    audio.put("job", audio)
+    source = audio.upload(audio.read_bytes())
     client = redis.Redis.from_url(redis_url)
     lists = [key for key in client.keys("*") if client.type(key) == b"list"]
     assert len(lists) == 2
     for key in lists:
-        assert max(map(len, client.lrange(key, 0, -1))) <= handoff.CHUNK
+        assert max(map(len, client.lrange(key, 0, -1))) <= audio.CHUNK
         assert 86000 < client.ttl(key) <= 86400
-    assert b"".join(handoff.read_upload(source)) == audio.read_bytes()
+    assert b"".join(audio.read_upload(source)) == audio.read_bytes()
 
 
 def test_a_life_of_its_own_can_be_given(audio, redis_url, monkeypatch):
     client = redis.Redis.from_url(redis_url)
-    handoff.put("job", audio, 100)
-    assert 90 < client.ttl(handoff._key("audio", "job")) <= 100
+    audio.put("job", audio, 100)
+    assert 90 < client.ttl(audio._key("audio", "job")) <= 100
     monkeypatch.setenv("HANDOFF_TTL", "7200")
-    handoff.put("job", audio)
-    assert 7000 < client.ttl(handoff._key("audio", "job")) <= 7200
+    audio.put("job", audio)
+    assert 7000 < client.ttl(audio._key("audio", "job")) <= 7200
 
 
 def test_a_writer_that_fails_leaves_nothing(redis_url):
@@ -143,7 +143,7 @@ def test_a_writer_that_fails_leaves_nothing(redis_url):
             return bytes(size)
 
     with pytest.raises(OSError, match="the disk is gone"):
-        handoff.upload(Broken())
+        audio.upload(Broken())
     assert redis.Redis.from_url(redis_url).keys("*") == []
 
 
@@ -152,7 +152,7 @@ def test_a_full_redis_is_told_and_what_was_begun_is_taken_back(audio, redis_url)
     client.config_set("maxmemory", client.info("memory")["used_memory"] + 600_000)
     try:
         with pytest.raises(JobError, match="handoff_full"):
-            handoff.put("job", audio)
+            audio.put("job", audio)
         assert client.keys("*") == []
     finally:
         client.config_set("maxmemory", 0)
@@ -161,29 +161,29 @@ def test_a_full_redis_is_told_and_what_was_begun_is_taken_back(audio, redis_url)
 def test_an_upload_beyond_the_limit_is_refused(monkeypatch, redis_url):
     monkeypatch.setenv("MAX_SOURCE_BYTES", "1000")
     with pytest.raises(JobError, match="source_too_large"):
-        handoff.upload(bytes(1001))
+        audio.upload(bytes(1001))
     assert redis.Redis.from_url(redis_url).keys("*") == []
 
 
 def test_an_upload_into_a_full_store_is_refused_before_its_bytes_are_read(monkeypatch):
-    handoff.upload(bytes(1000))
+    audio.upload(bytes(1000))
     monkeypatch.setenv("MAX_HANDOFF_BYTES", "1000")
     with pytest.raises(JobError, match=r"handoff_full: .* MAX_HANDOFF_BYTES is 1000"):
-        handoff.upload(object())
+        audio.upload(object())
 
 
 def test_nothing_is_left_of_an_upload_that_could_not_be_sent(redis_url):
-    with pytest.raises(ZeroDivisionError), handoff.uploaded(b"voice"):
+    with pytest.raises(ZeroDivisionError), audio.uploaded(b"voice"):
         raise ZeroDivisionError
     assert redis.Redis.from_url(redis_url).keys("*") == []
-    with handoff.uploaded(b"voice") as source:
+    with audio.uploaded(b"voice") as source:
         pass
-    assert b"".join(handoff.read_upload(source)) == b"voice"
+    assert b"".join(audio.read_upload(source)) == b"voice"
 
 
 def spend(job_id, *ends):
     """Upload for a job, which then comes to an end."""
-    source = handoff.upload(bytes(1000))
+    source = audio.upload(bytes(1000))
     jobs.create(job_id, source, Options())
     for end in ends:
         end(job_id)
@@ -191,13 +191,13 @@ def spend(job_id, *ends):
 
 
 def there(source):
-    return bool(connection.client().exists(handoff._key("upload", source.removeprefix("upload:"))))
+    return bool(store.redis.exists(audio._key("upload", source.removeprefix("upload:"))))
 
 
 ENDS = {
     "transcribed": lambda job_id: jobs.finish(job_id, "transcribe", {"transcript": {"text": ""}}),
     "done": lambda job_id: jobs.finish(job_id, "transcribe", {"transcript": {"text": ""}}, last=True),
-    "failed": lambda job_id: jobs.fail(job_id, "decode", JobError("undecodable", "no")),
+    "failed": lambda job_id: jobs.fail(job_id, "decode", JobError(ErrorCode.UNDECODABLE, "no")),
     "cancelled": jobs.cancel,
 }
 
@@ -206,19 +206,19 @@ ENDS = {
 def test_an_upload_that_no_job_waits_for_gives_way(end, monkeypatch):
     spent, waiting = spend("ended", ENDS[end]), spend("waiting")
     assert there(spent)  # for the player
-    assert handoff.full() is None
+    assert audio.full() is None
 
     monkeypatch.setenv("MAX_HANDOFF_BYTES", "2000")
-    assert handoff.full() is None
+    assert audio.full() is None
 
     assert (there(spent), there(waiting)) == (False, True)
-    assert handoff.total_bytes() < 1500
+    assert audio.total_bytes() < 1500
 
 
 def test_an_upload_whose_job_is_tried_again_is_waited_for_again(monkeypatch):
     source = spend("again", ENDS["failed"], lambda job_id: jobs.restart(job_id, "decode"))
     monkeypatch.setenv("MAX_HANDOFF_BYTES", "1000")
-    assert "MAX_HANDOFF_BYTES is 1000" in handoff.full()
+    assert "MAX_HANDOFF_BYTES is 1000" in audio.full()
     assert there(source)
 
 
@@ -226,13 +226,13 @@ def test_decoding_goes_on_in_a_store_that_is_full_of_uploads_until_audio_has_its
     (tmp_path / "audio").write_bytes(bytes(1000))
     spend("waiting")
     monkeypatch.setenv("MAX_HANDOFF_BYTES", "1000")
-    assert "MAX_HANDOFF_BYTES is 1000" in handoff.full()
-    assert handoff.full(decoding=True) is None
+    assert "MAX_HANDOFF_BYTES is 1000" in audio.full()
+    assert audio.full(decoding=True) is None
 
-    handoff.put("waiting", tmp_path / "audio")
-    assert "MAX_HANDOFF_BYTES is 1000" in handoff.full(decoding=True)
-    handoff.delete("waiting")
-    assert handoff.full(decoding=True) is None
+    audio.put("waiting", tmp_path / "audio")
+    assert "MAX_HANDOFF_BYTES is 1000" in audio.full(decoding=True)
+    audio.delete("waiting")
+    assert audio.full(decoding=True) is None
 
 
 def test_the_bound_is_half_of_what_redis_may_use(redis_url):
@@ -240,50 +240,50 @@ def test_the_bound_is_half_of_what_redis_may_use(redis_url):
     spend("waiting")
     client.config_set("maxmemory", 2000)
     try:
-        assert "Redis may use 2000" in handoff.full()
+        assert "Redis may use 2000" in audio.full()
     finally:
         client.config_set("maxmemory", 0)
 
 
 def test_an_upload_outlives_the_audio_that_is_made_of_it(redis_url, monkeypatch):
     monkeypatch.setenv("HANDOFF_TTL", "100")
-    source = handoff.upload(b"voice")
-    handoff.renew(source)
-    key = handoff._key("upload", source.removeprefix("upload:"))
+    source = audio.upload(b"voice")
+    audio.renew(source)
+    key = audio._key("upload", source.removeprefix("upload:"))
     assert 190 < redis.Redis.from_url(redis_url).ttl(key) <= 200
-    assert 190 < connection.client().zscore(handoff.EXPIRIES_KEY, key) - time.time() <= 200
-    handoff.renew("upload:gone")
-    assert connection.client().zcard(handoff.EXPIRIES_KEY) == 1
+    assert 190 < store.redis.zscore(keys.EXPIRIES, key) - time.time() <= 200
+    audio.renew("upload:gone")
+    assert store.redis.zcard(keys.EXPIRIES) == 1
 
 
 def test_long_uploads_go_to_files_too_and_live_as_long(files):
-    source = handoff.upload(b"x" * 2000)
+    source = audio.upload(b"x" * 2000)
     (file,) = files.iterdir()
-    assert b"".join(handoff.read_upload(source)) == b"x" * 2000
+    assert b"".join(audio.read_upload(source)) == b"x" * 2000
     age(file)
-    handoff.renew(source)
-    assert handoff.sweep() == 0
-    handoff.delete_upload(source)
+    audio.renew(source)
+    assert audio.sweep() == 0
+    audio.delete_upload(source)
     assert not file.exists()
 
 
 def test_an_upload_that_is_too_large_for_files_leaves_none(files, monkeypatch):
     monkeypatch.setenv("MAX_SOURCE_BYTES", "1500")
     with pytest.raises(JobError, match="source_too_large"):
-        handoff.upload(bytes(2000))
+        audio.upload(bytes(2000))
     assert list(files.iterdir()) == []
 
 
 def test_the_stores_size_is_known_and_forgets_what_expired(audio):
-    assert handoff.total_bytes() == 0
-    handoff.put("one", audio)
-    handoff.put("two", audio)
+    assert audio.total_bytes() == 0
+    audio.put("one", audio)
+    audio.put("two", audio)
     size = audio.stat().st_size
-    assert 2 * size <= handoff.total_bytes() <= 2 * size + 1000
-    handoff.delete("one")
-    assert size <= handoff.total_bytes() <= size + 1000
-    connection.client().zadd(handoff.EXPIRIES_KEY, {handoff._key("audio", "two"): time.time() - 1})
-    assert handoff.total_bytes() == 0
+    assert 2 * size <= audio.total_bytes() <= 2 * size + 1000
+    audio.delete("one")
+    assert size <= audio.total_bytes() <= size + 1000
+    store.redis.zadd(keys.EXPIRIES, {audio._key("audio", "two"): time.time() - 1})
+    assert audio.total_bytes() == 0
 
 
 def test_a_store_of_many_entries_is_not_counted_for_every_message(audio, monkeypatch):
@@ -291,9 +291,9 @@ def test_a_store_of_many_entries_is_not_counted_for_every_message(audio, monkeyp
     monkeypatch.setattr(handoff, "SPARING", 1e9)
     monkeypatch.setattr(handoff, "total_bytes", lambda: counts.append(1) or time.sleep(0.001) or 100)
 
-    assert [handoff.known_bytes() for _ in range(50)] == [100] * 50
-    handoff.put("one", audio)
-    assert handoff.known_bytes() >= 100 + audio.stat().st_size  # its own are known without counting
+    assert [audio.known_bytes() for _ in range(50)] == [100] * 50
+    audio.put("one", audio)
+    assert audio.known_bytes() >= 100 + audio.stat().st_size  # its own are known without counting
     assert len(counts) == 1
 
 
@@ -303,18 +303,18 @@ def test_sealed_audio_cannot_be_read_where_it_lies(tmp_path, monkeypatch, redis_
     monkeypatch.setenv("HANDOFF_URL_FROM", "100000")
     (tmp_path / "small").write_bytes(b"a secret " * 100)
     (tmp_path / "large").write_bytes(b"a secret " * 20000)
-    handoff.put("small", tmp_path / "small")
-    handoff.put("large", tmp_path / "large")
+    audio.put("small", tmp_path / "small")
+    audio.put("large", tmp_path / "large")
     (file,) = (tmp_path / "store").iterdir()
     assert b"a secret" not in file.read_bytes()
-    stored = redis.Redis.from_url(redis_url).lrange(handoff._key("audio", "small"), 0, -1)
+    stored = redis.Redis.from_url(redis_url).lrange(audio._key("audio", "small"), 0, -1)
     assert b"a secret" not in b"".join(stored)
 
 
 def test_keys_can_be_changed(audio, monkeypatch):
     old, new = (Fernet.generate_key().decode() for _ in range(2))
     monkeypatch.setenv("HANDOFF_KEY", old)
-    handoff.put("job", audio)
+    audio.put("job", audio)
     monkeypatch.setenv("HANDOFF_KEY", f"{new},{old}")
     assert read("job") == audio.read_bytes()
     monkeypatch.setenv("HANDOFF_KEY", new)
@@ -330,8 +330,8 @@ def test_keys_can_be_changed(audio, monkeypatch):
 
 def test_sealed_chunks_cannot_change_places(audio, monkeypatch, redis_url):
     monkeypatch.setenv("HANDOFF_KEY", Fernet.generate_key().decode())
-    handoff.put("job", audio)
-    client, key = redis.Redis.from_url(redis_url), handoff._key("audio", "job")
+    audio.put("job", audio)
+    client, key = redis.Redis.from_url(redis_url), audio._key("audio", "job")
     first, second = client.lrange(key, 1, 2)
     client.lset(key, 1, second)
     client.lset(key, 2, first)
@@ -341,15 +341,15 @@ def test_sealed_chunks_cannot_change_places(audio, monkeypatch, redis_url):
 
 def entry(name):
     """An entry as it lies in Redis: its key, its header, its chunks."""
-    key = handoff._key("audio", name)
-    head, *chunks = connection.client().lrange(key, 0, -1)
+    key = audio._key("audio", name)
+    head, *chunks = store.redis.lrange(key, 0, -1)
     return key, json.loads(head), chunks
 
 
 def rewrite(name, header, chunks):
-    key = handoff._key("audio", name)
-    connection.client().delete(key)
-    connection.client().rpush(key, json.dumps(header) if isinstance(header, dict) else header, *chunks)
+    key = audio._key("audio", name)
+    store.redis.delete(key)
+    store.redis.rpush(key, json.dumps(header) if isinstance(header, dict) else header, *chunks)
 
 
 DAMAGE = {
@@ -370,21 +370,21 @@ FORGERY = {
 @pytest.mark.usefixtures("seal")
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damaged_audio_is_told_and_never_taken_for_whole(audio, damage):
-    handoff.put("job", audio)
+    audio.put("job", audio)
     _, header, chunks = entry("job")
     rewrite("job", *DAMAGE[damage](header, chunks, ()))
 
     with pytest.raises(JobError, match="handoff_unreadable"):
         read("job")
-    handoff.put("job", audio)  # it stands in nobody's way
+    audio.put("job", audio)  # it stands in nobody's way
     assert read("job") == audio.read_bytes()
 
 
 @pytest.mark.parametrize("forgery", FORGERY)
 def test_with_a_key_nothing_is_read_but_what_was_sealed_for_this_job(audio, monkeypatch, forgery):
     monkeypatch.setenv("HANDOFF_KEY", Fernet.generate_key().decode())
-    handoff.put("job", audio)
-    handoff.put("other", audio)
+    audio.put("job", audio)
+    audio.put("other", audio)
     _, header, chunks = entry("job")
     rewrite("job", *FORGERY[forgery](header, chunks, entry("other")[2]))
 
@@ -393,17 +393,17 @@ def test_with_a_key_nothing_is_read_but_what_was_sealed_for_this_job(audio, monk
 
 
 def test_a_key_of_another_type_is_told(redis_url):
-    redis.Redis.from_url(redis_url).set(handoff._key("audio", "job"), "x")
+    redis.Redis.from_url(redis_url).set(audio._key("audio", "job"), "x")
     with pytest.raises(JobError, match="handoff_unreadable"):
         read("job")
-    handoff.delete("job")
-    assert not handoff.exists("job")
+    audio.delete("job")
+    assert not audio.exists("job")
 
 
 @pytest.mark.usefixtures("seal")
 @pytest.mark.parametrize("left", [2, 100_000, -1, -100_000])
 def test_a_file_that_was_cut_short_is_told(audio, files, left):
-    handoff.put("job", audio)
+    audio.put("job", audio)
     (file,) = files.iterdir()
     file.write_bytes(file.read_bytes()[:left])
     with pytest.raises(JobError, match="handoff_unreadable"):
@@ -418,7 +418,7 @@ def files(tmp_path, monkeypatch):
 
 
 def test_a_file_that_is_gone_counts_as_expired(audio, files):
-    handoff.put("job", audio)
+    audio.put("job", audio)
     for file in files.iterdir():
         file.unlink()
     with pytest.raises(JobError, match="handoff_expired"):
@@ -430,19 +430,19 @@ def test_a_store_that_cannot_be_used_is_told(audio, monkeypatch, tmp_path):
     monkeypatch.setenv("HANDOFF_URL", f"file://{tmp_path}/file/folder")
     monkeypatch.setenv("HANDOFF_URL_FROM", "1000")
     with pytest.raises(JobError, match="handoff_unavailable"):
-        handoff.put("job", audio)
+        audio.put("job", audio)
     monkeypatch.setenv("HANDOFF_URL", "nosuchstore://x")
     with pytest.raises(JobError, match="handoff_unavailable"):
-        handoff.put("job", audio)
+        audio.put("job", audio)
 
 
 def test_orphans_expire(audio, files):
-    assert handoff.sweep() == 0
-    handoff.put("one", audio)
+    assert audio.sweep() == 0
+    audio.put("one", audio)
     (old,) = files.iterdir()
-    handoff.put("two", audio)
+    audio.put("two", audio)
     age(old)
-    assert handoff.sweep() == 1
+    assert audio.sweep() == 1
     assert not old.exists()
     assert len(list(files.iterdir())) == 1
 
@@ -453,7 +453,7 @@ def age(path):
 
 
 def test_what_others_keep_under_handoff_url_is_never_swept(audio, files):
-    handoff.put("job", audio)
+    audio.put("job", audio)
     (ours,) = files.iterdir()
     others = [files / "notes.txt", files / "customer" / "original.wav", files / "customer" / ours.name]
     (files / "customer").mkdir()
@@ -461,29 +461,29 @@ def test_what_others_keep_under_handoff_url_is_never_swept(audio, files):
         path.write_bytes(b"x")
         age(path)
 
-    assert handoff.sweep() == 1
+    assert audio.sweep() == 1
 
     assert all(path.exists() for path in others)
 
 
 def test_no_name_leads_out_of_handoff_url(audio, files, tmp_path):
-    handoff.put("../evil", audio)
+    audio.put("../evil", audio)
     assert read("../evil") == audio.read_bytes()
     assert [path.parent for path in tmp_path.rglob("*voicemill-handoff*")] == [files]
 
-    outside, key = tmp_path / "outside.txt", handoff._key("audio", "../evil")
+    outside, key = tmp_path / "outside.txt", audio._key("audio", "../evil")
     outside.write_bytes(b"\0\0\0\1x")
-    header = json.loads(connection.client().lindex(key, 0))
-    connection.client().lset(key, 0, json.dumps(header | {"object": "../outside.txt", "size": 1}))
+    header = json.loads(store.redis.lindex(key, 0))
+    store.redis.lset(key, 0, json.dumps(header | {"object": "../outside.txt", "size": 1}))
     with pytest.raises(JobError, match="handoff_unreadable"):
         read("../evil")
-    handoff.delete("../evil")
+    audio.delete("../evil")
     assert outside.exists()
 
 
 def test_short_audio_stays_in_redis(files, tmp_path):
     (tmp_path / "short").write_bytes(b"x" * 999)
-    handoff.put("job", tmp_path / "short")
+    audio.put("job", tmp_path / "short")
     assert not files.exists()
     assert read("job") == b"x" * 999
 
@@ -496,6 +496,6 @@ def test_the_defaults_are_those_of_the_settings():
 
 def test_an_empty_file_is_an_entry_too(tmp_path):
     (tmp_path / "empty").touch()
-    assert handoff.put("job", Path(tmp_path / "empty")) == 0
-    assert handoff.exists("job")
+    assert audio.put("job", Path(tmp_path / "empty")) == 0
+    assert audio.exists("job")
     assert read("job") == b""

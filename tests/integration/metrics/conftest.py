@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 import redis
+from live import store
 from processes import becomes
 from prometheus_client.parser import text_string_to_metric_families
 
 from cli.embedded import valkey
 from config.environment import STATE
-from voicemill.store import connection
 
 
 class Worker:
@@ -100,8 +100,8 @@ def backend(own_redis, monkeypatch):
     """Send to the worker's Redis."""
     monkeypatch.setenv("REDIS_URL", own_redis)
     monkeypatch.setattr(connection, "_clients", {})
-    yield connection.client()
-    connection.client().close()
+    yield store.redis
+    store.redis.close()
 
 
 @pytest.fixture

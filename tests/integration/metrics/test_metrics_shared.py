@@ -3,11 +3,13 @@
 import time
 
 import pytest
+from live import jobs, outbox, spending, store
 
 from pipeline.enrich import record
 from pipeline.metrics import shared
 from voicemill.options import Options
-from voicemill.store import connection, jobs, outbox
+from voicemill.store import keys
+from voicemill.store.outbox import VERDICTS
 
 
 def told():
@@ -23,9 +25,9 @@ def test_an_empty_system_tells_noughts_so_that_the_first_of_anything_is_an_incre
 
 
 def test_what_gemini_took_and_cost_is_told_of_the_day(redis_url):
-    record.add("one", 60, record.Spent(1, 0, 0, 100, 20, 0.5, 0.25))
-    record.add("two", 60, record.Spent(1, 1, 1, wrong=1, cost_usd=None))
-    record.count_job()
+    spending.add("one", 60, record.Spent(1, 0, 0, 100, 20, 0.5, 0.25))
+    spending.add("two", 60, record.Spent(1, 1, 1, wrong=1, cost_usd=None))
+    spending.count_job()
     values = told()
 
     assert values["summaries_total",] == 1
@@ -41,16 +43,16 @@ def test_receivers_are_told_apart_by_how_they_are_and_by_no_name_of_theirs(redis
         jobs.cancel(f"job-{number}")
     names = [receiver.name for receiver in outbox.receivers()]
     for name in names[:3]:
-        connection.client().hset(jobs.outbox_key("receiver", name), "streak", 2)
-    connection.client().hset(jobs.outbox_key("receiver", names[0]), "until", time.time() + 600)
-    connection.client().zadd(jobs.outbox_key("jobs", names[5]), {"job-5": time.time() - 100})
-    connection.client().hset(outbox.COUNTS_KEY, mapping={"delivered": 5, "failed": 3})
+        store.redis.hset(keys.outbox("receiver", name), "streak", 2)
+    store.redis.hset(keys.outbox("receiver", names[0]), "until", time.time() + 600)
+    store.redis.zadd(keys.outbox("jobs", names[5]), {"job-5": time.time() - 100})
+    store.redis.hset(keys.DELIVERIES, mapping={"delivered": 5, "failed": 3})
     values = told()
 
     states = {state: values["webhook_receivers", state] for state in ("well", "failing", "paused")}
     assert states == {"well": 3, "failing": 2, "paused": 1}
     assert values["queue_messages", "webhook", "waiting"] == 6
     assert values["queue_oldest_seconds", "webhook"] == pytest.approx(100, abs=30)
-    counts = {verdict: values["webhook_deliveries_total", verdict] for verdict in outbox.VERDICTS}
+    counts = {verdict: values["webhook_deliveries_total", verdict] for verdict in VERDICTS}
     assert counts == {"delivered": 5, "failed": 3, "skipped": 0, "stopped": 0}
     assert not [labels for labels in values if "host-" in "".join(labels)]

@@ -2,11 +2,11 @@
 
 import base64
 
+from live import jobs
 from processes import becomes
 
 from config.environment import STATE
 from pipeline.metrics import METRICS, PREFIX
-from voicemill.store import jobs
 
 SAMPLE = STATE.parent / "samples" / "voice-message.ogg"
 ENDS = ("_bucket", "_sum", "_count")

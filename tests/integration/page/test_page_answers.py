@@ -7,17 +7,17 @@ import time
 import pytest
 import redis
 from fastapi.testclient import TestClient
+from live import audio, jobs, store
 from pydantic import SecretStr
 
 from actors import decode
 from config.environment import STATE
 from config.settings import Settings
-from voicemill.errors import JobError
+from voicemill.errors import ErrorCode, JobError
+from voicemill.job import Failure
+from voicemill.lifecycle import STAGES
 from voicemill.options import MAX_LEVELS, Options
-from voicemill.store import audio as handoff
-from voicemill.store import connection, jobs
-from voicemill.store import queue as queues
-from voicemill.store import workers as presence
+from voicemill.store import keys
 from web import keys
 from web.app import create_app
 from web.page import respond
@@ -34,7 +34,7 @@ def client(redis_url):
 
 @pytest.fixture
 def job(redis_url):
-    jobs.create("j1", handoff.upload(SAMPLE), Options())
+    jobs.create("j1", audio.upload(SAMPLE), Options())
     jobs.finish("j1", "decode", {"audio": {"duration": 9.4, "container": "ogg", "source_bytes": len(SAMPLE)}})
     return "j1"
 
@@ -78,12 +78,12 @@ def test_a_player_can_seek_in_the_recording(client, job):
 def test_the_decoded_sound_is_played_while_it_waits_where_there_is_no_upload(client, tmp_path):
     (tmp_path / "a.flac").write_bytes(b"fLaC" * 300_000)
     jobs.create("j2", "https://x.example/voice.ogg", Options())
-    handoff.put("j2", tmp_path / "a.flac")
+    audio.put("j2", tmp_path / "a.flac")
 
     answer = client.get("/jobs/j2/audio")
     assert (answer.headers["content-type"], len(answer.content)) == ("audio/flac", 1_200_000)
 
-    handoff.delete("j2")
+    audio.delete("j2")
     assert client.get("/jobs/j2/audio").status_code == 404
     assert "cannot be played from here yet" in client.get("/page/jobs/j2").text
     jobs.finish("j2", "transcribe", {"transcript": {"text": "", "segments": []}})
@@ -91,7 +91,7 @@ def test_the_decoded_sound_is_played_while_it_waits_where_there_is_no_upload(cli
 
 
 def test_an_upload_that_is_no_sound_is_never_shown_as_what_it_says_it_is(client):
-    jobs.create("evil", handoff.upload(b"<html><script>alert(1)</script>"), Options())
+    jobs.create("evil", audio.upload(b"<html><script>alert(1)</script>"), Options())
 
     answer = client.get("/jobs/evil/audio")
 
@@ -184,10 +184,10 @@ def test_what_cannot_be_taken_is_told_in_a_page_and_nothing_is_queued(client, mo
     large = client.post("/page/jobs", files={"file": ("a.ogg", b"x" * 11)})
     assert (large.status_code, "source_too_large" in large.text) == (413, True)
     monkeypatch.setenv("MAX_QUEUED", "0")
-    connection.client().hset(f"{connection.NAMESPACE}:decode.msgs", "m", "{}")
+    store.redis.hset(f"{keys.NAMESPACE}:decode.msgs", "m", "{}")
     monkeypatch.setenv("MAX_QUEUED", "1")
     assert client.post("/page/jobs", files={"file": ("a.ogg", b"x")}).status_code == 503
-    assert not connection.client().zcard(jobs.UNFINISHED_KEY)
+    assert not store.redis.zcard(keys.UNFINISHED)
 
 
 def test_redis_being_away_is_told_in_a_page_that_comes_back_by_itself(client, monkeypatch):
@@ -214,7 +214,7 @@ def test_records_of_every_kind_are_shown(client):
     jobs.finish(
         "old", "transcribe", {"transcript": {"text": "Hi.", "segments": [{"start": 0, "end": 1, "text": "Hi."}]}}
     )
-    jobs.finish("old", "enrich", {"enrichment_error": jobs.describe(JobError("enrich_timeout", "too slow"))})
+    jobs.finish("old", "enrich", {"enrichment_error": Failure.of(JobError(ErrorCode.ENRICH_TIMEOUT, "too slow"))})
     shown = client.get("/page/jobs/old").text
     assert "enrich_timeout" in shown
     assert "Raise GEMINI_TIMEOUT" in shown
@@ -248,7 +248,7 @@ def test_where_the_seconds_of_a_job_went_is_a_bar_and_a_table(client, job):
     times = {"created_at": 100, "finished_at": 110}
     times |= {"decode.queued_at": 100, "decode.started_at": 101, "decode.finished_at": 103, "status": "done"}
     times |= {"transcribe.queued_at": 103, "transcribe.started_at": 103.5, "transcribe.finished_at": 108}
-    connection.client().hset(jobs.record_key(job), mapping=times | {"transcribe.attempts": 1})
+    store.redis.hset(keys.record(job), mapping=times | {"transcribe.attempts": 1})
 
     section = re.search(r'<section class="seconds".*?</section>', client.get(f"/page/jobs/{job}").text, re.DOTALL)[0]
 
@@ -265,7 +265,7 @@ def test_where_the_seconds_of_a_job_went_is_a_bar_and_a_table(client, job):
 
 
 def test_a_job_in_the_list_whose_record_has_expired_is_left_out(client):
-    connection.client().zadd(jobs.ENDED_KEY, {"expired": 1})
+    store.redis.zadd(jobs.ENDED_KEY, {"expired": 1})
 
     assert "expired" not in client.get("/page").text
 
@@ -273,7 +273,7 @@ def test_a_job_in_the_list_whose_record_has_expired_is_left_out(client):
 def test_dead_letters_of_deliveries_are_shown_with_the_others_the_last_first(client):
     for stage, at in (("decode", 1), ("webhook", 2)):
         jobs.create(f"job-{stage}", "voice.ogg", Options())
-        jobs.fail(f"job-{stage}", "decode", JobError("internal", "x"))
+        jobs.fail(f"job-{stage}", "decode", JobError(ErrorCode.INTERNAL, "x"))
         bury(f"job-{stage}", f"m-{stage}", stage, at)
 
     shown = client.get("/page/dead").text
@@ -284,19 +284,19 @@ def test_dead_letters_of_deliveries_are_shown_with_the_others_the_last_first(cli
 
 def bury(job_id, letter, stage, at):
     """Put a job's message among the dead letters."""
-    key = f"{connection.NAMESPACE}:{stage}"
-    connection.client().zadd(f"{key}.XQ", {letter: at})
-    connection.client().hset(f"{key}.XQ.msgs", letter, json.dumps({"message_id": job_id}))
+    key = f"{keys.NAMESPACE}:{stage}"
+    store.redis.zadd(f"{key}.XQ", {letter: at})
+    store.redis.hset(f"{key}.XQ.msgs", letter, json.dumps({"message_id": job_id}))
 
 
 @pytest.mark.parametrize("path", ["/page/dead", "/page/jobs/j290"])
 def test_a_page_asks_redis_no_more_often_where_hundreds_of_letters_are_dead(client, path):
     def round_trips():
-        return connection.client().info("stats")["total_reads_processed"]
+        return store.redis.info("stats")["total_reads_processed"]
 
     for number in range(300):
         jobs.create(f"j{number}", "voice.ogg", Options())
-        jobs.fail(f"j{number}", "decode", JobError("internal", f"reason {number}"))
+        jobs.fail(f"j{number}", "decode", JobError(ErrorCode.INTERNAL, f"reason {number}"))
         bury(f"j{number}", f"m{number}", "decode", number)
     before = round_trips()
 
@@ -311,14 +311,14 @@ def test_the_overview_tells_of_each_stage_its_workers_devices_queues_times_and_p
     known = {"name": "H100", "memory_used": 20e9, "memory_total": 80e9, "utilisation": 55, "temperature": 61}
     silent = {"name": "A2", "memory_used": None, "memory_total": None, "utilisation": None, "temperature": None}
     said = {"host": "vm", "pid": 7, "stages": ["transcribe"], "since": time.time(), "device": "cuda"}
-    server, prefix = connection.client(), f"{connection.NAMESPACE}:transcribe"
-    server.hset(presence.KEY, "b", json.dumps(said | {"gpus": [known, silent]}))
-    server.zadd(queues.BEATS_KEY, {"b": time.time() * 1000})
+    server, prefix = store.redis, f"{keys.NAMESPACE}:transcribe"
+    server.hset(keys.WORKERS, "b", json.dumps(said | {"gpus": [known, silent]}))
+    server.zadd(keys.HEARTBEATS, {"b": time.time() * 1000})
     server.rpush(prefix, "r1", "r2")
     for name, count in ((f"{prefix}.msgs", 5), (f"{prefix}.DQ.msgs", 4)):
         server.hset(name, mapping=dict.fromkeys(map(str, range(count)), "{}"))
     for _ in range(3):
-        server.lpush(jobs.timings_key("transcribe"), json.dumps([time.time(), 0.25, 65]))
+        server.lpush(keys.timings("transcribe"), json.dumps([time.time(), 0.25, 65]))
     jobs.create("new", "voice.ogg", Options())
 
     shown = client.get("/page").text
@@ -338,5 +338,5 @@ def test_a_stage_without_a_worker_and_its_oldest_message_are_told(client):
 
     shown = client.get("/page").text
 
-    assert shown.count("Nobody consumes this stage") == len(jobs.STAGES)
+    assert shown.count("Nobody consumes this stage") == len(STAGES)
     assert re.search(r"<dd>1 <small>oldest \d+ ms</small></dd>", shown)

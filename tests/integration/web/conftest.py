@@ -3,9 +3,9 @@
 import pytest
 import stub_engine
 from door import ENTRY, Door, served
+from live import store
 
 from config.settings import Settings
-from voicemill.store import connection
 from web.app import create_app
 
 
@@ -33,7 +33,7 @@ def engine(redis_url):
     def end_next():
         taken = None
         while taken is None:
-            taken = stub_engine.take(connection.client(), block=True)
+            taken = stub_engine.take(store.redis, block=True)
         stub_engine.end(taken[0])
         return taken[0]
 

@@ -5,13 +5,15 @@ import uuid
 
 import pytest
 import redis
+from live import jobs, store
 from redis import asyncio as aioredis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from voicemill.errors import JobError
+from voicemill.errors import ErrorCode, JobError, UnknownJob
+from voicemill.lifecycle import reached
 from voicemill.options import Options
-from voicemill.store import connection, jobs
+from voicemill.store import keys
 from web import arrivals
 from web.arrivals import Arrivals
 
@@ -57,7 +59,7 @@ async def listening(redis_url):
     [
         give_transcript,
         lambda job: give_transcript(job, last=True),
-        lambda job: jobs.fail(job, "decode", JobError("undecodable", "it is no audio")),
+        lambda job: jobs.fail(job, "decode", JobError(ErrorCode.UNDECODABLE, "it is no audio")),
         jobs.cancel,
     ],
     ids=["transcribed", "done", "failed", "cancelled"],
@@ -72,7 +74,7 @@ def test_each_way_to_end_is_heard_of(redis_url, monkeypatch, end):
         return await waiting
 
     job_id = sent()
-    assert jobs.reached(run(redis_url, play).status, "transcribed")
+    assert reached(run(redis_url, play).status, "transcribed")
 
 
 def test_what_is_over_already_is_told_at_once(redis_url, monkeypatch):
@@ -134,7 +136,7 @@ def test_a_job_that_goes_on_after_its_end_is_waited_for_again(redis_url, monkeyp
     async def play(room):
         waiting = asyncio.create_task(room.transcribed(job_id))
         await listening(redis_url)
-        await asyncio.to_thread(jobs.fail, job_id, "transcribe", JobError("transcribe_crashed", "it crashed"))
+        await asyncio.to_thread(jobs.fail, job_id, "transcribe", JobError(ErrorCode.TRANSCRIBE_CRASHED, "it crashed"))
         return await waiting
 
     assert run(redis_url, play).transcript == TRANSCRIPT
@@ -167,7 +169,7 @@ def test_a_deleted_job_is_waited_for_no_longer(redis_url, monkeypatch):
         await asyncio.to_thread(jobs.delete, job_id)
         await waiting
 
-    with pytest.raises(jobs.UnknownJob):
+    with pytest.raises(UnknownJob):
         run(redis_url, play)
 
 
@@ -180,7 +182,7 @@ def test_an_end_that_nothing_tells_of_is_found(redis_url, monkeypatch):
     async def play(room):
         waiting = asyncio.create_task(room.transcribed(job_id))
         await listening(redis_url)
-        await asyncio.to_thread(connection.client().hset, jobs.record_key(job_id), "status", "cancelled")
+        await asyncio.to_thread(store.redis.hset, keys.record(job_id), "status", "cancelled")
         return await waiting
 
     assert run(redis_url, play).status == "cancelled"
@@ -245,7 +247,7 @@ def test_where_nobody_waits_nothing_is_asked(redis_url, monkeypatch):
 def test_only_the_last_thousand_or_so_are_kept():
     for _ in range(1300):
         give_transcript(sent(), last=True)
-    assert 1000 <= connection.client().xlen(jobs.ARRIVALS_KEY) <= 1200
+    assert 1000 <= store.redis.xlen(keys.ARRIVALS) <= 1200
 
 
 def test_a_closed_room_listens_no_longer(redis_url):

@@ -8,6 +8,7 @@ import sys
 import urllib.request
 
 import pytest
+from live import current, jobs
 
 from config.environment import STATE
 from web import keys
@@ -81,7 +82,6 @@ def test_without_redis_it_does_not_start(web):
 
 def test_it_says_where_it_is_and_stops_in_order_while_somebody_listens(redis_url):
     from voicemill.options import Options
-    from voicemill.store import jobs
 
     jobs.create("waiting", "voice.ogg", Options())
     variables = {"REDIS_URL": redis_url, "LOG_FORMAT": "json", "SHUTDOWN_TIMEOUT": "60"}
@@ -120,7 +120,7 @@ def test_up_opens_the_door_beside_the_stages(redis_url):
         opened = next(line for line in process.stdout if "The door is open" in line)
         port = opened.partition("127.0.0.1:")[2].partition('"')[0]
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=60) as status:
-            assert b"unattended" in status.read()
+            assert b"unattended" in status.read(current())
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
         assert process.returncode == 0

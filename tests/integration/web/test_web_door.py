@@ -12,13 +12,12 @@ from types import SimpleNamespace
 
 import pytest
 from door import ENTRY, KEY, PATIENCE, Door, served
+from live import audio, jobs, queues, store
 
 from config.settings import Settings
-from voicemill.errors import JobError
+from voicemill.errors import ErrorCode, JobError
 from voicemill.options import Options
-from voicemill.store import audio as handoff
-from voicemill.store import connection, jobs
-from voicemill.store import queue as queues
+from voicemill.store import keys
 from web import access, api, intake, keys, limits, records
 from web.app import create_app
 
@@ -76,7 +75,7 @@ def test_a_key_has_so_many_requests_a_minute_over_all_doors(door):
     assert [answer.status for answer in answers] == [200] * 5 + [429] * 3
     assert answers[-1].code == "rate_limit_exceeded"
     assert 1 <= int(answers[-1].headers["Retry-After"]) <= limits.MINUTE + 1
-    connection.client().flushdb()
+    store.redis.flushdb()
     assert doors[0].ask("/v1/models", key=other).status == 429  # who asks too often costs Redis nothing
 
 
@@ -96,7 +95,7 @@ def test_a_body_that_is_too_large_is_refused_by_what_it_says_and_by_what_it_has(
     connection_.request("POST", "/jobs", iter([frame, large, b"\r\n--x--\r\n"]), head, encode_chunked=True)
     assert connection_.getresponse().status == 413
     connection_.close()
-    assert handoff.total_bytes() == 0
+    assert audio.total_bytes() == 0
     assert queues.depths()["decode"].waiting == 0
 
 
@@ -152,7 +151,7 @@ def test_an_uploaded_message_reaches_the_store_byte_by_byte(door):
     data = bytes(range(256)) * 9000
     sent = door().upload("/jobs", data, options='{"enrich": false}')
 
-    assert b"".join(handoff.read_upload(jobs.raw_source(sent.json["id"]))) == data
+    assert b"".join(audio.read_upload(jobs.raw_source(sent.json["id"]))) == data
     assert jobs.get(sent.json["id"]).options["enrich"] is False
 
 
@@ -190,7 +189,7 @@ def test_a_system_that_is_full_says_when_to_come_again(door, monkeypatch):
     ):
         assert (full.status, full.code) == (503, "system_full")
         assert int(full.headers["Retry-After"]) >= 1
-    assert handoff.total_bytes() == 0  # nothing is left of what was not sent
+    assert audio.total_bytes() == 0  # nothing is left of what was not sent
     client = http.client.HTTPConnection("127.0.0.1", opened.port, timeout=PATIENCE)
     client.putrequest("POST", "/jobs")
     for name, value in {"Authorization": f"Bearer {KEY}", "Content-Length": "2000000"}.items():
@@ -288,7 +287,7 @@ def test_a_stream_of_events_on_which_nothing_happens_says_that_it_lives(door, mo
 
 
 def test_a_stream_of_events_goes_on_where_its_connection_to_redis_is_lost(door, engine):
-    opened, admin = door(), connection.client()
+    opened, admin = door(), store.redis
     sent = opened.ask("/jobs", body={"source": "a"}).json["id"]
     request = urllib.request.Request(f"{opened.url}/jobs/{sent}/events", headers={"Authorization": f"Bearer {KEY}"})
     with urllib.request.urlopen(request, timeout=PATIENCE) as stream:
@@ -316,7 +315,7 @@ def heard(stream):
 def test_a_job_that_failed_and_was_tried_again_is_told_to_its_real_end(door, engine):
     opened = door()
     sent = opened.ask("/jobs", body={"source": "a"}).json["id"]
-    jobs.fail(sent, "decode", JobError("undecodable", "noise"))
+    jobs.fail(sent, "decode", JobError(ErrorCode.UNDECODABLE, "noise"))
     jobs.restart(sent, "decode")
     with ThreadPoolExecutor(1) as pool:
         told = pool.submit(opened.ask, f"/jobs/{sent}/events")
@@ -354,7 +353,7 @@ def test_whoever_still_waits_as_the_door_stops_is_told_to_send_again(redis_url):
     with ThreadPoolExecutor(1) as pool:
         with served(app) as port:
             told = pool.submit(Door(port, app).upload, "/v1/audio/transcriptions", SMALL, model="whisper-1")
-            while not connection.client().info("clients")["blocked_clients"]:
+            while not store.redis.info("clients")["blocked_clients"]:
                 pass  # until it waits
         answer = told.result()
 
@@ -370,8 +369,8 @@ def test_a_client_that_leaves_while_it_waits_takes_its_job_with_it(door):
     client = http.client.HTTPConnection("127.0.0.1", opened.port, timeout=PATIENCE)
     head = {"Authorization": f"Bearer {KEY}", "Content-Type": "multipart/form-data; boundary=x"}
     client.request("POST", "/v1/audio/transcriptions", form, head)
-    redis_id = connection.client().blmove(queues.key("decode"), queues.key("decode"), 4, "LEFT", "LEFT")
-    job_id = json.loads(connection.client().hget(queues.key("decode", ".msgs"), redis_id))["message_id"]
+    redis_id = store.redis.blmove(keys.queue("decode"), keys.queue("decode"), 4, "LEFT", "LEFT")
+    job_id = json.loads(store.redis.hget(keys.queue("decode", ".msgs"), redis_id))["message_id"]
     client.close()
 
     assert jobs.wait(job_id, timeout=PATIENCE).status == "cancelled"
@@ -389,12 +388,12 @@ def test_whoever_waits_too_long_is_told_where_the_job_goes_on(door):
 def test_a_dead_letter_is_listed_and_tried_again(door):
     opened = door()
     sent = opened.ask("/jobs", body={"source": "a"}).json["id"]
-    client = connection.client()
-    redis_id = client.lpop(queues.key("decode"))
-    client.hset(queues.key("decode", ".XQ.msgs"), redis_id, client.hget(queues.key("decode", ".msgs"), redis_id))
-    client.hdel(queues.key("decode", ".msgs"), redis_id)
-    client.zadd(queues.key("decode", ".XQ"), {redis_id: 1_000_000})
-    jobs.fail(sent, "decode", JobError("undecodable", "noise"))
+    client = store.redis
+    redis_id = client.lpop(keys.queue("decode"))
+    client.hset(keys.queue("decode", ".XQ.msgs"), redis_id, client.hget(keys.queue("decode", ".msgs"), redis_id))
+    client.hdel(keys.queue("decode", ".msgs"), redis_id)
+    client.zadd(keys.queue("decode", ".XQ"), {redis_id: 1_000_000})
+    jobs.fail(sent, "decode", JobError(ErrorCode.UNDECODABLE, "noise"))
 
     [letter] = opened.ask("/dead?stage=decode").json
     assert (letter["job_id"], letter["code"]) == (sent, "undecodable")

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from live import jobs, outbox, workers
 from processes import becomes
 from receiver import SECRET, receiving
 
@@ -13,8 +14,7 @@ from config.environment import STATE
 from config.settings import Settings
 from pipeline.webhook.courier import Courier
 from voicemill.options import Options
-from voicemill.store import jobs, outbox
-from voicemill.store import workers as presence
+from voicemill.store.jobs import receiver_of
 
 OPEN = {"webhook_secret": SECRET, "webhook_allow_http": True, "webhook_allow_private": True, "webhook_backoff": "0.01"}
 
@@ -84,7 +84,7 @@ def post():
 @pytest.fixture
 def name(receiver):
     """The receiver's name in the outbox."""
-    return jobs.receiver_of(receiver.url())
+    return receiver_of(receiver.url())
 
 
 class Workers:
@@ -101,7 +101,7 @@ class Workers:
             "from actors import webhook\nwebhook.LOOK = 0.5\nBROKER = webhook.BROKER\n"
         )
         settings = {name.upper(): str(value) for name, value in OPEN.items()} | {"LOG_FORMAT": "json"}
-        before = len(presence.workers())
+        before = len(workers.alive())
         with (self.folder / "log").open("a") as log:
             process = subprocess.Popen(
                 [Path(sys.executable).with_name("dramatiq"), module.stem, "-p", "1", "-t", "8", "--skip-logging"],
@@ -112,7 +112,7 @@ class Workers:
                 start_new_session=True,
             )
         self.processes.append(process)
-        assert becomes(lambda: len(presence.workers()) > before, 60), self.log()
+        assert becomes(lambda: len(workers.alive()) > before, 60), self.log()
         return process
 
     def log(self):

@@ -6,11 +6,10 @@ import subprocess
 import sys
 
 import pytest
+from live import jobs, queues
 from receiver import SECRET
 
 from config.environment import STATE
-from voicemill.store import jobs
-from voicemill.store import queue as queues
 
 
 @pytest.fixture

@@ -5,20 +5,22 @@ import re
 import time
 
 import pytest
+from live import jobs, outbox, queues, store
 from receiver import SECRET, receiving
 
 from pipeline.webhook import courier as courier_module
-from voicemill.errors import JobError
+from voicemill.errors import ErrorCode, JobError
 from voicemill.options import Options
-from voicemill.store import connection, jobs, outbox
-from voicemill.store import queue as queues
+from voicemill.store import keys
+from voicemill.store.jobs import receiver_of
+from voicemill.store.outbox import AT_ONCE, ERRORS_IN_A_ROW, Verdict
 
 OTHER = "whsec_QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVo="
 
 
 def end_pause(name):
     """As if the time had passed for which a receiver is left alone."""
-    connection.client().hset(jobs.outbox_key("receiver", name), "until", 0)
+    store.redis.hset(keys.outbox("receiver", name), "until", 0)
 
 
 def test_a_job_tells_of_its_transcript_and_then_of_its_end(done, receiver, post, name):
@@ -44,7 +46,7 @@ def test_a_job_without_a_callback_leaves_no_trace_of_one(redis_url):
     jobs.finish("quiet", "transcribe", {"transcript": {"text": "x"}})
     jobs.finish("quiet", "enrich", {})
     assert jobs.get("quiet").webhook is None
-    assert list(connection.client().scan_iter("*webhook*")) == []
+    assert list(store.redis.scan_iter("*webhook*")) == []
     assert set(queues.depths()) == {"decode", "transcribe", "enrich", "webhook"}
 
 
@@ -58,7 +60,7 @@ def test_webhook_url_is_told_of_every_job_that_names_no_other(redis_url, receive
         jobs.cancel(each)
     post().run(name)
     assert {got.job for got in receiver.taken} == {"early", "plain"}
-    assert jobs.get("own").webhook["receiver"] == jobs.receiver_of(trap.url())
+    assert jobs.get("own").webhook["receiver"] == receiver_of(trap.url())
 
     monkeypatch.setenv("WEBHOOK_URL", "somewhere")
     with pytest.raises(JobError, match="invalid_options"):
@@ -71,11 +73,11 @@ def test_while_secrets_change_a_receiver_with_either_can_verify(done, receiver, 
         done("two", other.url())
         both = post(webhook_secret=f"{OTHER} {SECRET}")
         both.run(name)
-        both.run(jobs.receiver_of(other.url()))
+        both.run(receiver_of(other.url()))
         assert (len(receiver.taken), len(other.taken)) == (2, 2)
         post().run(name)
         done("three", other.url())
-        post().run(jobs.receiver_of(other.url()), most=1)
+        post().run(receiver_of(other.url()), most=1)
         assert other.forged == 1
 
 
@@ -192,7 +194,7 @@ def test_a_receiver_that_only_answers_errors_is_left_alone(job, receiver, post, 
     receiver.behave = lambda _got: 500
     for number in range(12):
         jobs.cancel(job(f"job-{number}"))
-    assert post(webhook_backoff="600").run(name) == outbox.ERRORS_IN_A_ROW == len(receiver.got)
+    assert post(webhook_backoff="600").run(name) == ERRORS_IN_A_ROW == len(receiver.got)
 
 
 def test_after_an_outage_nobody_waits_for_his_own_next_try(job, receiver, post, name):
@@ -228,7 +230,7 @@ def test_a_redirect_is_not_followed(done, receiver, post, name, trap):
 def test_an_address_that_is_not_allowed_is_not_asked_and_stops_the_job(job, trap, post, settings, host):
     url = trap.url(host=host)
     jobs.cancel(job("one", url))
-    assert post(**settings).run(jobs.receiver_of(url)) == 1
+    assert post(**settings).run(receiver_of(url)) == 1
     assert jobs.get("one").webhook["stopped"]["code"] == "webhook_forbidden"
 
 
@@ -254,11 +256,11 @@ def test_of_a_deleted_job_nobody_hears(done, receiver, post, name):
     done("two")
     assert post().run(name) == 1
     assert [got.job for got in receiver.got] == ["two"]
-    assert connection.client().hgetall(jobs.record_key("two")) == {b"status": b"deleted"}
+    assert store.redis.hgetall(keys.record("two")) == {b"status": b"deleted"}
 
 
 def test_a_failure_that_was_mended_meanwhile_is_no_news(job, receiver, post, name):
-    jobs.fail(job("one"), "decode", JobError("undecodable", "x"))
+    jobs.fail(job("one"), "decode", JobError(ErrorCode.UNDECODABLE, "x"))
     jobs.restart("one", "decode")
     jobs.finish("one", "transcribe", {"transcript": {"text": "x"}}, last=True)
     post().run(name)
@@ -271,7 +273,7 @@ def test_a_delivery_lost_with_its_worker_comes_back(job, receiver, post, name):
     assert courier.take(name).job_id == "one"
     assert courier.take(name).job_id is None
     for kind in ("jobs", "busy"):  # as after the time that a delivery may take
-        connection.client().zadd(jobs.outbox_key(kind, name), {"one": 0})
+        store.redis.zadd(keys.outbox(kind, name), {"one": 0})
     assert post().run(name) == 1
     assert len(receiver.taken) == 1
 
@@ -281,10 +283,10 @@ def test_a_slow_receiver_holds_one_thread_and_others_a_few(job, receiver, post, 
         jobs.cancel(job(f"job-{number}"))
     courier = post().courier
     orders = [courier.take(name) for _ in range(6)]
-    assert [order.job_id is not None for order in orders] == [True] * outbox.AT_ONCE + [False] * 2
-    assert [order.more for order in orders] == [True] * (outbox.AT_ONCE - 1) + [False] * 3
-    told = outbox.errand(orders[0].job_id).events[0]
-    outbox.settle(orders[0].job_id, name, told, outbox.Outcome("delivered", "ok", slow=True), {}, [1.0])
+    assert [order.job_id is not None for order in orders] == [True] * AT_ONCE + [False] * 2
+    assert [order.more for order in orders] == [True] * (AT_ONCE - 1) + [False] * 3
+    told = outbox.pending(orders[0].job_id).events[0]
+    outbox.settle(orders[0].job_id, name, told, Verdict("delivered", "ok", slow=True), {}, [1.0])
     assert courier.take(name).job_id is None
 
 

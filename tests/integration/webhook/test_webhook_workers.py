@@ -4,12 +4,9 @@ import os
 import signal
 import time
 
+from live import jobs, queues
 from processes import becomes, children
 from receiver import receiving
-
-from voicemill.store import jobs
-from voicemill.store import queue as queues
-from voicemill.store import workers as presence
 
 
 def test_a_worker_killed_while_it_delivers_loses_nothing(workers, done, receiver, undelivered):
@@ -84,7 +81,7 @@ def test_slow_and_failing_receivers_starve_no_other(workers, done, receiver, und
         assert len(failing.got) <= 4
         assert becomes(lambda: undelivered() == 40)
         assert queues.depths()["webhook"].in_progress <= 4
-        assert [worker.stages for worker in presence.workers()] == [["webhook"]]
+        assert [worker.stages for worker in workers.alive()] == [["webhook"]]
         for number in range(20):
             told = [got.type for got in receiver.taken if got.job == f"good-{number}"]
             assert told == ["job.transcribed", "job.done"]

@@ -13,7 +13,7 @@ from config.settings import Settings
 from pipeline.decode import convert, levels, probe, reasons
 from pipeline.decode.sources import fetch
 from pipeline.network import pools
-from voicemill.errors import CODES, JobError
+from voicemill.errors import JobError
 
 # A drill tries each promise on thousands of cases: FUZZ_CASES=10000 python -m pytest tests/unit/decode/test_reports.py
 fuzzed = settings(

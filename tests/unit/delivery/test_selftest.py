@@ -6,7 +6,7 @@ import pytest
 
 from actors import selftest
 from actors.selftest import SelfTest
-from voicemill.errors import CODES, Fault, JobError
+from voicemill.errors import ErrorCode, Fault, JobError
 
 
 class Machine:
@@ -43,8 +43,8 @@ def self_test(machine, monkeypatch):
     found.after_worker_shutdown(None, None)
 
 
-NO_FFMPEG = JobError("worker_unfit", "ffmpeg is not installed on this worker: install ffmpeg")
-UNDECODABLE = JobError("undecodable", "FFmpeg cannot read it")
+NO_FFMPEG = JobError(ErrorCode.WORKER_UNFIT, "ffmpeg is not installed on this worker: install ffmpeg")
+UNDECODABLE = JobError(ErrorCode.UNDECODABLE, "FFmpeg cannot read it")
 
 
 def test_a_fit_worker_is_not_blamed(self_test):
@@ -73,7 +73,7 @@ def test_an_error_from_outside_is_not_the_worker_s(self_test, machine):
     machine.fault = NO_FFMPEG
 
     assert [code for code, row in CODES.items() if row.fault is Fault.OUTSIDE]
-    assert self_test.explains(JobError("source_unavailable", "no")) is None
+    assert self_test.explains(JobError(ErrorCode.SOURCE_UNAVAILABLE, "no")) is None
     assert machine.tests == 0
 
 
@@ -91,7 +91,9 @@ def test_broken_files_in_a_row_cost_one_test(self_test, machine):
     assert machine.tests == 1
 
     machine.fault = NO_FFMPEG
-    assert self_test.explains(JobError("disk_full", "no")) == NO_FFMPEG.message, "an error of the worker's is tested"
+    assert self_test.explains(JobError(ErrorCode.DISK_FULL, "no")) == NO_FFMPEG.message, (
+        "an error of the worker's is tested"
+    )
 
 
 def test_a_paused_worker_resumes_once_the_machine_has_recovered(self_test, machine, monkeypatch):

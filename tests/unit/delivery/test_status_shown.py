@@ -11,7 +11,7 @@ from rich.console import Console
 from cli.status import run, shown
 from voicemill import status
 from voicemill.status import Percentiles, StageStatus, Status, Webhooks
-from voicemill.store import jobs
+from voicemill.store.jobs import TIMINGS
 from voicemill.store.queue import Depth
 from voicemill.store.workers import Worker
 
@@ -85,7 +85,7 @@ def test_what_gemini_was_asked_for_is_told_where_it_was_asked():
 
 def test_more_jobs_a_minute_than_are_kept_are_told_by_their_pace():
     assert status._done_last_minute([940.0] * 5 + [941.0, 999.0], now=1000.0) == 2
-    assert status._done_last_minute([970.0 + n / 100 for n in range(jobs.TIMINGS)], now=1000.0) == 2000
+    assert status._done_last_minute([970.0 + n / 100 for n in range(TIMINGS)], now=1000.0) == 2000
 
 
 @pytest.mark.parametrize("as_json", [True, False])

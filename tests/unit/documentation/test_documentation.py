@@ -15,8 +15,8 @@ from pipeline.__main__ import COMMANDS
 from pipeline.doctor import cli
 from pipeline.transcribe import Options as Wishes
 from pipeline.transcribe import Segment, Transcript, Word
+from voicemill.job import Job
 from voicemill.options import Options
-from voicemill.store.jobs import Job, Stage
 
 CLONE = Path(__file__).parents[3]
 READMES = [CLONE / "README.md", CLONE / "README.ko.md"]

@@ -16,7 +16,7 @@ from actors import metrics
 from actors.broker import Broker
 from actors.metrics import Metrics, _listen, install
 from pipeline.metrics import hooks as measures
-from voicemill.store.queue import QUEUES
+from voicemill.lifecycle import QUEUES
 
 CLONE = Path(__file__).parents[3]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from voicemill.errors import CODES
+from voicemill.errors import ErrorCode
 from web.page import language, respond
 
 
@@ -38,7 +38,7 @@ def test_remedies_are_translated_of_errors_that_there_are():
 
 
 def test_a_remedy_falls_back_to_the_table_of_errors_and_an_unknown_code_has_none():
-    assert language.remedy("en", "too_long") == CODES["too_long"].remedy
+    assert language.remedy("en", "too_long") == ErrorCode("too_long").remedy
     assert "MAX_DURATION" in language.remedy("ko", "too_long")
     assert language.remedy("ko", "unknown") is None
 

@@ -2,14 +2,15 @@
 
 import pytest
 
-from voicemill.store import jobs
+from voicemill.lifecycle import STAGES
+from voicemill.store.jobs import parse
 from web.page import audio, rates, respond, views
 
 NOW = 1_000_000.0
 
 
 def record(**fields):
-    return jobs.parse("j1", {name.encode(): str(value).encode() for name, value in fields.items()})
+    return parse("j1", {name.encode(): str(value).encode() for name, value in fields.items()})
 
 
 def finished(**more):
@@ -63,7 +64,7 @@ def test_the_bar_of_a_job_that_has_just_come_divides_nothing_by_zero():
 
 def test_steps_say_what_was_done_what_failed_and_what_was_left_out():
     def steps(job):
-        return [views.step(job, stage) for stage in jobs.STAGES]
+        return [views.step(job, stage) for stage in STAGES]
 
     assert steps(finished()) == ["done", "done", "done"]
     assert steps(finished(enrichment_skipped='"no key"')) == ["done", "done", "skipped"]

@@ -9,7 +9,6 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-
 from voicemill.render import LINE, LINES, cues, render
 
 LONG = (
