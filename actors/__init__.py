@@ -1,18 +1,17 @@
-"""What Dramatiq runs: the three actors, one process group each. A backend needs only `from actors import decode`.
+"""What Dramatiq runs: one module for each stage (`dramatiq actors.decode`), and what their workers are made of.
 
-Importing this package declares nothing. `actors.decode` is the actor in every order of imports, although a module of
-the same name holds it; `dramatiq actors.decode` runs that module.
+`from actors import decode` is the client's actor, the same object as `from voicemill import decode`, in every order of
+imports, although a module of the same name runs the stage. Importing this package declares nothing.
 """
 
 from __future__ import annotations
 
-import importlib
 import sys
 import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from actors.decode import decode as decode
+    from voicemill import decode as decode
 
 
 class _Actors(types.ModuleType):
@@ -20,7 +19,9 @@ class _Actors(types.ModuleType):
 
     @property
     def decode(self) -> Any:
-        return importlib.import_module("actors.decode").decode
+        from voicemill import decode  # noqa: PLC0415 - when it is asked for
+
+        return decode
 
     @decode.setter
     def decode(self, _module: types.ModuleType) -> None:
@@ -30,6 +31,6 @@ class _Actors(types.ModuleType):
 sys.modules[__name__].__class__ = _Actors
 
 if "dramatiq.cli" in sys.modules:
-    from actors import unnamed
+    from actors import by_queue
 
-    unnamed.load_stages()
+    by_queue.load_stages()

@@ -1,7 +1,4 @@
-"""Takes messages from one queue: it waits in Redis instead of polling, and knows what it holds.
-
-Part of the backend's path, as the broker is: the standard library, dramatiq and redis alone.
-"""
+"""Takes messages from one queue: it waits in Redis instead of polling, and knows what it holds."""
 
 from __future__ import annotations
 
@@ -31,8 +28,8 @@ BLOCK_TIMEOUT = 10.0  # seconds until a connection that should have answered aft
 RECONCILE = 30.0  # seconds between two comparisons of what Redis thinks that we hold with what we hold
 POLL = 1000  # milliseconds at most between two looks into an empty queue, where a server does not let us wait in it
 BRISK = 0.05  # seconds of a thread for a message under which more are taken ahead: they wait hardly longer than that
-FULL = 1.0  # seconds between looks around while as many messages are at work as may be
-# What a message brings for us; other options of Dramatiq's are our actors' affair, and a wrong `throws` kills a thread.
+FULL = 1.0  # seconds between checks while as many messages are at work as may be
+# Options that a message may bring; the others are our actors' own, and a wrong `throws` kills a thread.
 OPTIONS = ("redis_message_id", "eta", "retries")
 LAST = 2**53  # milliseconds: no delayed message may wait for a later time than that
 
@@ -50,14 +47,14 @@ class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there 
         if queue_name.endswith(".DQ"):
             self.held.clear()  # Dramatiq drops delayed messages from memory when it makes a new consumer
         self.list = f"{broker.namespace}:{queue_name}"
-        self.acks = acks_key(broker, queue_name)
+        self.acks = keys.acks(broker.broker_id, queue_name)
         self.room = threading.Event()
         # One connection and no pool: `interrupt` has to know which. And no retries: where the answer to a fetch is
         # lost, a new consumer is to look at once for the messages in it, and not to fetch others.
         self.waiter: redis.Redis | None = None
         if broker.blocking:
             try:
-                self.waiter = store.connect(socket_timeout=BLOCK_TIMEOUT, retries=0).client()
+                self.waiter = broker.store.connect(socket_timeout=BLOCK_TIMEOUT, retries=0).client()
             except redis.RedisError as error:
                 raise ConnectionClosed(error) from None
         broker.rounds.setdefault(queue_name, time.monotonic())
@@ -65,7 +62,7 @@ class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there 
         self.more = False  # whether the last fetch got all that it asked for: then it is not worth a look beforehand
         self.most = prefetch  # messages that may be here at once
         self.fetched = -math.inf  # when messages were fetched last (monotonic clock)
-        self.brisk = 0  # messages fetched in a row in whose time the hands were soon free again
+        self.brisk = 0  # messages fetched in a row after which a thread was soon free again
 
     def __next__(self) -> MessageProxy | None:
         """Return the next message; None where there is none for now, so that delayed ones are looked after.
@@ -115,25 +112,25 @@ class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there 
         if self.waiter is not None:
             self.waiter.close()
 
-    def _release(self, tell: Any, message: MessageProxy) -> None:
+    def _release(self, acknowledge: Any, message: MessageProxy) -> None:
         try:
-            tell(message)
+            acknowledge(message)
         except redis.RedisError as error:  # a full or read-only Redis, too: Dramatiq tries again until it works
             raise ConnectionClosed(error) from None
         self.held.pop(message.options["redis_message_id"], None)
         self.room.set()
 
     def _wait(self) -> bool:
-        """Wait for a message; tell whether it is worth fetching."""
-        if not self._has_hands() or not self._there_is_one():
+        """Wait for a message; return whether it is worth fetching."""
+        if not self._has_threads() or not self._there_is_one():
             return False
         if not self.broker.may_take(self.queue_name):
             self.broker.stopping.wait(FULL)
             return False
         return True
 
-    def _has_hands(self) -> bool:
-        """Tell whether a thread is free to begin a message; wait a moment where not."""
+    def _has_threads(self) -> bool:
+        """Return whether a thread is free to begin a message; wait a moment if not."""
         if self.broker.stopping.is_set():
             self.broker.stopping.wait(0.05)  # let the loop see that it is to end; nothing is begun any more
             time.sleep(0.05)
@@ -172,7 +169,7 @@ class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there 
                 line.shutdown(socket.SHUT_RDWR)
 
     def _fetch(self) -> None:
-        """Take as many messages as there are hands for; where there are none and we poll, wait longer each time."""
+        """Take as many messages as there are threads for; if there are none and we poll, wait longer each time."""
         room = self.most - self.outstanding_message_count
         found = self.broker.fetch(self.queue_name, room, self.waiter or self.broker.client)
         self.more = len(found) == room
@@ -185,14 +182,14 @@ class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there 
             self.broker.stopping.wait(pause / 1000)
 
     def _look_ahead(self, found: int) -> None:
-        """Take as many messages again as there are hands for while a backlog goes through quickly."""
+        """Take as many messages again as there are threads for while a backlog goes through quickly."""
         last, self.fetched = self.fetched, time.monotonic()
         quick = self.more and (self.fetched - last) * self.prefetch < BRISK * found
         self.brisk = self.brisk + found if quick else 0
         self.most = self.prefetch * 2 if self.brisk >= self.prefetch else self.prefetch
 
     def _first(self) -> MessageProxy | None:
-        """Return the first of the messages that were fetched; what is none goes to the dead letters."""
+        """Return the first of the messages that were fetched; what is not a message goes to the dead letters."""
         if not self.message_cache:
             return None
         data = self.message_cache.pop(0)
@@ -206,7 +203,7 @@ class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there 
 
     def _bury(self, data: bytes) -> None:
         """Put what cannot be read among the dead letters; its id is known to Redis alone."""
-        self.logger.error("What lies in queue %r is no message: it goes to the dead letters.", self.queue_name)
+        self.logger.error("An entry of queue %r is not a message: it goes to the dead letters.", self.queue_name)
         for taken in self._unknown():
             if self.broker.client.hget(f"{self.list}.msgs", taken) == data:
                 self.broker.do_nack(self.queue_name, taken)
@@ -235,7 +232,7 @@ def read(data: bytes, queue: str) -> Message[Any]:
     Whatever else Dramatiq takes for a message, its threads die of, or never give back.
 
     Raises:
-        DecodeError: it is no message of this queue.
+        DecodeError: it is not a message of this queue.
     """
     message: Message[Any] = Message.decode(data)
     named = keys.is_id(message.message_id) and is_text(message.actor_name)
@@ -246,15 +243,10 @@ def read(data: bytes, queue: str) -> Message[Any]:
         if queue.endswith(".DQ"):
             options["eta"] = options.get("eta") or 0
         else:
-            options.pop("eta", None)  # the hands of this queue would wait for it
+            options.pop("eta", None)  # the threads of this queue would wait for it
         times = 0 <= options.get("eta", 0) <= LAST and 0 <= options.get("retries", 0) <= LAST
     except (TypeError, AttributeError) as error:
-        raise DecodeError("its options are none", data, error) from error
+        raise DecodeError("its options are invalid", data, error) from error
     if not times or not is_text(options.get("redis_message_id")):
         raise DecodeError("its options are out of bounds", data, None)
     return dataclasses.replace(message, options=options)
-
-
-def acks_key(broker: Broker, queue: str) -> str:
-    """Return the key of the ids of the messages that a worker has taken from a queue and not acknowledged."""
-    return f"{broker.namespace}:__acks__.{broker.broker_id}.{queue}"

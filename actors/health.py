@@ -60,7 +60,7 @@ class Health:
         with self._asking:
             try:
                 if self._redis is None:
-                    self._redis = store.connect(socket_timeout=ANSWER, retries=0)
+                    self._redis = self._broker.store.connect(socket_timeout=ANSWER, retries=0)
                 try:
                     self._redis.ping()
                 except redis.ConnectionError:

@@ -9,8 +9,10 @@ import redis
 import structlog
 from dramatiq.middleware import Middleware
 
-from pipeline import sweeper
+from config.settings import Settings
+from pipeline.sweeper import Sweeper
 from voicemill.errors import JobError
+from voicemill.store import Store
 
 INTERVAL = 5.0  # seconds between two checks whether a sweep is due
 
@@ -20,7 +22,8 @@ log = structlog.get_logger(__name__)
 class Maintenance(Middleware):
     """Sweep while the worker runs. The thread is a daemon: an interrupted sweep is completed by the next one."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._sweeper = Sweeper(store, settings)
         self._ended = threading.Event()
 
     def after_worker_boot(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
@@ -34,7 +37,7 @@ class Maintenance(Middleware):
     def _run(self) -> None:
         while not self._ended.is_set():
             try:
-                sweeper.sweep_when_due()
+                self._sweeper.sweep_when_due()
             except (redis.RedisError, JobError) as error:
                 log.warning("Sweep failed, trying again", reason=str(error))
             except Exception:  # the next sweep may find Redis in another state

@@ -58,7 +58,7 @@ class Metrics(Middleware):
 
         self._broker, self._stage = broker, stage
         self._health = Health(broker, stage)
-        self._exposition = Exposition(stage, self._samples)
+        self._exposition = Exposition(stage, broker.store, self._samples)
         self._pages: dict[str, Page] = {
             "/metrics": lambda accept: (200, *self._exposition.text(accept)),
             "/healthz": lambda _accept: _verdict("alive", self._health.alive()),

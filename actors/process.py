@@ -19,8 +19,9 @@ import structlog
 from dramatiq.compat import StreamablePipe
 
 from config import environment, logging, settings
+from voicemill.config import ClientConfig
 from voicemill.errors import JobError
-from voicemill.store import connection
+from voicemill.store import Store, connection
 
 UNFIT, USAGE, NO_REDIS = 1, 2, 3  # exit codes
 LOOK = 0.5  # seconds between looks at whether the master lives
@@ -31,8 +32,8 @@ draining = threading.Event()  # set once this worker has begun to stop
 log = structlog.get_logger(__name__)
 
 
-def prepare(stage: str) -> settings.Settings:
-    """Make this process a worker of `stage` and return the settings that it runs with.
+def prepare(stage: str) -> tuple[settings.Settings, Store]:
+    """Make this process a worker of `stage`, and return the settings that it runs with and the store that it works on.
 
     Raises:
         SystemExit: 2, a setting is wrong; 3, Redis refuses us, or was not there within `REDIS_START_TIMEOUT`.
@@ -41,7 +42,8 @@ def prepare(stage: str) -> settings.Settings:
         environment.load()
         os.environ.setdefault("VOICEMILL_CLIENT_NAME", f"voicemill-{stage}")
         chosen = settings.get()
-        place = settings.mask_url(connection.parameters(store.config)[0])
+        store = Store(ClientConfig.from_environment())
+        connection.parameters(store.config)  # raises if the address is none
     except (environment.DotenvError, settings.SettingsError) as error:
         give_up(stage, str(error), USAGE)
     except JobError as error:
@@ -53,8 +55,8 @@ def prepare(stage: str) -> settings.Settings:
     if master is not None and master.pid is not None:
         _let_go_of_reading_ends(master.sentinel)
         threading.Thread(target=_follow_the_master, args=(master.pid,), name="master-watch", daemon=True).start()
-    _await_redis(stage, place, chosen.redis_start_timeout)
-    return chosen
+    _await_redis(stage, store, chosen.redis_start_timeout)
+    return chosen, store
 
 
 def _follow_the_master(master: int) -> None:
@@ -95,9 +97,10 @@ def _fall_silent() -> None:
     os.close(nowhere)
 
 
-def _await_redis(stage: str, place: str, timeout: float) -> None:
+def _await_redis(stage: str, store: Store, timeout: float) -> None:
+    place = store.config.address.masked
     deadline = time.monotonic() + timeout
-    told = False
+    logged = False
     while True:
         try:
             store.redis.ping()
@@ -106,9 +109,9 @@ def _await_redis(stage: str, place: str, timeout: float) -> None:
                 give_up(stage, f"Redis at {place} {refused}", NO_REDIS)
             if time.monotonic() >= deadline:
                 give_up(stage, f"Redis at {place} was not there within {timeout:g} s: {error}", NO_REDIS)
-            if not told:
+            if not logged:
                 log.warning("Waiting for Redis", stage=stage, place=place, reason=str(error))
-                told = True
+                logged = True
             time.sleep(PAUSE)  # nothing announces that Redis is there
         else:
             return

@@ -57,9 +57,9 @@ class SelfTest(Middleware):
         Errors that come from outside are not the machine's. Those that are usually the message's are believed for
         `FRESH` seconds after a test that passed, so that a flood of broken files does not double its own cost.
         """
-        if error.fault is Fault.OUTSIDE:
+        if error.code.fault is Fault.OUTSIDE:
             return None
-        asked = time.monotonic() - (FRESH if error.fault is Fault.MESSAGE else 0.0)
+        asked = time.monotonic() - (FRESH if error.code.fault is Fault.MESSAGE else 0.0)
         with self._lock:
             if self.reason is None and self._passed_at < asked:
                 self._check()

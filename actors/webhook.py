@@ -1,7 +1,7 @@
-"""The webhooks as the queue sees them: a message says that a receiver may be told something, a worker tells it.
+"""The webhook worker: `dramatiq actors.webhook`. A message says that a receiver may have something pending.
 
-How long to wait, for whom, and what comes first is kept in Redis (voicemill/store/store.outbox.py), not in delayed messages:
-a receiver that is away costs one try now and then, however many jobs wait for it, and no thread.
+How long to wait, for whom, and what comes first is kept in Redis (voicemill/store/outbox.py), not in delayed messages:
+a receiver that is away costs one attempt now and then, however many jobs wait for it, and no thread.
 """
 
 from __future__ import annotations
@@ -16,80 +16,81 @@ import structlog
 from dramatiq import Message
 from dramatiq.middleware import Middleware
 
-from actors import broker, process
-from config import settings
-from pipeline.webhook.courier import Courier
+from actors import process, worker
+from actors.broker import Broker
+from pipeline.webhook.delivery import Deliverer
+from voicemill.lifecycle import WEBHOOK
+from voicemill.store.queue import SCHEMA
 
-BROKER = broker.for_process("webhook")
-TURN = 2.0  # seconds that a worker goes on for one receiver while others may wait for their turn
-LOOK = 10.0  # seconds between looks at whose time has come, where this worker knows of none
+TURN = 2.0  # seconds that a worker continues with one receiver while others may wait for their turn
+INTERVAL = 10.0  # seconds between checks whose time has come, if this worker knows of none
 
-_courier: Courier | None = None
 log = structlog.get_logger(__name__)
 
 
-@dramatiq.actor(queue_name="webhook", actor_name="webhook", broker=BROKER, throws=broker.EXPECTED)
-def webhook(job_id: str, *, receiver: str | None = None, schema: int = 1) -> None:  # noqa: ARG001 - the messages' version
-    """Tell the receiver of this job what waits for it, whichever job's turn it is."""
-    receiver = receiver or store.outbox.receiver(job_id)
-    if receiver is None:
-        log.info("Message dropped: its job expired or was deleted")
-        return
-    assert _courier is not None, "the worker has a courier before it takes a message"  # noqa: S101
-    ends = time.monotonic() + TURN
-    while True:
-        order = _courier.take(receiver)
-        if order.job_id is None:
-            CLOCK.expect(order.look_at)
-            return
-        if order.more:
-            wake(receiver, order.job_id)
-        structlog.contextvars.bind_contextvars(job=order.job_id)
-        CLOCK.expect(_courier.deliver(order.job_id, receiver))
-        if BROKER.stopping.is_set() or time.monotonic() > ends:
-            wake(receiver, order.job_id)
-            return
+class Webhooks(Middleware):
+    """Delivers to one receiver after the other, and sends messages for those whose time has come.
 
+    That is the next attempt, the end of a pause, or a delivery lost with its worker.
+    """
 
-def wake(receiver: str, job_id: str) -> None:
-    """Send word that there may be something to do for a receiver; `job_id` is one of its jobs, for the log."""
-    BROKER.enqueue(Message("webhook", "webhook", (job_id,), {"receiver": receiver, "schema": 1}, {}, message_id=job_id))
-
-
-class Clock(Middleware):
-    """Sends word when a receiver's time has come: its next try, the end of a pause, a delivery lost with its worker."""
-
-    def __init__(self) -> None:
+    def __init__(self, broker: Broker, deliverer: Deliverer) -> None:
+        self._broker, self._deliverer, self._outbox = broker, deliverer, broker.store.outbox
         self._next = 0.0  # Unix seconds
         self._changed = threading.Condition()
         self._stopping = False
 
-    def expect(self, at: float | None) -> None:
-        """Look no later than `at` Unix seconds."""
+    def deliver(self, job_id: str, *, receiver: str | None = None, schema: int = 1) -> None:  # noqa: ARG002 - the messages' version
+        """Deliver what is pending for the receiver of this job, whichever job's turn it is."""
+        receiver = receiver or self._outbox.receiver(job_id)
+        if receiver is None:
+            log.info("Message dropped: its job expired or was deleted")
+            return
+        ends = time.monotonic() + TURN
+        while True:
+            order = self._deliverer.take(receiver)
+            if order.job_id is None:
+                self._expect(order.check_at)
+                return
+            if order.more:
+                self._wake(receiver, order.job_id)
+            structlog.contextvars.bind_contextvars(job=order.job_id)
+            self._expect(self._deliverer.deliver(order.job_id, receiver))
+            if self._broker.stopping.is_set() or time.monotonic() > ends:
+                self._wake(receiver, order.job_id)
+                return
+
+    def after_worker_boot(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
+        """Start the clock."""
+        threading.Thread(target=self._run, name="webhook-clock", daemon=True).start()
+
+    def before_worker_shutdown(self, _broker: dramatiq.Broker, _worker: Any) -> None:
+        """Stop the clock."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+
+    def _wake(self, receiver: str, job_id: str) -> None:
+        """Send a message that there may be something pending; `job_id` is one of the receiver's, for the log."""
+        keywords = {"receiver": receiver, "schema": SCHEMA}
+        self._broker.enqueue(Message(WEBHOOK, WEBHOOK, (job_id,), keywords, {}, message_id=job_id))
+
+    def _expect(self, at: float | None) -> None:
+        """Check no later than `at` (Unix seconds)."""
         with self._changed:
             if at is not None and at < self._next:
                 self._next = at
                 self._changed.notify()
 
-    def after_worker_boot(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
-        """Begin."""
-        threading.Thread(target=self._run, name="webhook-clock", daemon=True).start()
-
-    def before_worker_shutdown(self, _broker: dramatiq.Broker, _worker: Any) -> None:
-        """End."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify()
-
     def _run(self) -> None:
         while not self._stopping:
             with self._changed:
-                self._next = time.time() + LOOK
+                self._next = time.time() + INTERVAL
             try:
-                following, found = store.outbox.due()
+                following, found = self._outbox.due()
                 for receiver, job_id in found:
-                    wake(receiver, job_id)
-                self.expect(following)
+                    self._wake(receiver, job_id)
+                self._expect(following)
             except redis.RedisError as error:
                 log.warning("Redis cannot be used, waiting", reason=str(error))
             with self._changed:
@@ -97,13 +98,20 @@ class Clock(Middleware):
                     self._changed.wait(left)
 
 
-CLOCK = Clock()
+if worker.is_worker():
+    from config.settings import SettingsError
 
-if broker.in_worker():
-    BROKER.add_middleware(CLOCK)
+    WORKER = worker.start(WEBHOOK)
     try:
-        _courier = Courier(settings.get())
-    except settings.SettingsError as error:
-        process.give_up("webhook", str(error), process.USAGE)
-    if settings.get().webhook_secret is None:
+        webhooks = Webhooks(WORKER.broker, Deliverer(WORKER.settings, WORKER.store))
+    except SettingsError as error:
+        process.give_up(WEBHOOK, str(error), process.USAGE)
+
+    def deliver(job_id: str, **keywords: Any) -> None:
+        """Deliver what is pending for the receiver of this job."""
+        webhooks.deliver(job_id, **keywords)
+
+    WORKER.broker.add_middleware(webhooks)
+    webhook = dramatiq.actor(deliver, **WORKER.options)
+    if WORKER.settings.webhook_secret is None:
         log.info("No WEBHOOK_SECRET is set: jobs with a callback_url wait for one")

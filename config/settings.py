@@ -16,6 +16,7 @@ from voicemill.address import masked
 
 Device = Literal["auto", "cuda", "cpu"]
 _FERNET_KEY = re.compile("[A-Za-z0-9_-]{43}=")
+SHAPES: dict[str, Any] = {"shapes_transcript": True}  # of settings with which the same audio may give another text
 LONGEST = 1e9  # seconds, thirty years: beyond it the clocks of the operating system and of Redis overflow
 Seconds = Annotated[float, Field(gt=0, le=LONGEST, allow_inf_nan=False)]
 Lifetime = Annotated[float, Field(ge=1, le=LONGEST, allow_inf_nan=False)]  # seconds; Redis counts whole ones
@@ -97,7 +98,9 @@ class Settings(BaseSettings):
     fetch_read_timeout: Seconds = Field(30, description="How long a source's server may stay silent (seconds)")
     fetch_timeout: Seconds = Field(300, description="Time limit of fetching a source (seconds)")
     normalize_loudness: bool = Field(
-        False, description="Whether quiet and uneven voices are raised to one loudness before they are transcribed"
+        False,
+        description="Whether quiet and uneven voices are raised to one loudness before they are transcribed",
+        json_schema_extra=SHAPES,
     )
     decode_timeout: Seconds = Field(300, description="Time limit of one FFmpeg run (seconds)")
 
@@ -106,6 +109,7 @@ class Settings(BaseSettings):
         "small",
         min_length=1,
         description="A folder, a name from the model hub (`small`, `owner/name`), `bundled:tiny.en` or `bundled:base`",
+        json_schema_extra=SHAPES,
     )
     whisper_model_dir: str | None = Field(
         None,
@@ -115,10 +119,16 @@ class Settings(BaseSettings):
         "auto", description="auto: a fit GPU, else CPU with a warning; cuda: a fit GPU or exit 1; cpu: no GPU checks"
     )
     whisper_compute_type: str = Field(
-        "auto", description="auto (float16 on a GPU, int8 on a CPU), or float16, int8_float16, int8, bfloat16, float32"
+        "auto",
+        description="auto (float16 on a GPU, int8 on a CPU), or float16, int8_float16, int8, bfloat16, float32",
+        json_schema_extra=SHAPES,
     )
     whisper_beam_size: int = Field(
-        5, ge=1, le=BEAMS, description="Beam size of the pass that decodes a doubtful window again in full"
+        5,
+        ge=1,
+        le=BEAMS,
+        description="Beam size of the pass that decodes a doubtful window again in full",
+        json_schema_extra=SHAPES,
     )
     whisper_gpus: Annotated[str, AfterValidator(check_gpus)] = Field(
         "all", description="Which visible GPUs to use: all, or indices such as 0,1"
@@ -131,6 +141,7 @@ class Settings(BaseSettings):
     encoder_window: Annotated[str, AfterValidator(check_encoder_window)] = Field(
         "auto",
         description="Least audio the encoder is shown: auto (10 to 12 s for proven sizes), full (30 s), or seconds",
+        json_schema_extra=SHAPES,
     )
     transcribe_timeout: Seconds = Field(
         120, description="Time limit of a window's work, to which four times its audio's length is added (seconds)"
@@ -306,6 +317,9 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take values from the caller, then from `config.environment`, and from nowhere else."""
         return init_settings, _Environment(settings_cls)
+
+
+SHAPING = tuple(name for name, field in Settings.model_fields.items() if field.json_schema_extra == SHAPES)
 
 
 def variable(field: str) -> str:

@@ -1,63 +1,62 @@
-"""The same message again: who sent it with `dedupe=True` gets the earlier transcript, and no GPU works for it."""
+"""Reuse of transcripts: a job with `dedupe=True` gets that of an earlier job with the same bytes and options."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, cast
+from typing import cast
 
-from config import settings
+from config.settings import SHAPING, Settings
+from voicemill import options
 from voicemill.errors import UnknownJob
 from voicemill.job import Job
-from voicemill.store import keys
-
-WORDS = ("language", "task", "prompt", "hotwords", "word_timestamps", "stream")  # options that shape a transcript
-# Settings that do; decode workers need them as transcribe workers have them, or nothing is found.
-SETTINGS = ("whisper_model", "whisper_beam_size", "normalize_loudness")
+from voicemill.store import Store, keys
 
 
-class Found(Exception):
-    """The message was transcribed before; `job` has the transcript."""
+class Duplicate(Exception):
+    """The audio was transcribed before; `job` has the transcript."""
 
     def __init__(self, job: Job) -> None:
         super().__init__(job.id)
         self.job = job
 
 
-def remember(job: Job, fingerprint: str) -> None:
-    """Note that a job's transcript is that of the message with this fingerprint and of options like its own."""
-    store.redis.set(_key(fingerprint, job.options), job.id, px=store.config.result_ttl_ms)
+def remember(store: Store, settings: Settings, job: Job, fingerprint: str) -> None:
+    """Note that a job's transcript is that of audio with this fingerprint and of options like its own."""
+    store.redis.set(_key(settings, job, fingerprint), job.id, px=store.config.result_ttl_ms)
 
 
-def look(job: Job, fingerprint: str) -> None:
-    """Go on where nobody sent these bytes with such options before, or their transcript is gone.
+def check(store: Store, settings: Settings, job: Job, fingerprint: str) -> None:
+    """Look for an earlier transcript.
+
+    A transcript that a CPU made in place of a GPU is not reused while a GPU is at work.
 
     Raises:
-        Found: there is a transcript.
+        Duplicate: there is one.
     """
-    earlier = cast("bytes | None", store.redis.get(_key(fingerprint, job.options)))
+    earlier = cast("bytes | None", store.redis.get(_key(settings, job, fingerprint)))
     if earlier is None:
         return
     try:
         twin = store.jobs.get(earlier.decode())
     except UnknownJob:
         return
-    if twin.transcript is not None and not (twin.transcript.get("degraded") and _gpu_at_work()):
-        raise Found(twin)
+    if twin.transcript is not None and not (twin.transcript.degraded is not None and _gpu_at_work(store)):
+        raise Duplicate(twin)
 
 
-def _gpu_at_work() -> bool:
-    """Tell whether a worker has a GPU now: then what a CPU wrote in its place is not handed on."""
+def _gpu_at_work(store: Store) -> bool:
     return any(worker.gpus for worker in store.workers.alive() if "transcribe" in worker.stages)
 
 
-def _key(fingerprint: str, options: dict[str, Any]) -> str:
-    chosen = settings.get()
-    shaping = json.dumps(
-        [
-            fingerprint,
-            *(options.get(name) for name in WORDS),
-            *(getattr(chosen, name) for name in SETTINGS),
-        ]
-    )
-    return f"{keys.NAMESPACE}:message:{hashlib.sha256(shaping.encode()).hexdigest()}"
+def _key(settings: Settings, job: Job, fingerprint: str) -> str:
+    """Return the key for the fingerprint, and the options and settings that shape a transcript.
+
+    Decode workers need the same settings as transcribe workers, or nothing is found.
+    """
+    shaping = [
+        fingerprint,
+        {name: getattr(job.options, name) for name in options.SHAPING},
+        {name: getattr(settings, name) for name in SHAPING},
+    ]
+    return keys.fingerprint(hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest())

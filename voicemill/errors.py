@@ -27,6 +27,11 @@ class ErrorCode(StrEnum):
         member.retryable, member.fault, member.remedy = retryable, fault, remedy
         return member
 
+    @classmethod
+    def find(cls, code: str) -> ErrorCode | None:
+        """Return the code of this name; None: there is none, as for one that a newer version wrote."""
+        return next((each for each in cls if each == code), None)
+
     # The request
     INVALID_OPTIONS = (
         "invalid_options",

@@ -26,18 +26,22 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A stage, and the status of a job that waits for it, that it works on, and that it has finished."""
+    """A stage, and the status of a job that waits for it, that it works on, and that it has finished.
+
+    `option` names the flag among a job's options without which the stage is skipped.
+    """
 
     stage: str
     waiting: Status
     working: Status
     finished: Status
+    option: str | None = None
 
 
 LINE = (
     Step("decode", Status.QUEUED, Status.DECODING, Status.DECODED),
     Step("transcribe", Status.DECODED, Status.TRANSCRIBING, Status.TRANSCRIBED),
-    Step("enrich", Status.TRANSCRIBED, Status.ENRICHING, Status.DONE),
+    Step("enrich", Status.TRANSCRIBED, Status.ENRICHING, Status.DONE, option="enrich"),
 )
 
 STEPS = {step.stage: step for step in LINE}
@@ -73,10 +77,12 @@ def stage_of(queue: str) -> str:
     return queue.partition(".")[0]
 
 
-def following(stage: str) -> str | None:
-    """Return the stage after this one; None after the last."""
-    place = STAGES.index(stage) + 1
-    return STAGES[place] if place < len(STAGES) else None
+def following(stage: str, options: object) -> str | None:
+    """Return the next stage of a job with these options; None after its last."""
+    for step in LINE[STAGES.index(stage) + 1 :]:
+        if step.option is None or getattr(options, step.option):
+            return step.stage
+    return None
 
 
 def up_to(status: Status) -> tuple[Status, ...]:

@@ -19,6 +19,7 @@ from pipeline.decode.convert import Converted
 from pipeline.decode.probe import Sound
 from pipeline.decode.truncation import cut_short
 from voicemill.errors import ErrorCode, JobError
+from voicemill.store.audio import AudioStore
 
 __all__ = ["Decoded", "decode"]
 
@@ -44,6 +45,7 @@ def decode(
     *,
     stream: int | None = None,
     on_fetched: Callable[[str], None] | None = None,
+    uploads: AudioStore | None = None,
 ) -> Decoded:
     """Fetch and decode one voice message.
 
@@ -54,11 +56,12 @@ def decode(
         stream: which of several audio streams, from 0; None: the default one.
         on_fetched: is called with the fingerprint of the fetched bytes before they are decoded; what it raises ends the
             work, for instance because the same message has its transcript already.
+        uploads: where `upload:` sources are; None: there are none.
 
     Raises:
         JobError: why there is no audio, with a code of the table.
     """
-    with sources.fetch(source, folder, settings) as fetched:
+    with sources.fetch(source, folder, settings, uploads) as fetched:
         fingerprint = fetched.fingerprint()
         if on_fetched:
             on_fetched(fingerprint)

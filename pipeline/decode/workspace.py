@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from voicemill.errors import JobError
+from voicemill.errors import ErrorCode, JobError
 
 PREFIX = "voicemill-decode-"
 SETTLED = 60.0  # seconds after which the maker of a folder that is still empty has surely locked it
@@ -32,7 +32,8 @@ def workspace() -> Iterator[Path]:
     try:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     except OSError as error:
-        code = "disk_full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "worker_unfit"
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        code = ErrorCode.DISK_FULL if full else ErrorCode.WORKER_UNFIT
         raise JobError(code, f"no folder can be made in TMPDIR of the decode worker: {error.strerror}") from error
     lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

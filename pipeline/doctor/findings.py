@@ -11,8 +11,6 @@ import shlex
 from dataclasses import dataclass
 from typing import Any, Dict, Tuple
 
-from voicemill.errors import ErrorCode
-
 PASS, WARN, FAIL, SKIP, CRASH = "pass", "warn", "fail", "skip", "crash"
 SEVERITY = (SKIP, PASS, WARN, FAIL, CRASH)  # the worst finding is the check's status
 LANGUAGES = ("en", "ko")
@@ -53,16 +51,16 @@ class Finding:
     @property
     def status(self) -> str:
         """The row's status; a failure counts as a warning where the machine may do without."""
-        status = ErrorCode(self.code).status
+        status = CODES[self.code].status
         return WARN if self.demoted and status == FAIL else status
 
     def message(self, language: str = "en") -> str:
         """What is the matter."""
-        return self._filled(ErrorCode(self.code).message, language)
+        return self._filled(CODES[self.code].message, language)
 
     def fix(self, language: str = "en") -> str:
         """Return the remedy, or an empty string. Every value is quoted for a shell, since people paste remedies."""
-        return self._filled(ErrorCode(self.code).fix, language, quoted=True)
+        return self._filled(CODES[self.code].fix, language, quoted=True)
 
     def _filled(self, texts: Tuple[str, str], language: str, *, quoted: bool = False) -> str:
         spoken = LANGUAGES.index(language)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Dict, List, Tuple
 
-from pipeline.doctor.findings import CHECKS, FAIL, PASS, SEVERITY, Finding
-from voicemill.errors import ErrorCode
+from pipeline.doctor.findings import CHECKS, CODES, FAIL, PASS, SEVERITY, Finding
 
 TROUBLESHOOTING = "docs/troubleshooting.md"
 
@@ -70,9 +69,7 @@ class Report:
                             "status": finding.status,
                             "message": finding.message(language),
                             "evidence": finding.evidence,
-                            "fix": finding.fix(language)
-                            if ErrorCode(finding.code).status not in (PASS, "skip")
-                            else "",
+                            "fix": finding.fix(language) if CODES[finding.code].status not in (PASS, "skip") else "",
                         }
                         for finding in check.findings
                     ],

@@ -13,11 +13,11 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from pipeline.metrics import hooks as measures
-from pipeline.metrics import shared
+from pipeline.metrics import hooks, shared
 from pipeline.metrics.catalogue import METRICS, PREFIX
 from pipeline.metrics.shared import Sample
 from voicemill.lifecycle import STAGES
+from voicemill.store import Store
 
 REDIS_ANSWERS = Sample("ready", ("redis",), 1)
 FAMILIES = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}
@@ -30,17 +30,17 @@ class Exposition:
 
     Args:
         stage: whose worker it is.
-        own: yields what the worker tells of itself when it is asked; what lies in Redis is told only where the worker
-            is `ready` as far as Redis is concerned.
+        store: from which the shared metrics are read, unless the worker's own say that Redis does not answer.
+        own: yields the worker's own samples.
     """
 
-    def __init__(self, stage: str, own: Callable[[], Iterable[Sample]]) -> None:
+    def __init__(self, stage: str, store: Store, own: Callable[[], Iterable[Sample]]) -> None:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # as many series again, for nothing
         self._registry = CollectorRegistry(auto_describe=False)
         self._counted = dict(self._declare(stage))
         ProcessCollector(registry=self._registry)
-        self._registry.register(_LookedUp(own))
-        measures.listeners.append(self._hear)
+        self._registry.register(_LookedUp(store, own))
+        hooks.listeners.append(self._hear)
 
     def text(self, accept: str) -> tuple[bytes, str]:
         """Return the metrics and their content type, in the format that an Accept header asks for."""
@@ -77,16 +77,16 @@ class Exposition:
 
 
 class _LookedUp(Collector):
-    """The metrics that nobody counts here: they are looked up in Redis and in the worker."""
+    """The metrics that are not counted here: they are read from Redis and from the worker."""
 
-    def __init__(self, own: Callable[[], Iterable[Sample]]) -> None:
-        self._own = own
+    def __init__(self, store: Store, own: Callable[[], Iterable[Sample]]) -> None:
+        self._store, self._own = store, own
 
     def collect(self) -> Iterable[Any]:
         samples = list(self._own())
         if REDIS_ANSWERS in samples:
             try:
-                samples += shared.read()
+                samples += shared.read(self._store)
             except redis.RedisError as error:  # it went away just now; the worker's own are still worth telling
                 log.warning("Redis cannot be used, its metrics are left out", reason=str(error))
         families: dict[str, Any] = {}

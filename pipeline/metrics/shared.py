@@ -1,6 +1,6 @@
-"""What all workers share, read from Redis: queues, jobs, costs, webhooks. The same whichever worker is asked.
+"""Metrics that all workers share, read from Redis: queues, jobs, costs, webhooks.
 
-Every worker tells it, so that a stage that nobody consumes is seen by the others: it takes about ten round trips.
+Every worker serves them, so that a stage without a worker is seen by the others; it takes about ten round trips.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from voicemill.lifecycle import ENDED, WEBHOOK
-from voicemill.store import keys
+from voicemill.store import Store
 from voicemill.store.outbox import Receiver
 
 
@@ -22,30 +22,30 @@ class Sample(NamedTuple):
     value: float
 
 
-def read() -> Iterator[Sample]:
+def read(store: Store) -> Iterator[Sample]:
     """Yield all samples.
 
     Raises:
         RedisError: Redis cannot be used.
     """
     receivers = store.outbox.receivers()
-    yield from _jobs()
-    yield from _queues(receivers)
-    yield from _gemini()
-    yield from _webhooks(receivers)
+    yield from _jobs(store)
+    yield from _queues(store, receivers)
+    yield from _gemini(store)
+    yield from _webhooks(store, receivers)
 
 
-def _jobs() -> Iterator[Sample]:
+def _jobs(store: Store) -> Iterator[Sample]:
     ended, failures = store.jobs.counts()
     for status in ENDED:
         yield Sample("jobs_ended_total", (status,), ended[status])
     for (stage, code), count in failures.items():
         yield Sample("job_failures_total", (stage, code), count)
-    yield Sample("jobs_unfinished", (), store.redis.zcard(keys.UNFINISHED))
+    yield Sample("jobs_unfinished", (), store.jobs.unfinished())
     yield Sample("handoff_bytes", (), store.audio.total_bytes())
 
 
-def _queues(receivers: list[Receiver]) -> Iterator[Sample]:
+def _queues(store: Store, receivers: list[Receiver]) -> Iterator[Sample]:
     present = [stage for worker in store.workers.alive() for stage in worker.stages]
     for queue, depth in store.queues.depths(receivers).items():
         for state in ("waiting", "in_progress", "delayed"):
@@ -56,7 +56,7 @@ def _queues(receivers: list[Receiver]) -> Iterator[Sample]:
             yield Sample("queue_oldest_seconds", (queue,), store.queues.oldest(queue) or 0.0)
 
 
-def _gemini() -> Iterator[Sample]:
+def _gemini(store: Store) -> Iterator[Sample]:
     sums = store.spending.totals()
     yield Sample("summaries_total", (), sums["summaries"])
     yield Sample("gemini_requests_total", (), sums["requests"])
@@ -67,7 +67,7 @@ def _gemini() -> Iterator[Sample]:
     yield Sample("gemini_unpriced_total", (), sums["unpriced_requests"])
 
 
-def _webhooks(receivers: list[Receiver]) -> Iterator[Sample]:
+def _webhooks(store: Store, receivers: list[Receiver]) -> Iterator[Sample]:
     for verdict, count in store.outbox.counts().items():
         yield Sample("webhook_deliveries_total", (verdict,), count)
     paused = sum(receiver.paused_until is not None for receiver in receivers)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 import structlog
 
-from pipeline.metrics import hooks as measures
+from pipeline.metrics import hooks
 from pipeline.transcribe import devices, models
 from pipeline.transcribe.audio import SAMPLE_RATE, check_samples
 from pipeline.transcribe.child import SlotInfo
@@ -275,14 +275,14 @@ class Engine:
         except OutOfMemoryError as error:
             if len(batch) > 1:
                 self._batch = max(1, self._batch // 2)
-            measures.note("batches_failed_total", reason="out_of_memory")
+            hooks.note("batches_failed_total", reason="out_of_memory")
             log.warning("out of memory", windows=len(batch), batch_from_now_on=self._batch)
             self._try_again(batch, JobError(ErrorCode.OUT_OF_MEMORY, str(error)), charged=len(batch) == 1)
             return True
         except (DiedError, HungError) as error:
             hung = isinstance(error, HungError)
             code, reason = ("transcribe_timeout", "hung") if hung else ("transcribe_crashed", "died")
-            measures.note("batches_failed_total", reason=reason)
+            hooks.note("batches_failed_total", reason=reason)
             log.warning("slot lost", device_name=slot.spec.device_name, windows=len(batch), reason=str(error))
             self._try_again(batch, JobError(code, f"{error} at this message"), charged=True)
             return self._restart(slot, reason)
@@ -291,7 +291,7 @@ class Engine:
             self._try_again(batch, self._gone(), charged=False)
             return self._restart(slot, "unfit")
         except Exception as error:
-            measures.note("batches_failed_total", reason="fault")
+            hooks.note("batches_failed_total", reason="fault")
             log.exception("fault while a batch ran", device_name=slot.spec.device_name, windows=len(batch))
             self._try_again(batch, JobError(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}"), charged=True)
             return self._restart(slot, "fault")
@@ -343,7 +343,7 @@ class Engine:
         """Bring a slot back that was lost for this reason; False after it failed twice running, or at the end."""
         if self._stopping:
             return False
-        measures.note("slot_restarts_total", reason=reason)
+        hooks.note("slot_restarts_total", reason=reason)
         try:
             self._start(slot)
         except UnfitError:
@@ -372,11 +372,11 @@ class Engine:
 
 
 def _measure(batch: list[Task], results: list[WindowResult], took: float) -> None:
-    measures.note("batch_windows", len(batch))
-    measures.note("batch_seconds", took)
-    measures.note("real_time_factor", took / sum(task.window.duration for task in batch))
+    hooks.note("batch_windows", len(batch))
+    hooks.note("batch_seconds", took)
+    hooks.note("real_time_factor", took / sum(task.window.duration for task in batch))
     for result in results:
-        measures.note("windows_total", look=result.look.partition(" ")[0])  # whichever temperature it took
+        hooks.note("windows_total", look=result.look.partition(" ")[0])  # whichever temperature it took
 
 
 def _give_way() -> None:

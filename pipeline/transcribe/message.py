@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pipeline.metrics import hooks as measures
+from pipeline.metrics import hooks
 from voicemill.errors import JobError
 from voicemill.transcript import Transcript
 
@@ -68,7 +68,7 @@ class Message:
             no_speech=not segments,
             degraded=degraded,
         )
-        measures.note("audio_seconds_total", self.duration)
+        hooks.note("audio_seconds_total", self.duration)
         with suppress(InvalidStateError):  # it was cancelled
             self.future.set_result(transcript)
 

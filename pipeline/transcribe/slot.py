@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import structlog
 from pebble import ProcessExpired, ProcessPool
 
-from pipeline.metrics import hooks as measures
+from pipeline.metrics import hooks
 from pipeline.transcribe import child
 from pipeline.transcribe.failures import BrokenError, DiedError, GoneError, HungError, UnfitError
 
@@ -129,7 +129,7 @@ class Slot:
 
     def _replace_dead(self) -> None:
         log.warning("slot died while idle", device_name=self.spec.device_name)
-        measures.note("slot_restarts_total", reason="died_idle")
+        hooks.note("slot_restarts_total", reason="died_idle")
         self.start()
 
     def _call(self, function: Callable[..., T], *args: Any, timeout: float) -> T:

@@ -24,12 +24,12 @@ from voicemill.errors import ErrorCode, JobError
 
 DOWN = frozenset({429, 502, 503, 504})  # answers that say: nobody's deliveries, for now
 # What the address guard says of a message's source means this of a webhook.
-_GUARD = {"source_forbidden": "webhook_forbidden"}
+_GUARD = {ErrorCode.SOURCE_FORBIDDEN: ErrorCode.WEBHOOK_FORBIDDEN}
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a receiver made of a delivery; `error` is None where it took it."""
+    """A receiver's answer to a delivery; `error` is None if it accepted it."""
 
     seconds: float  # until it answered
     status: int | None = None  # of HTTP; None: it did not answer
@@ -112,7 +112,7 @@ def _translated(limit: float, watch: Watch) -> Iterator[None]:
     try:
         yield
     except JobError as error:
-        raise JobError(_GUARD.get(error.code, "webhook_unreachable"), error.message) from None
+        raise JobError(_GUARD.get(error.code, ErrorCode.WEBHOOK_UNREACHABLE), error.message) from None
     except SSLError as error:
         reason = getattr(error.args[0], "verify_message", None) if error.args else None
         if reason:

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from voicemill import lifecycle
 from voicemill.errors import ErrorCode, JobError, UnknownJob
 from voicemill.job import Audio, Deliveries, Enrichment, Event, Failure, Job, StageTimes, stored_options
-from voicemill.lifecycle import ENDED, LAST, PROGRESS, STAGES, STATUSES, STEPS, WORKING, Lane, Status
+from voicemill.lifecycle import ENDED, PROGRESS, STAGES, STATUSES, STEPS, WORKING, Lane, Status
 from voicemill.options import Options, as_dict, shown
 from voicemill.store import keys, scripts
 from voicemill.store.queue import Letter, delivery, letter
@@ -254,9 +254,16 @@ class Jobs:
         return self._transition(job_id, working, lifecycle.up_to(working), fields, begins=stage) or None
 
     def finish(
-        self, job_id: str, stage: str, results: Mapping[str, Any], *, token: int | None = None, last: bool = False
+        self,
+        job_id: str,
+        stage: str,
+        results: Mapping[str, Any],
+        *,
+        token: int | None = None,
+        through: str | None = None,
+        following: str | None = "",
     ) -> bool:
-        """Store what a stage made, and queue the job for the next stage in the same step, or end it after the `last`.
+        """Store what a stage made, and queue the job for the next stage in the same step, or end it.
 
         Args:
             job_id: the job.
@@ -264,25 +271,23 @@ class Jobs:
             results: fields of the record as JSON documents: `audio`, `transcript`, `enrichment`, `enrichment_error`,
                 `enrichment_skipped`.
             token: of the attempt; None: any may finish.
-            last: whether no stage follows for this job.
+            through: a later stage whose results are among them, so that it is finished, too.
+            following: the next stage; None: the job is done; by default what the job's options say.
         """
+        done = STAGES[STAGES.index(stage) : STAGES.index(through or stage) + 1]
+        if following == "":
+            following = lifecycle.following(done[-1], self.options(job_id))
         now = time.time()
         fields: dict[str, Any] = {name: json.dumps(value) for name, value in results.items()}
-        fields |= {f"{stage}.finished_at": now}
-        following = None if last else lifecycle.following(stage)
-        return self._hand_on(job_id, stage, following, fields, now, token)
-
-    def take_over(
-        self, job_id: str, audio: Audio, transcript: Transcript, *, token: int | None = None, last: bool
-    ) -> bool:
-        """Store the results of another job's decode and transcribe, and queue the job for enrich, or end it."""
-        now = time.time()
-        fields: dict[str, Any] = {
-            "audio": json.dumps(audio.as_dict()),
-            "transcript": json.dumps(transcript.as_dict()),
-            **{f"{stage}.finished_at": now for stage in STAGES[:-1]},
-        }
-        return self._hand_on(job_id, STAGES[-2], None if last else LAST, fields, now, token, finishes=STAGES[0])
+        fields |= {f"{each}.finished_at": now for each in done}
+        status, allowed, message = Status.DONE, PROGRESS, None
+        if following:
+            status = STEPS[done[-1]].finished
+            allowed = lifecycle.up_to(status)
+            fields[f"{following}.queued_at"] = now
+            message = letter(following, job_id)
+        answer = self._transition(job_id, status, allowed, fields, token=token, finishes=stage, message=message)
+        return bool(answer)
 
     def progress(self, job_id: str, stage: str, done: int, total: int) -> None:
         """Publish how many of a stage's pieces are done."""
@@ -332,6 +337,11 @@ class Jobs:
         }
         event = (Status.DONE, {"enrichment": "again"})
         return bool(self._transition(job_id, None, (Status.DONE,), fields, event=event))
+
+    def options(self, job_id: str) -> Options:
+        """Return a job's options; the default ones if there is no such job."""
+        text = self._store.redis.hget(keys.record(job_id), "options")
+        return stored_options(json.loads(text)) if text else Options()
 
     def status(self, job_id: str) -> str:
         """Return a job's status.
@@ -421,26 +431,6 @@ class Jobs:
             if len(rows) < PAGE:
                 return
             start += PAGE
-
-    def _hand_on(
-        self,
-        job_id: str,
-        stage: str,
-        following: str | None,
-        fields: dict[str, Any],
-        now: float,
-        token: int | None,
-        finishes: str | None = None,
-    ) -> bool:
-        status = STEPS[stage].finished if following else Status.DONE
-        message = None
-        if following:
-            fields[f"{following}.queued_at"] = now
-            message = letter(following, job_id)
-        allowed = lifecycle.up_to(status) if following else PROGRESS
-        return bool(
-            self._transition(job_id, status, allowed, fields, token=token, finishes=finishes or stage, message=message)
-        )
 
     def _transition(  # noqa: PLR0913 - each is an argument of the script
         self,

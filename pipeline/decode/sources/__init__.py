@@ -13,6 +13,7 @@ from pathlib import Path
 from config.settings import Settings
 from pipeline.decode.sources import inline, local, remote, uploads
 from voicemill.errors import ErrorCode, JobError
+from voicemill.store.audio import AudioStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +32,13 @@ class Fetched:
 
 
 @contextmanager
-def fetch(source: str, folder: Path, settings: Settings) -> Iterator[Fetched]:
+def fetch(source: str, folder: Path, settings: Settings, uploaded: AudioStore | None = None) -> Iterator[Fetched]:
     """Open a source, fetching it into `folder` where it is not on this machine.
 
     Raises:
         JobError: `source_unsupported`, `source_forbidden`, `source_not_found`, `source_too_large`, `empty_source`, ...
     """
-    with _open(source, folder, settings) as file:
+    with _open(source, folder, settings, uploaded) as file:
         size = os.fstat(file.fileno()).st_size
         if size > settings.max_source_bytes:
             raise JobError(
@@ -48,7 +49,7 @@ def fetch(source: str, folder: Path, settings: Settings) -> Iterator[Fetched]:
         yield Fetched(file, size)
 
 
-def _open(source: str, folder: Path, settings: Settings) -> BufferedReader:
+def _open(source: str, folder: Path, settings: Settings, uploaded: AudioStore | None) -> BufferedReader:
     try:
         source.encode()
     except UnicodeEncodeError:  # JSON can hold halves of characters, which no path and no address can
@@ -56,7 +57,7 @@ def _open(source: str, folder: Path, settings: Settings) -> BufferedReader:
     scheme, colon, _ = source.partition(":")
     match scheme.lower() if colon else "":
         case "upload":
-            return uploads.fetch(source, folder, settings.max_source_bytes)
+            return uploads.fetch(uploaded, source, folder, settings.max_source_bytes)
         case "data":
             return inline.fetch(source, folder, settings.max_source_bytes)
         case "http" | "https":

@@ -1,4 +1,4 @@
-"""Messages whose bytes a backend put into the handoff store with `voicemill.store.audio.upload`."""
+"""Voice messages that a backend uploaded to the handoff store."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ from io import BufferedReader
 from pathlib import Path
 
 from pipeline.decode.sources.disk import save
+from voicemill.errors import ErrorCode, JobError
+from voicemill.store.audio import AudioStore
 
 
-def fetch(source: str, folder: Path, limit: int) -> BufferedReader:
+def fetch(uploads: AudioStore | None, source: str, folder: Path, limit: int) -> BufferedReader:
     """Copy an upload into `folder` and open it.
 
     Raises:
         JobError: `source_not_found`: it was never uploaded, or has expired; `source_too_large`; `disk_full`.
     """
-    store.audio.renew(source)
-    return save(store.audio.read_upload(source), folder, limit)
+    if uploads is None:
+        raise JobError(ErrorCode.SOURCE_UNSUPPORTED, "there is no handoff store here to take an upload from")
+    uploads.renew(source)
+    return save(uploads.read_upload(source), folder, limit)

@@ -15,7 +15,7 @@ import pytest
 from hearing import SENTENCE, word_error_rate
 from processes import becomes
 
-from pipeline.metrics import hooks as measures
+from pipeline.metrics import hooks
 from pipeline.transcribe import Engine, EngineError, Options, child, devices, slot
 from voicemill.errors import JobError
 

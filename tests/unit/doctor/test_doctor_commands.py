@@ -12,7 +12,6 @@ from pipeline.doctor.box import Box
 from pipeline.doctor.checks import cuda, model, python, redis
 from pipeline.doctor.findings import CODES, LANGUAGES, PREPARED, finding
 from pipeline.doctor.target import Target
-from voicemill.errors import ErrorCode
 
 HOSTILE = """-rf /x/o'brien "my" clone; $(touch pwned) `id` && ~/* {command} {path}\n한글\\"""
 BROKEN = child.Outcome(127, "", "No such file", 0.0)
@@ -20,7 +19,7 @@ BROKEN = child.Outcome(127, "", "No such file", 0.0)
 
 def made(code, value):
     """Fill in every value of a finding; those that are commands hold it as one of their words."""
-    names = {name for text in (*ErrorCode(code).message, *ErrorCode(code).fix) for name in re.findall(r"{(\w+)}", text)}
+    names = {name for text in (*CODES[code].message, *CODES[code].fix) for name in re.findall(r"{(\w+)}", text)}
     return finding(code, **{name: shell.command("rm", value) if name in PREPARED else value for name in names})
 
 
@@ -35,7 +34,7 @@ def test_a_shell_takes_any_value_of_a_remedy_for_one_word(code, language):
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("code", CODES)
 def test_an_ordinary_path_in_a_remedy_and_any_in_a_message_are_shown_as_they_are(code, language):
-    kind, spoken = ErrorCode(code), LANGUAGES.index(language)
+    kind, spoken = CODES[code], LANGUAGES.index(language)
     values = dict.fromkeys(re.findall(r"{(\w+)}", kind.fix[spoken] + kind.message[spoken]), "/usr/lib/python3.11")
     hostile = dict.fromkeys(values, "my 'clone'")
 

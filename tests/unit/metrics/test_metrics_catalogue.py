@@ -22,7 +22,7 @@ def notes():
     for folder in ("voicemill", "pipeline", "actors"):
         for file in (CLONE / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(file.read_text())):
-                if isinstance(node, ast.Call) and ast.unparse(node.func) == "measures.note":
+                if isinstance(node, ast.Call) and ast.unparse(node.func) == "hooks.note":
                     labels = {word.arg for word in node.keywords}
                     yield f"{file.relative_to(CLONE)}:{node.lineno}", ast.literal_eval(node.args[0]), labels
 

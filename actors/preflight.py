@@ -1,6 +1,6 @@
-"""No GPU actor on an unfit machine: the doctor examines it before the actor is declared, and may refuse it.
+"""The preflight: the doctor examines the machine before the GPU stage's actor is declared, and may refuse it.
 
-Only a worker of the GPU stage passes here; whoever merely sends messages never does.
+Only a worker of the GPU stage runs it.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import dramatiq
 import structlog
@@ -24,7 +24,7 @@ from pipeline.doctor.report import Report
 # What can be wrong with a GPU beyond the three checks of it: the model does not fit on it.
 OF_THE_GPU = ("model_too_large_for_gpu", "model_compute_type")
 
-# What an operator looks for in the log, by finding; all others are what the doctor says.
+# What an operator looks for in the log, by finding; all others are `Doctor finding`.
 EVENTS = {
     "gpu_fit": "GPU found",
     "gpu_found": "GPU found",
@@ -35,7 +35,6 @@ EVENTS = {
 }
 
 log = structlog.get_logger(__name__)
-Work = TypeVar("Work", bound=Callable[..., None])
 
 
 class GpuRefused(MiddlewareError):
@@ -46,8 +45,8 @@ class GpuRefused(MiddlewareError):
         super().__init__("; ".join(found.message() for found in faults(report)))
 
 
-class Gate(Middleware):
-    """Refuses actors with the option `gpu` where the doctor finds the GPU, its driver or its libraries unfit.
+class Preflight(Middleware):
+    """Refuses actors with the option `gpu` if the doctor finds the GPU, its driver or its libraries unfit.
 
     Dramatiq lets a MiddlewareError out of `before_declare_actor`, and no other exception: the actor is then not
     declared and its queue is not consumed.
@@ -70,15 +69,15 @@ class Gate(Middleware):
         for check in report.checks:
             for found in check.findings:
                 if check.id in GPU_CHECKS and found.status in (PASS, WARN):
-                    tell = log.info if found.status == PASS else log.warning
-                    event = EVENTS.get(found.code, "The doctor says")
-                    tell(event, code=found.code, finding=found.message(), evidence=found.evidence)
+                    write = log.info if found.status == PASS else log.warning
+                    event = EVENTS.get(found.code, "Doctor finding")
+                    write(event, code=found.code, finding=found.message(), evidence=found.evidence)
         if faults(report):
             raise GpuRefused(report)
 
 
 def faults(report: Report) -> list[Finding]:
-    """Return the findings that forbid work on the GPU; what would hinder the CPU as well is not the gate's concern."""
+    """Return the findings that forbid work on the GPU, without those that would stop the CPU as well."""
     return [
         found
         for check in report.checks
@@ -87,7 +86,9 @@ def faults(report: Report) -> list[Finding]:
     ]
 
 
-def declare(work: Work, broker: dramatiq.Broker, device: str, **options: Any) -> tuple[Work, str, str | None]:
+def declare(
+    work: Callable[..., None], broker: dramatiq.Broker, device: str, **options: Any
+) -> tuple[dramatiq.Actor[..., None], str, str | None]:
     """Declare the actor of the GPU stage as the machine allows it.
 
     Args:
@@ -97,19 +98,20 @@ def declare(work: Work, broker: dramatiq.Broker, device: str, **options: Any) ->
         options: the actor's other options.
 
     Returns:
-        The actor, the device to work on (`cuda` or `cpu`), and why it is the CPU though a GPU was welcome.
+        The actor, the device to work on (`cuda` or `cpu`), and why it is the CPU although a GPU was welcome.
 
     Raises:
         SystemExit: 1, a GPU was insisted on and is unfit; the report is on the error stream.
     """
 
-    def declared(**more: Any) -> Work:
-        return cast("Work", dramatiq.actor(broker=broker, **options, **more)(work))
+    def declared(**more: Any) -> dramatiq.Actor[..., None]:
+        made: dramatiq.Actor[..., None] = dramatiq.actor(broker=broker, **options, **more)(work)
+        return made
 
     if device == "cpu":
         log.info("CUDA libraries not used", reason="WHISPER_DEVICE=cpu")
         return declared(), "cpu", None
-    broker.add_middleware(Gate())
+    broker.add_middleware(Preflight())
     try:
         return declared(gpu=True), "cuda", None
     except GpuRefused as refusal:
