@@ -28,7 +28,7 @@ class ErrorCode(StrEnum):
         return member
 
     @classmethod
-    def find(cls, code: str) -> ErrorCode | None:
+    def named(cls, code: str) -> ErrorCode | None:
         """Return the code of this name; None: there is none, as for one that a newer version wrote."""
         return next((each for each in cls if each == code), None)
 
