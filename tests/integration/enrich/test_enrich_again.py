@@ -62,10 +62,9 @@ def test_a_prompt_is_looked_for_where_the_operator_stands(again, gemini, tmp_pat
     assert "In one line" in gemini.requests[0].text
 
 
-def test_what_went_wrong_in_an_earlier_run_is_not_held_against_this_one(again, gemini, monkeypatch):
-    monkeypatch.setattr("pipeline.enrich.enricher.MIN_BACKOFF", 0.1)
+def test_what_went_wrong_in_an_earlier_run_is_not_held_against_this_one(again, gemini):
     record.add(done("j"), 60, record.Spent(tries=11, failures=11))
-    gemini.plan(google.overloaded())
+    gemini.plan(google.failure(503, "UNAVAILABLE", "Overloaded.", google.retry_info(0.1)))
     assert again("j") == 0
     assert jobs.get("j").enrichment["tries"] == 2
 

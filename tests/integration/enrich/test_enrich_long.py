@@ -6,8 +6,11 @@ import gemini_server as google
 import pytest
 
 from pipeline import connection
-from pipeline.enrich import record
-from pipeline.enrich.gate import FAILURES
+from pipeline.enrich import parts, record
+from pipeline.enrich.enricher import MAX_PARTS
+from pipeline.enrich.limiter import FAILURES_TO_OPEN
+from pipeline.enrich.providers.base import Capabilities
+from pipeline.enrich.providers.fake import FakeProvider, answer
 from pipeline.errors import JobError
 
 SENTENCES = [f"Sentence number {number} is about the budget and the plan." for number in range(400)]
@@ -62,13 +65,35 @@ def test_notes_too_long_for_one_request_are_condensed_and_the_text_stays_whole(g
     assert enrichment["cleaned_text"].split() == TRANSCRIPT["text"].split()
 
 
-def test_no_count_of_geminis_makes_parts_without_end(gemini, enricher, monkeypatch):
-    monkeypatch.setattr("pipeline.enrich.enricher.MAX_PARTS", 3)
-    gemini.decide = lambda body: (
-        reader(body) if "generationConfig" in body else google.Answer(200, {"totalTokens": 10**6})
-    )
-    enricher(enrich_part_tokens=1500).enrich("job", TRANSCRIPT)
-    assert 3 <= sum(of_part(request.body) for request in gemini.generated()) <= 6
+class Miscounting(FakeProvider):
+    def count_tokens(self, model, text):
+        return 10**9
+
+
+def test_no_count_of_a_providers_makes_parts_without_end(enricher):
+    requests = []
+
+    def respond(request):
+        requests.append(request)
+        return answer(request)
+
+    enricher(provider=Miscounting(respond), enrich_part_tokens=1500).enrich("job", TRANSCRIPT)
+    assert MAX_PARTS <= sum("notes" in request.schema["properties"] for request in requests) <= 2 * MAX_PARTS
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_a_small_context_makes_more_parts_whether_the_provider_counts_tokens_or_not(enricher, counts):
+    requests = []
+
+    def respond(request):
+        requests.append(request)
+        return answer(request)
+
+    capabilities = Capabilities(json_schema=True, counts_tokens=counts, context_tokens=3000)
+    provider = FakeProvider(respond, capabilities=capabilities)
+    tries = enricher(provider=provider, enrich_part_tokens=100_000).enrich("job", TRANSCRIPT)["tries"]
+    assert tries == len(requests) + counts
+    assert len(requests) > parts.estimate(TRANSCRIPT["text"]) // 1500
 
 
 def test_a_retry_repeats_only_what_is_missing(gemini, enricher):
@@ -101,15 +126,15 @@ def test_a_retry_repeats_only_what_is_missing(gemini, enricher):
 
 def test_tokens_that_are_counted_while_nothing_is_written_close_no_breaker(sdk, gemini, enricher):
     subject = enricher(sdk, enrich_part_tokens=1500)
-    for _ in range(FAILURES):
-        subject._gate.failed(subject._gate.enter("others", 1, subject.model), unreachable=False)
-    connection.client().delete(*subject._gate._keys(subject.model, "probe"))  # as when it has expired
+    for _ in range(FAILURES_TO_OPEN):
+        subject._limiter.record_failure(subject._limiter.acquire("others", 1, subject.model), unreachable=False)
+    connection.client().delete(*subject._limiter.keys(subject.model, "probe"))  # as when it has expired
 
     with pytest.raises(JobError, match="out of service"):
         subject.enrich("job", TRANSCRIPT)
     assert [request.call for request in gemini.requests] == ["countTokens"]
 
-    connection.client().delete(*subject._gate._keys(subject.model, "probe"))
+    connection.client().delete(*subject._limiter.keys(subject.model, "probe"))
     gemini.plan(google.overloaded())
     with pytest.raises(JobError) as caught:
         subject.enrich("job", TRANSCRIPT)

@@ -12,9 +12,9 @@ from pydantic import SecretStr
 from config.settings import SettingsError
 from pipeline import connection
 from pipeline.enrich import record
-from pipeline.enrich.gate import FAILURES as FAILED
-from pipeline.enrich.gate import REFUSED
-from pipeline.enrich.gemini import MAX_ANSWER, Refusal, read
+from pipeline.enrich.limiter import FAILURES_TO_OPEN, RATE_LIMITS_TO_HOLD
+from pipeline.enrich.providers.fake import FakeProvider
+from pipeline.enrich.providers.transport import MAX_ANSWER, read_bounded
 from pipeline.errors import JobError
 
 TRANSCRIPT = {"text": "Um, please move the, the review to Thursday. Ask Mina in Busan.", "language": "en"}
@@ -167,9 +167,8 @@ def test_an_answer_that_dribbles_in_is_a_timeout(sdk, gemini, enricher):
 
 
 def test_an_answer_that_nobody_waits_for_any_more_is_not_read_to_its_end():
-    with pytest.raises(Refusal) as caught:
-        read(200, itertools.repeat(b" "), 0)
-    assert caught.value.kind == "timeout"
+    with pytest.raises(TimeoutError):
+        read_bounded(itertools.repeat(b" "), 0)
 
 
 @pytest.mark.parametrize("status", [200, 400])
@@ -187,7 +186,7 @@ def test_neither_key_nor_transcript_follows_a_redirect(sdk, gemini, enricher, st
     with google.GeminiServer() as other:
         gemini.plan(google.Answer(status, "", headers={"location": f"{other.url}/v1beta/models/x:generateContent"}))
 
-        with pytest.raises(JobError, match="leads to another") as caught:
+        with pytest.raises(JobError, match="redirects to another") as caught:
             enricher(sdk).enrich("job", TRANSCRIPT)
 
         assert caught.value.code == "enrich_unavailable"
@@ -338,9 +337,9 @@ def test_a_job_that_fails_for_ever_is_given_up_after_its_tries(sdk, gemini, enri
 
 def test_a_request_that_finds_gemini_still_down_is_not_held_against_its_job(gemini, enricher):
     subject = enricher(enrich_tries=1)
-    for _ in range(FAILED):
-        subject._gate.failed(subject._gate.enter("others", 1, subject.model), unreachable=False)
-    connection.client().delete(*subject._gate._keys(subject.model, "probe"))  # as when it has expired
+    for _ in range(FAILURES_TO_OPEN):
+        subject._limiter.record_failure(subject._limiter.acquire("others", 1, subject.model), unreachable=False)
+    connection.client().delete(*subject._limiter.keys(subject.model, "probe"))  # as when it has expired
     gemini.plan(google.overloaded())
     with pytest.raises(JobError) as caught:
         subject.enrich("job", TRANSCRIPT)
@@ -350,11 +349,11 @@ def test_a_request_that_finds_gemini_still_down_is_not_held_against_its_job(gemi
 
 def test_a_limit_that_all_run_into_ends_no_job_and_is_forgiven_it_once(gemini, enricher):
     subject = enricher(enrich_tries=1)
-    for number in range(REFUSED - 1):
-        subject._gate.refused(subject._gate.enter("others", 1, subject.model), f"other-{number}", 1)
+    for number in range(RATE_LIMITS_TO_HOLD - 1):
+        subject._limiter.record_rate_limit(subject._limiter.acquire("others", 1, subject.model), f"other-{number}", 1)
     for failures in (0, 1):
         gemini.plan(google.rate_limited(1))
-        connection.client().delete(*subject._gate._keys(subject.model, "hold"))  # as when it has expired
+        connection.client().delete(*subject._limiter.keys(subject.model, "hold"))  # as when it has expired
         with pytest.raises(JobError) as caught:
             subject.enrich("job", TRANSCRIPT)
         assert caught.value.code == "enrich_rate_limited"
@@ -362,7 +361,7 @@ def test_a_limit_that_all_run_into_ends_no_job_and_is_forgiven_it_once(gemini, e
 
 
 def test_tokens_are_counted_by_gemini(sdk, enricher):
-    assert enricher(sdk)._gemini.count("gemini-flash-latest", "hello " * 100) > 100
+    assert enricher(sdk)._provider.count_tokens("gemini-flash-latest", "hello " * 100) > 100
 
 
 def test_a_fresh_worker_says_nothing_of_the_sdks_end(sdk):
@@ -377,7 +376,7 @@ def test_a_fresh_worker_says_nothing_of_the_sdks_end(sdk):
 def test_an_sdk_that_is_not_installed_names_its_extra(sdk, enricher, monkeypatch):
     module = {"google-generativeai": "google.generativeai", "google-genai": "google.genai"}[sdk]
     for name in list(sys.modules):
-        if name.startswith("pipeline.enrich.sdk_"):
+        if name.startswith("pipeline.enrich.providers.google_"):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(SettingsError, match=r"pip install"):
@@ -443,13 +442,11 @@ def test_another_prompt_and_model_serve_one_call_alone(gemini, enricher, tmp_pat
     assert "One line" not in second.text
 
 
-def test_a_fault_of_an_sdk_costs_neither_the_transcript_nor_its_secrecy(enricher, monkeypatch, capsys):
-    subject = enricher(enrich_tries=2)
-
+def test_a_fault_of_an_sdk_costs_neither_the_transcript_nor_its_secrecy(enricher, capsys):
     def stumble(request):
         raise RuntimeError(request.text)
 
-    monkeypatch.setattr(subject._gemini, "generate", stumble)
+    subject = enricher(provider=FakeProvider(stumble), enrich_tries=2)
     with pytest.raises(JobError) as caught:
         subject.enrich("job", {"text": "the secret review"})
     assert caught.value.code == "enrich_internal"
@@ -473,4 +470,4 @@ def test_nothing_of_the_text_and_no_key_is_logged(gemini, enricher, capsys, capl
     for text in (captured.out, captured.err, caplog.text):
         assert "secret" not in text
         assert google.KEY not in text
-    assert "does not fit" in captured.out + captured.err + caplog.text
+    assert "Answer invalid" in captured.out + captured.err + caplog.text

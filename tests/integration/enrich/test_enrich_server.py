@@ -90,7 +90,7 @@ def test_wrong_models_methods_and_keys_are_refused(gemini, path, key, status):
 
 
 def test_the_older_sdk_reads_a_stream(gemini):
-    from pipeline.enrich.sdk_generativeai import sdk  # which bears what the SDK warns of as it is imported
+    from pipeline.enrich.providers.google_generativeai import sdk  # which suppresses the warnings of its import
 
     sdk.configure(api_key=KEY, transport="rest", client_options={"api_endpoint": gemini.url})
     gemini.plan(answer("Hello there"))

@@ -6,17 +6,19 @@ from enum import Enum
 from typing import Literal
 
 import pytest
-from gemini_server import example, fault_of_schema
+from gemini_server import fault_of_schema
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from config.settings import SettingsError
 from pipeline.enrich import schema
+from pipeline.enrich.providers.fake import example
+from pipeline.enrich.providers.gemini import translate_schema
 from pipeline.errors import JobError
 
 
 def test_voicemills_own_contract_is_one_that_gemini_takes_and_answers():
     contract = schema.load(None)
-    assert fault_of_schema(contract.schema, "response_schema") == ""
+    assert fault_of_schema(translate_schema(contract.schema), "response_schema") == ""
     document = contract.parse(json.dumps(example(contract.schema)))
     assert set(document) == set(contract.schema["properties"])
     assert contract.cleaned
@@ -54,8 +56,13 @@ def ticket(tmp_path):
 
 
 def test_an_operators_json_schema_is_translated_and_held(ticket):
-    assert fault_of_schema(ticket.schema, "response_schema") == ""
-    assert ticket.schema["properties"]["due"] == {"type": "STRING", "nullable": True, "description": "Format: date"}
+    assert fault_of_schema(translate_schema(ticket.schema), "response_schema") == ""
+    assert ticket.schema["properties"]["due"] == {"type": ["string", "null"], "format": "date"}
+    assert translate_schema(ticket.schema)["properties"]["due"] == {
+        "type": "STRING",
+        "nullable": True,
+        "description": "Format: date",
+    }
     assert not ticket.cleaned
     assert ticket.parse('{"kind": "bug", "score": 3, "tags": [{"name": "a", "x": 1}], "admin": 1}') == {
         "kind": "bug",
@@ -78,7 +85,7 @@ def test_an_operators_json_schema_is_translated_and_held(ticket):
     ],
 )
 def test_what_does_not_fit_an_operators_schema_is_refused_without_being_quoted(ticket, text):
-    with pytest.raises(schema.UnfitAnswer) as caught:
+    with pytest.raises(schema.InvalidAnswer) as caught:
         ticket.parse(text)
     assert "odd" not in str(caught.value)
 
@@ -91,7 +98,7 @@ def test_an_operators_model_is_named_by_its_path(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("house_models:Call", "house_models.Call"):
         contract = schema.load(name)
-        assert contract.schema["properties"]["score"]["nullable"] is True
+        assert contract.schema["properties"]["score"]["type"] == ["integer", "null"]
         assert contract.parse('{"reason": "x", "other": 1}') == {"reason": "x", "score": None}
     sys.modules.pop("house_models", None)
 
@@ -144,7 +151,7 @@ def test_a_schema_that_cannot_be_had_is_refused_at_the_start(tmp_path, monkeypat
         ('{"type": "object", "properties": {"a": {"enum": [1, 2]}}}', "only texts"),
         ('{"type": "object", "properties": {"a": {"enum": ["x", ""]}}}', "not empty"),
         ('{"type": "object", "properties": {"a": {"type": "array"}}}', r"a\[\]"),
-        ('{"type": "object", "properties": {"usage": {"type": "string"}}}', "usage is a name of the job record"),
+        ('{"type": "object", "properties": {"usage": {"type": "string"}}}', "usage is reserved"),
         ('{"type": "object", "properties": {"a": {"$ref": "#"}}}', r"\$ref|refers|\$defs"),
         ('{"properties": {"a": {"$ref": "http://x/y#/$defs/A"}}, "$defs": {"A": {"type": "string"}}}', r"\$defs"),
         ('{"properties": {"a": {"$ref": "#/properties/A"}}, "$defs": {"A": {"type": "string"}}}', r"\$defs"),
@@ -189,19 +196,23 @@ class Nested(BaseModel):
 
 def test_what_may_be_missing_may_be_a_model_or_an_enumeration_too():
     contract = schema.of_model(Nested)
-    assert fault_of_schema(contract.schema, "response_schema") == ""
+    assert fault_of_schema(translate_schema(contract.schema), "response_schema") == ""
     fields = contract.schema["properties"]
-    assert {name: fields[name].get("nullable") for name in fields} == {
-        "inner": True,
-        "colour": True,
-        "word": True,
-        "inners": None,
+    assert {name: fields[name]["type"] for name in fields} == {
+        "inner": ["object", "null"],
+        "colour": ["string", "null"],
+        "word": ["string", "null"],
+        "inners": "array",
     }
     assert fields["inner"]["description"] == "What is inside"
-    assert fields["inner"]["properties"] == {"name": {"type": "STRING"}}
-    assert fields["colour"]["enum"] == ["red", "blue"]
-    assert fields["word"]["enum"] == ["a"]
-    assert fields["inners"]["items"]["nullable"] is True
+    assert fields["inner"]["properties"] == {"name": {"type": "string"}}
+    assert fields["colour"]["enum"] == ["red", "blue", None]
+    assert fields["word"]["enum"] == ["a", None]
+    assert fields["inners"]["items"]["type"] == ["object", "null"]
+    geminis = translate_schema(contract.schema)["properties"]
+    assert [geminis[name].get("nullable") for name in fields] == [True, True, True, None]
+    assert (geminis["colour"]["enum"], geminis["word"]["enum"]) == (["red", "blue"], ["a"])
+    assert geminis["inners"]["items"]["nullable"] is True
     assert contract.parse('{"inner": {"name": "x"}, "colour": null, "inners": [null]}')["inners"] == [None]
 
 
@@ -210,9 +221,8 @@ def test_a_schema_of_one_part_is_that_part(tmp_path):
     tag = {"type": "object", "properties": {"a": {"enum": ["x", None]}}}
     file.write_text(json.dumps({"type": "object", "properties": {"t": {"allOf": [tag]}}}), encoding="utf-8")
     assert schema.load(str(file)).schema["properties"]["t"]["properties"]["a"] == {
-        "type": "STRING",
-        "enum": ["x"],
-        "nullable": True,
+        "type": ["string", "null"],
+        "enum": ["x", None],
     }
 
 
@@ -228,7 +238,7 @@ class Score(BaseModel):
 
 @pytest.mark.parametrize("number", ["NaN", "1e999", "-Infinity", '"nan"'])
 def test_a_number_that_json_does_not_have_is_refused(number):
-    with pytest.raises(schema.UnfitAnswer, match="finite"):
+    with pytest.raises(schema.InvalidAnswer, match="finite"):
         schema.of_model(Score).parse(f'{{"theScore": {number}}}')
 
 
@@ -237,13 +247,13 @@ def test_a_field_is_kept_under_the_name_that_gemini_was_given():
 
 
 def test_a_name_that_the_model_made_up_is_not_told():
-    with pytest.raises(schema.UnfitAnswer) as caught:
+    with pytest.raises(schema.InvalidAnswer) as caught:
         schema.of_model(Score).parse('{"theScore": "x", "the secret review": 1}')
     assert str(caught.value) == "theScore: float_parsing; …: extra_forbidden"
 
 
 def test_of_very_many_problems_ten_are_told():
-    with pytest.raises(schema.UnfitAnswer) as caught:
+    with pytest.raises(schema.InvalidAnswer) as caught:
         schema.of_model(Nested).parse(json.dumps({"inners": [1] * 500}))
     assert str(caught.value).count("model_type") == 10
 

@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 import pytest
 
 from config.settings import SettingsError
-from pipeline.enrich import failures, neutral, parts, prices, prompt, redact
-from pipeline.enrich.gemini import Refusal
+from pipeline.enrich import parts, prompt, redact, sanitize
+from pipeline.enrich.providers import gemini, prices
+from pipeline.enrich.providers.base import ErrorKind
 
 NOW = datetime(2026, 5, 4, 12, 30, tzinfo=UTC)
 
@@ -25,8 +26,8 @@ def test_a_prompt_file_gets_its_four_variables(tmp_path):
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("No transcript here", "leaves out"),
-        ("$transcript $transkript", r"unknown \$transkript; it takes \$transcript"),
+        ("No transcript here", "is missing"),
+        ("$transcript $transkript", r"unknown \$transkript; accepted are \$transcript"),
         ("$transcript costs $ 5", r"lone \$"),
         ("$transcript " + "ü" * 40_000, "longer"),
     ],
@@ -98,7 +99,7 @@ def test_parts_end_where_sentences_do():
     ],
 )
 def test_markup_and_links_lose_their_effect_and_plain_words_stay(text, harmless):
-    assert neutral.plain(text) == harmless
+    assert sanitize.plain(text) == harmless
 
 
 MASKED = [
@@ -190,10 +191,11 @@ def test_a_token_that_the_speaker_said_or_the_model_made_up_reveals_nothing():
 
 
 def test_the_longest_name_in_the_price_table_counts():
-    assert prices.cost(("gemini-2.5-flash-lite-001",), 1_000_000, 0) == pytest.approx(0.10)
-    assert prices.cost(("gemini-2.5-flash-001",), 1_000_000, 0) == pytest.approx(0.30)
-    assert prices.cost(("", "gemini-flash-latest"), 0, 1_000_000) == pytest.approx(2.50)
-    assert prices.cost(("gemma-3",), 1, 1) is None
+    assert prices.price("gemini-2.5-flash-lite-001").of(1_000_000, 0) == pytest.approx(0.10)
+    assert prices.price("gemini-2.5-flash-001").of(1_000_000, 0) == pytest.approx(0.30)
+    assert prices.price("gemini-flash-latest").of(0, 1_000_000) == pytest.approx(2.50)
+    assert prices.price("gemma-3") is None
+    assert prices.price("") is None
 
 
 @pytest.mark.parametrize(
@@ -208,10 +210,11 @@ def test_the_longest_name_in_the_price_table_counts():
     ],
 )
 def test_a_delay_that_gemini_names_in_words_alone_is_kept_to(said, seconds):
-    error = failures.of_refusal(Refusal("answered", said, 429))
+    error = gemini.classify(429, {"error": {"message": said}})
+    assert error.kind is ErrorKind.RATE_LIMITED
     assert error.retry_after == (None if seconds is None else pytest.approx(seconds))
 
 
 def test_the_days_quota_is_renewed_at_midnight_in_the_pacific():
-    assert failures.until_midnight(datetime(2026, 1, 5, 7, 0, tzinfo=UTC)) == 3600
-    assert failures.until_midnight(datetime(2026, 1, 5, 8, 0, tzinfo=UTC)) == 86400
+    assert gemini.seconds_until_renewal(datetime(2026, 1, 5, 7, 0, tzinfo=UTC)) == 3600
+    assert gemini.seconds_until_renewal(datetime(2026, 1, 5, 8, 0, tzinfo=UTC)) == 86400
