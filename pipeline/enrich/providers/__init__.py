@@ -1,4 +1,8 @@
-"""The language models that can write summaries, one module for each SDK. `base` describes what a module provides."""
+"""The language models that can write summaries, one module for each SDK.
+
+To add one, write a module with a subclass of `base.Provider` and a function `connect(settings)`, and add it to
+`REGISTRY`.
+"""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ from pipeline.enrich.limiter import (
 )
 from pipeline.errors import JobError
 
-MINUTE = 60.0  # seconds, a window; against them it does not tell how long the test itself took
-SLACK = 10.0  # seconds by which it may be slow
+MINUTE = 60.0  # seconds: a window so long that the run time of a test does not matter
+SLACK = 10.0  # seconds that a test may take
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def limiter(redis_url):
 
 
 def delay(limiter, job, tokens=1):
-    """Seconds that a job is told to wait; 0: it may go."""
+    """Return the seconds that a job must wait; 0: it has a permit."""
     try:
         limiter.acquire(job, tokens)
     except JobError as error:
@@ -40,7 +40,7 @@ def delay(limiter, job, tokens=1):
 
 
 def pass_by(seconds):
-    """Let so much time pass for what the limiter keeps in Redis."""
+    """Let time pass for the limiter's state in Redis."""
     client, passed = connection.client(), int(seconds * 1000)
     for key in client.scan_iter(f"{connection.NAMESPACE}:enrich:*"):
         if client.type(key) == b"zset":  # scores are times
@@ -51,7 +51,7 @@ def pass_by(seconds):
 
 
 def about(seconds):
-    """What is left of so many seconds after the test's own slowness."""
+    """Match so many seconds, less the time that the test took."""
     return pytest.approx(seconds - SLACK / 2, abs=SLACK / 2 + 0.1)
 
 
@@ -73,12 +73,12 @@ def test_no_window_ever_holds_more_requests_than_allowed(limiter):
         else:
             went.append((asked, passed + time.monotonic()))
 
-    asked, told = zip(*went, strict=True)  # each was let through at a time between
-    assert all(later - earlier > MINUTE - 0.1 for earlier, later in zip(asked, told[10:], strict=False))
-    assert told[-1] - asked[9] < 3 * MINUTE + SLACK, "three windows after the first one, and little lost"
+    before, after = zip(*went, strict=True)  # each permit was given in between
+    assert all(later - earlier > MINUTE - 0.1 for earlier, later in zip(before, after[10:], strict=False))
+    assert after[-1] - before[9] < 3 * MINUTE + SLACK, "three windows after the first one, and little more"
 
 
-def test_tokens_are_limited_as_well_and_corrected_by_what_was_true(limiter):
+def test_tokens_are_limited_by_estimate_and_corrected_by_the_true_count(limiter):
     subject = limiter(tokens=100)
     first = subject.acquire("a", 60)
     assert delay(subject, "b", 60) == about(MINUTE)
@@ -86,7 +86,7 @@ def test_tokens_are_limited_as_well_and_corrected_by_what_was_true(limiter):
     assert delay(subject, "b", 60) == 0
 
 
-def test_a_request_larger_than_the_limit_goes_alone_rather_than_never(limiter):
+def test_a_request_larger_than_the_limit_is_sent_alone(limiter):
     subject = limiter(tokens=100)
     assert delay(subject, "giant", 1000) == 0
     assert delay(subject, "small", 1) == about(MINUTE)
@@ -99,13 +99,13 @@ def test_a_job_with_many_requests_waits_in_turn_with_the_others(limiter):
     assert first == about(MINUTE)
     assert second == about(2 * MINUTE), "its place is behind"
     pass_by(first)
-    assert delay(subject, "newcomer") > 1.5 * MINUTE, "who comes later waits longer"
+    assert delay(subject, "newcomer") > 1.5 * MINUTE, "later jobs wait longer"
     assert delay(subject, "long") == 0
     again = delay(subject, "long")
-    assert again > delay(subject, "short"), "the long job's next request stands behind the short job"
+    assert again > delay(subject, "short"), "the long job's next request is behind the short job"
 
 
-def test_room_for_tokens_is_kept_for_those_whose_turn_it_is(limiter):
+def test_tokens_are_reserved_for_jobs_whose_turn_has_come(limiter):
     subject, client = limiter(tokens=100, window=60, grace=20), connection.client()
     assert delay(subject, "first", 40) == 0
     assert delay(subject, "second", 70) > 0
@@ -115,7 +115,7 @@ def test_room_for_tokens_is_kept_for_those_whose_turn_it_is(limiter):
     assert delay(subject, "newcomer", 50) == 0
 
 
-def test_who_left_the_queue_for_good_holds_up_nobody(limiter):
+def test_a_job_that_left_the_queue_blocks_no_others(limiter):
     subject = limiter(requests=1)
     delay(subject, "first")
     delay(subject, "gone")
@@ -123,17 +123,17 @@ def test_who_left_the_queue_for_good_holds_up_nobody(limiter):
     connection.client().zadd("{voicemill}:enrich:waiting", {"gone": 0})  # as if it was due long ago
     pass_by(MINUTE)
     assert delay(subject, "patient") == 0
-    assert not connection.client().exists(*subject.keys("", "waiting", "sizes")), "its place is not kept for ever"
+    assert not connection.client().exists(*subject.keys("", "waiting", "sizes")), "its place expires"
 
 
 @pytest.mark.parametrize("size", [60, 150])
-def test_a_large_request_goes_although_small_ones_keep_coming(limiter, size):
+def test_a_large_request_is_sent_although_small_ones_keep_coming(limiter, size):
     subject = limiter(tokens=100, grace=MINUTE / 5)
     now, smalls, due = 0.0, 0, MINUTE
     while now < 6 * MINUTE:
         pass_by(MINUTE / 50)
         now += MINUTE / 50
-        if now > 0.22 * MINUTE * smalls:  # small ones fill 80 to 100 of the 100 a window, as long as they may
+        if now > 0.22 * MINUTE * smalls:  # small requests use 80 to 100 of the 100 tokens per window
             smalls += 1
             delay(subject, f"small-{smalls}", 20)
         if now > due:
@@ -141,17 +141,17 @@ def test_a_large_request_goes_although_small_ones_keep_coming(limiter, size):
             if not wait:
                 return
             due = now + wait
-    pytest.fail("it never went")
+    pytest.fail("it was never sent")
 
 
-def test_a_large_request_that_never_comes_back_holds_up_the_small_ones_for_a_turn_alone(limiter):
+def test_a_large_request_that_never_returns_blocks_small_ones_for_one_turn_only(limiter):
     subject = limiter(tokens=100, grace=MINUTE / 5)
     assert delay(subject, "first", 50) == 0
     wait = delay(subject, "gone", 90)
     pass_by(wait / 2)
     assert delay(subject, "second", 50) == 0
     pass_by(wait / 2)
-    assert delay(subject, "gone", 90) > 0, "it came in its turn: the next room is kept for it"
+    assert delay(subject, "gone", 90) > 0, "its turn came, so the next tokens are reserved for it"
     wait = delay(subject, "small", 20)
     assert MINUTE / 5 < wait < MINUTE
     pass_by(wait)
@@ -189,7 +189,7 @@ def test_failures_in_a_row_open_the_breaker_for_all_but_a_probe(limiter):
     assert not subject.acquire("b", 1).probe
 
 
-def test_the_longer_an_outage_lasts_the_fewer_are_its_probes(limiter):
+def test_probes_become_rarer_the_longer_an_outage_lasts(limiter):
     subject, client, waits = limiter(probe_interval=10 * MINUTE), connection.client(), []
     (probe,) = subject.keys("", "probe")
     fail(subject, FAILURES_TO_OPEN)
@@ -202,7 +202,7 @@ def test_the_longer_an_outage_lasts_the_fewer_are_its_probes(limiter):
     assert waits == [about(min(30, 11 + number) * MINUTE) for number in range(25)]
 
 
-def test_the_longer_an_outage_lasts_the_longer_jobs_stay_away_and_it_is_forgotten_at_last(limiter):
+def test_jobs_stay_away_longer_the_longer_an_outage_lasts_and_the_breaker_expires(limiter):
     subject = limiter(probe_interval=10, uniform=lambda _least, most: most)
     client = connection.client()
     breaker, probe = subject.keys("", "breaker", "probe")
@@ -215,8 +215,8 @@ def test_the_longer_an_outage_lasts_the_longer_jobs_stay_away_and_it_is_forgotte
     assert 0 < client.pttl(breaker) <= BREAKER_TTL * 1000
 
 
-def test_the_probe_that_is_answered_takes_its_hold_along(limiter):
-    """Another outage soon after would else be judged by what is left of it."""
+def test_a_successful_probe_clears_the_probe_interval(limiter):
+    """Otherwise the rest of it would apply to another outage soon after."""
     subject, client = limiter(probe_interval=10), connection.client()
     (probe,) = subject.keys("", "probe")
     fail(subject, FAILURES_TO_OPEN)
@@ -234,7 +234,7 @@ def test_a_success_between_failures_keeps_the_breaker_closed(limiter):
         subject.record_success(subject.acquire("a", 1))
 
 
-def test_time_outs_of_requests_older_than_an_answer_are_no_outage(limiter):
+def test_timeouts_of_requests_older_than_an_answer_are_not_an_outage(limiter):
     subject = limiter()
     slow = [subject.acquire(f"slow-{number}", 1) for number in range(2 * FAILURES_TO_OPEN)]
     time.sleep(0.002)  # the times are whole milliseconds
@@ -244,7 +244,7 @@ def test_time_outs_of_requests_older_than_an_answer_are_no_outage(limiter):
     assert not subject.acquire("next", 1).probe
 
 
-def test_after_a_failure_no_more_are_on_their_way_than_would_open_the_breaker(limiter):
+def test_after_a_failure_no_more_requests_are_in_flight_than_would_open_the_breaker(limiter):
     subject = limiter()
     fail(subject)
     others = [subject.acquire(f"other-{number}", 1) for number in range(FAILURES_TO_OPEN - 1)]
@@ -255,13 +255,13 @@ def test_after_a_failure_no_more_are_on_their_way_than_would_open_the_breaker(li
     assert delay(subject, "next") == 0
 
 
-def test_who_waits_for_one_request_looks_the_less_often_the_longer_that_takes(limiter):
+def test_jobs_check_less_often_the_longer_a_request_in_flight_takes(limiter):
     subject = limiter(probe_interval=60)
     subject.acquire("slow", 1)
     fail(subject, FAILURES_TO_OPEN - 1)
     (flight,) = subject.keys("", "flight")
     ((slow, went),) = connection.client().zrange(flight, 0, -1, withscores=True)
-    connection.client().zadd(flight, {slow: went + 60_000})  # as if it had only just gone
+    connection.client().zadd(flight, {slow: went + 60_000})  # as if it had just been sent
     assert 0.5 * MIN_RECHECK <= delay(subject, "b") <= 1.5 * MIN_RECHECK
     connection.client().zadd(flight, {slow: went - 2_000})
     assert 1 <= delay(subject, "b") <= 1.5 * MAX_RECHECK
@@ -269,7 +269,7 @@ def test_who_waits_for_one_request_looks_the_less_often_the_longer_that_takes(li
     assert 0.5 * MAX_RECHECK <= delay(subject, "b") <= 1.5 * MAX_RECHECK
 
 
-def test_a_request_that_hangs_holds_up_the_others_no_longer_than_a_probe(limiter):
+def test_a_request_that_hangs_blocks_others_for_one_probe_interval_only(limiter):
     subject = limiter()
     subject.acquire("hangs", 1)
     fail(subject, FAILURES_TO_OPEN - 1)
@@ -278,24 +278,24 @@ def test_a_request_that_hangs_holds_up_the_others_no_longer_than_a_probe(limiter
     assert delay(subject, "b") == 0
 
 
-def test_a_limit_that_several_jobs_run_into_one_after_another_holds_all_back_and_is_nobodys_fault(limiter):
+def test_several_rate_limited_jobs_in_a_row_hold_all_requests_and_blame_no_job(limiter):
     subject = limiter()
     jobs = [f"job-{number}" for number in range(RATE_LIMITS_TO_HOLD)]
     permits = [subject.acquire(job, 1) for job in jobs]
     shared = [sorted(subject.record_rate_limit(permit, job, MINUTE)) for permit, job in zip(permits, jobs, strict=True)]
-    assert shared == [[]] * (RATE_LIMITS_TO_HOLD - 1) + [jobs], "with the last it is known that none was at fault"
+    assert shared == [[]] * (RATE_LIMITS_TO_HOLD - 1) + [jobs], "the last one shows that no job is the cause"
     assert MINUTE - SLACK < delay(subject, "d") <= 1.25 * MINUTE
     pass_by(MINUTE)
 
     permit = subject.acquire("d", 1)
     assert delay(subject, "e") == 0
-    assert delay(subject, "f") > 0, "two at a time at first"
+    assert delay(subject, "f") > 0, "two in flight at first"
     subject.record_success(permit)
     assert [delay(subject, job) for job in "fg"] == [0, 0]
     assert delay(subject, "h") > 0, "three then"
 
 
-def test_a_hold_is_no_shorter_for_a_later_wish_and_no_longer_than_a_pause(limiter):
+def test_a_hold_is_never_shortened_and_never_longer_than_a_quota_recheck(limiter):
     subject, client = limiter(), connection.client()
     (hold,) = subject.keys("", "hold")
     jobs = [f"job-{number}" for number in range(RATE_LIMITS_TO_HOLD + 1)]
@@ -305,7 +305,7 @@ def test_a_hold_is_no_shorter_for_a_later_wish_and_no_longer_than_a_pause(limite
     assert QUOTA_RECHECK / 2 < client.pttl(hold) / 1000 <= QUOTA_RECHECK
 
 
-def test_after_enough_answers_no_request_is_held_back_any_more(limiter):
+def test_enough_answers_end_the_recovery(limiter):
     subject, client = limiter(), connection.client()
     for number in range(RATE_LIMITS_TO_HOLD):
         subject.record_rate_limit(subject.acquire("a", 1), f"job-{number}", 60)
@@ -315,7 +315,7 @@ def test_after_enough_answers_no_request_is_held_back_any_more(limiter):
     assert not any(delay(subject, f"at-once-{number}") for number in range(2 * RECOVERED))
 
 
-def test_who_is_refused_once_it_is_known_that_all_are_is_without_fault(limiter):
+def test_a_job_that_is_rate_limited_during_a_hold_is_innocent(limiter):
     subject = limiter()
     jobs = [f"job-{number}" for number in range(RATE_LIMITS_TO_HOLD + 2)]
     permits = [subject.acquire(job, 1) for job in jobs]
@@ -323,20 +323,20 @@ def test_who_is_refused_once_it_is_known_that_all_are_is_without_fault(limiter):
     assert shared[RATE_LIMITS_TO_HOLD:] == [[job] for job in jobs[RATE_LIMITS_TO_HOLD:]]
 
 
-def test_an_answer_between_two_refusals_tells_that_they_were_the_jobs_own(limiter):
+def test_an_answer_between_two_rate_limits_shows_that_the_jobs_caused_them(limiter):
     subject = limiter()
     for job in "abcd"[:RATE_LIMITS_TO_HOLD]:
         assert subject.record_rate_limit(subject.acquire(job, 1), job, MINUTE) == []
         subject.record_success(subject.acquire("another", 1))
 
 
-def test_a_limit_that_one_job_alone_runs_into_holds_nobody_else_back(limiter):
+def test_one_rate_limited_job_holds_no_others(limiter):
     subject = limiter()
     assert not any(subject.record_rate_limit(subject.acquire("a", 1), "a", 5) for _ in range(2 * RATE_LIMITS_TO_HOLD))
     assert delay(subject, "b") == 0
 
 
-def test_after_the_days_quota_one_request_looks_whether_it_is_back(limiter):
+def test_after_a_pause_one_request_checks_whether_the_quota_is_renewed(limiter):
     subject = limiter()
     subject.pause(MINUTE)
     assert 0 < delay(subject, "a") <= 1.25 * MINUTE
@@ -345,7 +345,7 @@ def test_after_the_days_quota_one_request_looks_whether_it_is_back(limiter):
     assert delay(subject, "b") > 0
 
 
-def test_what_holds_one_model_back_does_not_hold_another(limiter):
+def test_one_models_trouble_does_not_hold_another(limiter):
     subject = limiter()
     subject.pause(60, "flash")
     subject.record_failure(subject.acquire("a", 1, "pro"), unreachable=True)

@@ -151,7 +151,7 @@ def test_a_conversation_may_hold_the_models_own_answer(subject):
 
 
 @pytest.mark.parametrize("kind", ErrorKind)
-def test_every_kind_of_error_is_told_from_the_others(subject, kind):
+def test_every_kind_of_error_is_classified(subject, kind):
     subject.fail(kind)
     if kind in ANSWERED:
         reply = subject.provider.generate(subject.request())
@@ -228,7 +228,7 @@ def test_an_address_where_nothing_listens_is_reported_as_unreachable(sdk, local_
     assert caught.value.kind is ErrorKind.UNAVAILABLE
 
 
-def test_a_prefix_of_googles_belongs_to_no_models_name(sdk, local_settings):
+def test_googles_prefix_is_not_part_of_a_models_name(sdk, local_settings):
     provider = providers.connect(local_settings(gemini_sdk=sdk, gemini_model="models/gemini-flash-latest"))
     assert provider.options.model == "gemini-flash-latest"
 
@@ -238,7 +238,7 @@ def test_a_provider_without_its_key_is_not_configured(sdk, local_settings):
         providers.connect(local_settings(gemini_sdk=sdk, gemini_api_key=None))
 
 
-def test_an_unknown_provider_is_refused_with_those_that_there_are(local_settings):
+def test_an_unknown_provider_is_refused_with_a_list_of_the_known_ones(local_settings):
     with pytest.raises(SettingsError, match="'nobody': takes google-generativeai, google-genai, fake"):
         providers.connect(local_settings(), "nobody")
 

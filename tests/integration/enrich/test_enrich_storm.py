@@ -1,4 +1,4 @@
-"""Short forms of the drills in `bench/enrich.py`: many jobs, a Gemini in trouble, and the queue played by a heap."""
+"""Short forms of the drills in `bench/enrich.py`: many jobs, a failing Gemini, and a heap as the queue."""
 
 import dataclasses
 import heapq
@@ -17,7 +17,7 @@ TRANSCRIPT = {"text": "Please move the review to Thursday.", "language": "en"}
 
 
 def run(subject, jobs, threads=8):
-    """Enrich jobs as the actor does, a retry at its time; return what became of each, and the waits that were told."""
+    """Enrich jobs as the actor does, with delayed retries; return each job's result and all delays."""
     heap, results, waits, lock = [(0.0, job) for job in jobs], {}, [], threading.Condition()
 
     def work():
@@ -62,7 +62,7 @@ class RecordingLimiter(RequestLimiter):
         return permit
 
 
-def test_a_storm_of_failures_under_a_limit_costs_no_job_and_never_breaks_the_limit(gemini, enricher):
+def test_a_storm_of_failures_fails_no_job_and_never_exceeds_the_limit(gemini, enricher):
     dice, lock = random.Random(3), threading.Lock()
 
     def decide(_body):
@@ -80,11 +80,11 @@ def test_a_storm_of_failures_under_a_limit_costs_no_job_and_never_breaks_the_lim
     assert len(results) == 40
     assert {outcome for outcome in results.values() if isinstance(outcome, str)} <= {"enrich_invalid_answer"}
     times = sorted(limiter.times)
-    assert len(times) == len(gemini.generated()) > 50, "there was a storm"
+    assert len(times) == len(gemini.generated()) > 50, "the storm was one"
     assert all(later - earlier >= 1600 for earlier, later in zip(times, times[20:], strict=False))
 
 
-def test_a_limit_that_gemini_alone_knows_costs_no_job_and_few_requests(gemini, enricher):
+def test_geminis_own_rate_limit_fails_no_job_and_costs_few_requests(gemini, enricher):
     went, window, lock = [], 0.6, threading.Lock()
 
     def decide(_body):
@@ -104,14 +104,14 @@ def test_a_limit_that_gemini_alone_knows_costs_no_job_and_few_requests(gemini, e
     assert len(gemini.requests) < 4 * len(results)
 
 
-def test_while_gemini_is_down_one_call_a_while_is_made_and_then_every_summary_comes(gemini, enricher):
+def test_an_outage_costs_one_request_per_probe_interval_and_no_summary(gemini, enricher):
     limiter = RecordingLimiter(0, 0, probe_interval=0.5, failures_to_open=1, max_spread=0.3)
     subject = enricher(limiter=limiter, enrich_tries=2)
     gemini.plan(*[google.overloaded()] * 4)
 
     results, waits = run(subject, [f"job-{number}" for number in range(30)], threads=1)
 
-    assert all(isinstance(outcome, int) for outcome in results.values()), "probes are not held against a job"
+    assert all(isinstance(outcome, int) for outcome in results.values()), "probes count against no job"
     assert [request.status for request in gemini.requests] == [503] * 4 + [200] * 30
     assert all(later - earlier >= 500 for earlier, later in pairwise(limiter.times[:5]))
-    assert max(waits) < 3, "nobody stays away for long after its return"
+    assert max(waits) < 3, "all jobs return soon after the outage"
