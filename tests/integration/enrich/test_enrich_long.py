@@ -96,6 +96,21 @@ def test_a_small_context_makes_more_parts_whether_the_provider_counts_tokens_or_
     assert len(requests) > parts.estimate(TRANSCRIPT["text"]) // 1500
 
 
+def test_notes_are_condensed_to_what_a_small_context_holds(enricher):
+    capabilities = Capabilities(json_schema=True, counts_tokens=False, context_tokens=3000)
+    sizes = []
+
+    def respond(request):
+        sizes.append(parts.estimate(request.text))
+        reply = answer(request)
+        if "cleaned_text" in request.schema["properties"] and "notes" in request.schema["properties"]:
+            reply = answer(request, {"notes": "n" * 2000, "cleaned_text": "Fine."})
+        return reply
+
+    enricher(provider=FakeProvider(respond, capabilities=capabilities)).enrich("job", TRANSCRIPT)
+    assert max(sizes) <= capabilities.context_tokens
+
+
 def test_a_retry_repeats_only_what_is_missing(gemini, enricher):
     subject = enricher(enrich_part_tokens=1500)
     answered = []

@@ -1,10 +1,10 @@
 """The contract that every provider keeps: the fake in memory, the others over HTTP against a local server."""
 
 import copy
+import dataclasses
 import json
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -63,7 +63,7 @@ GEMINI_FAILURES = {
 }
 
 
-@dataclass
+@dataclasses.dataclass
 class Subject:
     """A provider and the means to decide what its API does next."""
 
@@ -249,6 +249,14 @@ def test_the_fake_writes_the_same_summary_every_time_and_without_a_network(enric
     assert {**first, "latency": 0} == {**second, "latency": 0}
     assert (first["model"], first["cost_usd"], first["tries"]) == (fake.MODEL, 0.0, 1)
     assert first["title"] == fake.TEXT
+
+
+@pytest.mark.parametrize("version", ["", "fake-1-preview-without-a-price"])
+def test_a_version_without_a_price_costs_what_the_requested_model_costs(enricher, version):
+    provider = fake.FakeProvider(lambda request: dataclasses.replace(fake.answer(request), model=version))
+    enrichment = enricher(provider=provider).enrich("job", {"text": "Hello."})
+    assert enrichment["cost_usd"] == 0.0
+    assert enrichment["model"] == (version or fake.MODEL)
 
 
 @pytest.mark.parametrize("native", [True, False])
