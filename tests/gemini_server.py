@@ -1,11 +1,11 @@
-"""A local HTTP server that speaks Gemini's REST wire format, as strictly as Google does, and answers as it is told.
+"""A local HTTP server that speaks Gemini's REST wire format as strictly as Google does, with scripted answers.
 
-In tests: `with GeminiServer() as server: server.plan(overloaded(), answer({...}))`, then look at `server.requests`.
+In tests: `with GeminiServer() as server: server.plan(overloaded(), answer({...}))`, then inspect `server.requests`.
 By hand: `python tests/gemini_server.py --port 8899`, then
 `GEMINI_ENDPOINT=http://127.0.0.1:8899 GEMINI_API_KEY=test-key`.
-Without a plan every request is answered by a made-up document that fits its response schema.
+Without a plan each request is answered with an example document that fits its response schema.
 """
-# ruff: noqa: C901, PLR0911, PLR0912 - a list of refusals reads best as one
+# ruff: noqa: C901, PLR0911, PLR0912 - a list of validation rules is clearest in one function
 
 import argparse
 import json
@@ -47,19 +47,19 @@ MIME_TYPES = ("text/plain", "application/json", "text/x.enum")
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server does with one request: it answers `status` and `body` after `delay` seconds, or hangs up."""
+    """The response to one request: `status` and `body` after `delay` seconds, or a closed connection."""
 
     status: int = 200
     body: Any = None  # JSON; None: a document that fits the request's schema
     delay: float = 0.0
     hang_up: bool = False
-    dribble: float = 0.0  # seconds between two bytes, those of the head included
+    dribble: float = 0.0  # seconds between two bytes, header included
     headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request as it arrived."""
+    """One request as received."""
 
     at: float  # time.monotonic(), seconds
     method: str
@@ -68,11 +68,11 @@ class Request:
     call: str  # generateContent, countTokens, …
     headers: dict[str, str]  # lower case
     body: dict[str, Any]  # camelCase
-    status: int  # what it was answered
+    status: int  # of the response
 
     @property
     def text(self) -> str:
-        """All that the request says, its system instruction first."""
+        """All texts of the request, the system instruction first."""
         turns = [self.body.get("systemInstruction") or {}, *self.body.get("contents", [])]
         return "\n".join(part.get("text", "") for turn in turns for part in turn.get("parts", []))
 
@@ -83,39 +83,39 @@ class Request:
 def answer(
     document: Any, *, finish: str = "STOP", tokens: tuple[int, int, int] = (11, 7, 7), delay: float = 0
 ) -> Answer:
-    """An answer whose text is `document`, a string or JSON; `tokens` are those of prompt, candidate and thoughts."""
+    """Answer with `document`, a string or JSON; `tokens` are those of prompt, candidate and thoughts."""
     text = document if isinstance(document, str) else json.dumps(document)
     candidate = {"content": {"parts": [{"text": text}], "role": "model"}, "finishReason": finish, "index": 0}
     return Answer(200, _reply([candidate], tokens), delay)
 
 
 def empty(finish: str = "STOP") -> Answer:
-    """A candidate without content."""
+    """Answer with a candidate without content."""
     return Answer(200, _reply([{"finishReason": finish, "index": 0}], (11, 0, 0)))
 
 
 def no_candidates() -> Answer:
-    """No candidate at all, and no reason."""
+    """Answer without a candidate and without a reason."""
     return Answer(200, _reply([], (11, 0, 0)))
 
 
 def blocked_prompt(reason: str = "SAFETY") -> Answer:
-    """The prompt itself was refused."""
+    """Refuse the prompt itself."""
     return Answer(200, _reply([], (11, 0, 0)) | {"promptFeedback": {"blockReason": reason}})
 
 
 def failure(status: int, name: str, message: str, *details: dict[str, Any]) -> Answer:
-    """An error as Google words them."""
+    """Answer with an error in Google's format."""
     return Answer(status, {"error": {"code": status, "message": message, "status": name, "details": list(details)}})
 
 
 def retry_info(delay: float) -> dict[str, Any]:
-    """The detail of an error that says when to come back (seconds)."""
+    """Return the error detail with the delay before a retry (seconds)."""
     return {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{delay:g}s"}
 
 
 def rate_limited(delay: float | None = 2.5) -> Answer:
-    """429 for the minute's quota, with RetryInfo where `delay` is given (seconds)."""
+    """Answer 429 for the quota of a minute, with RetryInfo if `delay` is given (seconds)."""
     violation = {
         "quotaMetric": "generativelanguage.googleapis.com/generate_content_free_tier_requests",
         "quotaId": "GenerateRequestsPerMinutePerProjectPerModel-FreeTier",
@@ -130,7 +130,7 @@ def rate_limited(delay: float | None = 2.5) -> Answer:
 
 
 def day_quota() -> Answer:
-    """429 for the day's quota: its RetryInfo is of no use."""
+    """Answer 429 for the quota of a day, with Google's misleading RetryInfo."""
     violation = {"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier", "quotaValue": "50"}
     return failure(
         429,
@@ -142,12 +142,12 @@ def day_quota() -> Answer:
 
 
 def overloaded() -> Answer:
-    """503."""
+    """Answer 503."""
     return failure(503, "UNAVAILABLE", "The model is overloaded. Please try again later.")
 
 
 def invalid_key() -> Answer:
-    """400 as for a key that Google does not know."""
+    """Answer 400, as for an unknown key."""
     info = {
         "@type": "type.googleapis.com/google.rpc.ErrorInfo",
         "reason": "API_KEY_INVALID",
@@ -157,7 +157,7 @@ def invalid_key() -> Answer:
 
 
 def unknown_model(model: str) -> Answer:
-    """404."""
+    """Answer 404."""
     return failure(404, "NOT_FOUND", f"models/{model} is not found for API version v1beta.")
 
 
@@ -170,7 +170,7 @@ def _reply(candidates: list[Any], tokens: tuple[int, int, int]) -> dict[str, Any
 
 
 class GeminiServer:
-    """The server, on a port of loopback; `decide` answers what no plan covers."""
+    """The server, on a loopback port; `decide` answers requests that no plan covers."""
 
     def __init__(self, port: int = 0, decide: Callable[[dict[str, Any]], Answer | None] | None = None) -> None:
         self.requests: list[Request] = []
@@ -195,11 +195,11 @@ class GeminiServer:
         self._http.hang_up()
 
     def plan(self, *answers: Answer) -> None:
-        """Answer the next requests so, in this order; countTokens aside."""
+        """Set the answers to the next requests, in this order; countTokens has none planned."""
         self._planned.extend(answers)
 
     def generated(self) -> list[Request]:
-        """The generateContent requests so far, streamed ones included."""
+        """Return the generateContent requests so far, streamed ones included."""
         return [request for request in self.requests if "enerateContent" in request.call]
 
     def wait_for(self, count: int, timeout: float = 30) -> list[Request]:
@@ -245,7 +245,7 @@ class _Server(ThreadingHTTPServer):
                 connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, *_: object) -> None:
-        """A client that went away is nothing to report."""
+        """Ignore clients that closed their connection."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -254,7 +254,7 @@ class _Handler(BaseHTTPRequestHandler):
     owner: GeminiServer
 
     def log_message(self, *_: object) -> None:
-        """Keep quiet."""
+        """Write no access log."""
 
     def do_GET(self) -> None:
         self._answer({})
@@ -360,7 +360,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def fault_of(body: dict[str, Any], call: str) -> str:
-    """What Google would refuse in a request; empty: nothing."""
+    """Return why Google would refuse a request; empty: it is valid."""
     if call == "countTokens" and "generateContentRequest" in body:
         body = body["generateContentRequest"]
     for name in body:
@@ -400,7 +400,7 @@ def fault_of(body: dict[str, Any], call: str) -> str:
 
 
 def fault_of_content(content: dict[str, Any], at: str) -> str:
-    """What Google would refuse in a contribution to the conversation; empty: nothing."""
+    """Return why Google would refuse one turn of the conversation; empty: it is valid."""
     parts = content.get("parts")
     unknown = [name for name in content if name not in CONTENT_FIELDS]
     unknown += [name for part in parts or () for name in part if name not in PART_FIELDS]
@@ -412,7 +412,7 @@ def fault_of_content(content: dict[str, Any], at: str) -> str:
 
 
 def fault_of_schema(schema: dict[str, Any], at: str) -> str:
-    """What Google would refuse in a response schema; empty: nothing."""
+    """Return why Google would refuse a response schema; empty: it is valid."""
     for name in schema:
         if name not in SCHEMA_FIELDS:
             return f"Unknown name \"{name}\" at 'generation_config.{at}': Cannot find field."
@@ -444,7 +444,7 @@ def fault_of_schema(schema: dict[str, Any], at: str) -> str:
 
 
 def type_of(schema: dict[str, Any]) -> str | None:
-    """The type's name, from name or number; None: there is no such type."""
+    """Return the name of a type given by name or number; None: unknown."""
     kind = schema.get("type")
     if isinstance(kind, int) and 0 < kind < len(TYPES):
         return TYPES[kind]
@@ -452,7 +452,7 @@ def type_of(schema: dict[str, Any]) -> str | None:
 
 
 def example(schema: dict[str, Any]) -> Any:
-    """A document that fits a response schema."""
+    """Return a document that fits a response schema."""
     kind = type_of(schema)
     if kind == "OBJECT":
         return {name: example(inner) for name, inner in schema["properties"].items()}
@@ -464,7 +464,7 @@ def example(schema: dict[str, Any]) -> Any:
 
 
 def _camel(value: Any, *, names: bool = True) -> Any:
-    """Read a request as protobuf does: snake_case names are as good as camelCase ones."""
+    """Return a request with camelCase names; protobuf accepts snake_case as well."""
     if isinstance(value, list):
         return [_camel(item) for item in value]
     if not isinstance(value, dict):
@@ -472,7 +472,7 @@ def _camel(value: Any, *, names: bool = True) -> Any:
     found = {}
     for name, inner in value.items():
         new = re.sub(r"_(\w)", lambda match: match[1].upper(), name) if names else name
-        found[new] = _camel(inner, names=name != "properties")  # a property's name is its own
+        found[new] = _camel(inner, names=name != "properties")  # names of properties stay as they are
     return found
 
 

@@ -1,4 +1,4 @@
-"""The enrich stage: a transcript in, a validated summary out. Importing it is cheap: `Enricher` loads the rest."""
+"""The enrich stage: writes a validated summary of a transcript. Importing it is cheap; `Enricher` loads the rest."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["Enricher"]
 
 
 def __getattr__(name: str) -> Any:
-    """Load the enricher when it is asked for: whoever reads `pipeline.enrich.record` need not pay for pydantic."""
+    """Load the enricher on first use, so that importing `pipeline.enrich.record` does not import pydantic."""
     if name == "Enricher":
-        from pipeline.enrich.enricher import Enricher  # noqa: PLC0415 - that is the point
+        from pipeline.enrich.enricher import Enricher  # noqa: PLC0415 - loaded on first use
 
         return Enricher
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

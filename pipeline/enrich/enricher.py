@@ -1,7 +1,7 @@
-"""Turns a transcript into a validated summary: the one face of this room.
+"""Turns a transcript into a validated summary, with any provider.
 
-One call of `Enricher.enrich` is one try. What fails for now is raised with the delay after which to come back, so that
-the wait is the queue's and not a thread's; what was finished meanwhile is in Redis and is not done again.
+One call of `Enricher.enrich` is one attempt. A passing failure is raised with the delay before the next attempt, so
+that the job waits in the queue and not in a thread; parts that were finished are kept in Redis and not repeated.
 """
 
 from __future__ import annotations
@@ -10,37 +10,62 @@ import json
 import random
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 import structlog
 
 from config.settings import Settings
-from pipeline.enrich import failures, gate, gemini, parts, prices, prompt, record, redact, schema
-from pipeline.enrich.gemini import Refusal, Reply, Request, Turn
-from pipeline.enrich.neutral import neutralise
+from pipeline.enrich import parts, prompt, providers, record, redact, schema
+from pipeline.enrich.limiter import Permit, RequestLimiter
 from pipeline.enrich.prompt import Prompt
-from pipeline.enrich.schema import CLEANED, Contract, UnfitAnswer
+from pipeline.enrich.providers.base import (
+    OUTAGES,
+    ErrorKind,
+    ModelReply,
+    ModelRequest,
+    Provider,
+    ProviderError,
+    Turn,
+)
+from pipeline.enrich.sanitize import one_line, sanitize
+from pipeline.enrich.schema import CLEANED, Contract, InvalidAnswer
 from voicemill.errors import ErrorCode, JobError
 
-# A job's own back-off, by Google's advice exponential, with the growth that its HTTP client for Java comes with: where
-# doubled, the fifth 503 that chance gives to one job kept it away for 16 s that no other job had to wait.
-MIN_BACKOFF = 1.0  # seconds after the first failure
-GROWTH = 1.5  # for each one after
-MAX_BACKOFF = 60.0
-ROOM = 1000  # characters that any field may have beyond twice the transcript's own
+EXTRA_LENGTH = 1000  # characters that any field may have beyond twice the transcript's length
 MAX_PARTS = 200  # of one transcript; 8,000 tokens each are five days of speech
-MEMORY = 3600.0  # seconds that finished parts outlast ENRICH_DEADLINE
+PARTS_TTL = 3600.0  # seconds that finished parts are kept beyond ENRICH_DEADLINE
+MAX_MODEL_NAMES = 2000  # characters of the list of models in an error message
+
+Answer = TypeVar("Answer", ModelReply, int)
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """One job's text on its way: what every request about it has in common."""
+class Backoff:
+    """The delay after a job's own failures.
+
+    The growth is that of Google's HTTP client for Java: with doubling, a fifth 503 by chance kept one job waiting for
+    16 s that no other job had to wait.
+    """
+
+    minimum: float = 1.0  # seconds, after the first failure
+    growth: float = 1.5  # with each further one
+    maximum: float = 60.0  # seconds
+
+    def after(self, failures: int) -> float:
+        """Return the seconds to wait after so many failures."""
+        return min(self.maximum, self.minimum * self.growth ** (max(1, failures) - 1))
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryTask:
+    """What all requests about one job have in common."""
 
     job_id: str
     text: str  # masked, where ENRICH_REDACT is on
@@ -50,28 +75,47 @@ class Task:
     prompt: Prompt
     model: str
     part_prompt: Prompt
-    contract: Contract  # of the summary; its check sees what was masked
+    contract: Contract  # of the summary; its check restores what was masked
 
 
 class Enricher:
     """Writes summaries with the operator's prompt, schema, model and limits. Safe to use from many threads.
 
+    Args:
+        settings: the operator's.
+        provider: that writes the summaries; None: the one that the settings select.
+        limiter: of requests to the provider; None: one with the provider's limits.
+        backoff: after a job's own failures.
+
     Raises:
-        SettingsError: at construction, where prompt, schema, key, SDK or country are not as they should be.
+        NotConfigured: at construction: the provider's key is unset.
+        SettingsError: at construction: the prompt, schema, provider or country in the settings is invalid.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.model = settings.gemini_model.removeprefix("models/")
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        provider: Provider | None = None,
+        limiter: RequestLimiter | None = None,
+        backoff: Backoff | None = None,
+    ) -> None:
         self._settings = settings
         if settings.enrich_redact:
             redact.check(settings.enrich_redact_region)
         self._contract = schema.load(settings.enrich_schema)
         self._prompt = prompt.load(settings.enrich_prompt)
         self._part_prompt = prompt.load(prompt.FOLDER / "part.txt")
-        self._gate = gate.of_settings(settings)
-        self._gemini = gemini.connect(settings)
-        self._ttl = settings.enrich_deadline + MEMORY
-        self._brief = schema.of_model(schema.Notes if self._contract.cleaned else schema.BriefNotes)
+        self._provider = provider or providers.connect(settings)
+        options = self._provider.options
+        self.model = options.model
+        self._limiter = limiter or RequestLimiter(options.requests_per_minute, options.tokens_per_minute)
+        self._backoff = backoff or Backoff()
+        reading = self._provider.capabilities.context_tokens // 2  # the other half is for the prompt and the answer
+        self._part_tokens = min(settings.enrich_part_tokens, reading)
+        self._notes_tokens = min(4 * self._part_tokens, reading)
+        self._ttl = settings.enrich_deadline + PARTS_TTL
+        self._notes_contract = schema.of_model(schema.Notes if self._contract.cleaned else schema.BriefNotes)
 
     def enrich(
         self,
@@ -87,31 +131,31 @@ class Enricher:
         Args:
             job_id: whose parts and account are kept in Redis until it is done.
             transcript: with `text` and, where known, `language`.
-            metadata: the sender's own.
-            prompt_file: another prompt than `ENRICH_PROMPT`.
-            model: another model than `GEMINI_MODEL`.
+            metadata: the sender's.
+            prompt_file: replaces `ENRICH_PROMPT`.
+            model: replaces the one in the settings.
 
         Returns:
-            The fields of the schema, and `model` and what `record.close` says.
+            The fields of the schema, `model`, and what `record.close` returns.
 
         Raises:
-            JobError: `enrich_…` or `redis_unavailable`, with `retry_after` where another try is worth it; where not,
-                the job's account is the caller's to close.
-            SettingsError: there is no such prompt file, or it is wrong.
+            JobError: `enrich_…` or `redis_unavailable`, with `retry_after` where another attempt may help; otherwise
+                the caller closes the job's account.
+            SettingsError: the prompt file is missing or invalid.
         """
         vault = redact.Vault(self._settings.enrich_redact_region)
         hide = vault.mask if self._settings.enrich_redact else lambda value: value
         check = self._contract.check
-        words = self._prompt if prompt_file is None else prompt.load(prompt_file, "--prompt")
-        task = Task(
+        summary_prompt = self._prompt if prompt_file is None else prompt.load(prompt_file, "--prompt")
+        task = SummaryTask(
             job_id=job_id,
             text=hide(str(transcript.get("text", "")).strip()),
             language=self._settings.enrich_language or transcript.get("language"),
             metadata=hide(metadata),
             now=datetime.now(UTC),
-            prompt=words,
-            part_prompt=prompt.of_parts(self._part_prompt, words, self._contract.schema),
-            model=(model or self.model).removeprefix("models/"),
+            prompt=summary_prompt,
+            part_prompt=prompt.of_parts(self._part_prompt, summary_prompt, self._contract.schema),
+            model=self._provider.model_id(model or self.model),
             contract=replace(self._contract, check=lambda value: check(vault.restore(value))),
         )
         try:
@@ -122,26 +166,26 @@ class Enricher:
             raise
         except redis.RedisError as error:
             reason = f"enrichment cannot reach Redis: {type(error).__name__}"
-            raise JobError(ErrorCode.REDIS_UNAVAILABLE, reason, retry_after=MIN_BACKOFF) from None
-        except Exception as error:  # noqa: BLE001 - a fault of ours or an SDK's must not cost the job its transcript
-            raise self._fault(task, error) from None
-        limit = 2 * len(task.text) + ROOM
-        enrichment: dict[str, Any] = vault.restore(neutralise(document, limit))
+            raise JobError(ErrorCode.REDIS_UNAVAILABLE, reason, retry_after=self._backoff.minimum) from None
+        except Exception as error:  # noqa: BLE001 - a bug here or in an SDK must not cost the job its transcript
+            raise self._internal_error(task, error) from None
+        limit = 2 * len(task.text) + EXTRA_LENGTH
+        enrichment: dict[str, Any] = vault.restore(sanitize(document, limit))
         enrichment |= {"model": model or task.model, **spent}
         log.info(
             "Summary written", **{name: enrichment[name] for name in ("model", "tries", "latency")}, **spent["usage"]
         )
         return enrichment
 
-    def _document(self, task: Task) -> tuple[dict[str, Any], str]:
-        """Return the summary of the whole, made of notes where the text is long, and the model that told its name."""
+    def _document(self, task: SummaryTask) -> tuple[dict[str, Any], str]:
+        """Return the summary and the version of the model; a long transcript is summarized from notes on its parts."""
         count = self._parts_needed(task)
         if count == 1:
             return self._ask(task, task.prompt, task.text, task.contract)
         notes = self._notes(task, count)
         if task.contract.cleaned and len(task.contract.schema["properties"]) == 1:
-            return _joined(task.contract, notes), ""  # nothing is left to ask for, and Gemini takes no empty schema
-        while len(notes) > 1 and parts.estimate("".join(note["notes"] for note in notes)) > 4 * self._part_tokens:
+            return _joined(task.contract, notes), ""  # no other field is left to ask for
+        while len(notes) > 1 and parts.estimate("".join(note["notes"] for note in notes)) > self._notes_tokens:
             notes = self._condensed(task, notes)
         reading = "\n\n".join(
             f"Part {number} of {len(notes)}, notes: {note['notes']}" for number, note in enumerate(notes, 1)
@@ -151,28 +195,30 @@ class Enricher:
             contract = contract.with_cleaned(_cleaned(notes))
         return self._ask(task, task.prompt, reading, contract)
 
-    @property
-    def _part_tokens(self) -> int:
-        return self._settings.enrich_part_tokens
+    def _parts_needed(self, task: SummaryTask) -> int:
+        """Return the number of parts to read the text in."""
+        tokens = parts.estimate(task.text)  # rather too high
+        if tokens > self._part_tokens and self._provider.capabilities.counts_tokens:
+            tokens = self._counted_tokens(task)
+        return min(MAX_PARTS, max(1, -(-tokens // self._part_tokens)))
 
-    def _parts_needed(self, task: Task) -> int:
-        """Return in how many parts the text is to be read; Gemini counts the tokens where that could decide."""
-        if parts.estimate(task.text) <= self._part_tokens:
-            return 1
+    def _counted_tokens(self, task: SummaryTask) -> int:
+        """Return the tokens in the text, as the provider counts them."""
         name = record.digest("tokens", task.model, task.text)
-        tokens = record.stored(task.job_id, name)
-        if tokens is None:
-            # Counting takes nothing from Google's limit of tokens, and so nothing from ours.
-            tokens = self._send(task, 0, lambda: self._gemini.count(task.model, task.text))
-            record.store(task.job_id, name, tokens, self._ttl)
-        return min(MAX_PARTS, max(1, -(-int(tokens) // self._part_tokens)))
+        stored: int | None = record.stored(task.job_id, name)
+        if stored is not None:
+            return stored
+        # Counting uses none of a provider's limit of tokens, so it takes none of the operator's either.
+        tokens = self._send(task, 0, lambda: self._provider.count_tokens(task.model, task.text), only_counts=True)
+        record.store(task.job_id, name, tokens, self._ttl)
+        return tokens
 
-    def _notes(self, task: Task, count: int) -> list[dict[str, Any]]:
-        """Return notes of each part of the text, those of earlier tries included."""
-        return [self._note(task, piece, self._brief) for piece in parts.split(task.text, count)]
+    def _notes(self, task: SummaryTask, count: int) -> list[dict[str, Any]]:
+        """Return the notes on each part of the text."""
+        return [self._note(task, piece, self._notes_contract) for piece in parts.split(task.text, count)]
 
-    def _condensed(self, task: Task, notes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Return fewer notes: half as many, each of the notes of two neighbours."""
+    def _condensed(self, task: SummaryTask, notes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return half as many notes, each condensed from two neighbours."""
         condensed = []
         for first in range(0, len(notes), 2):
             pair = notes[first : first + 2]
@@ -183,7 +229,7 @@ class Enricher:
             condensed.append(note)
         return condensed
 
-    def _note(self, task: Task, text: str, contract: Contract) -> dict[str, Any]:
+    def _note(self, task: SummaryTask, text: str, contract: Contract) -> dict[str, Any]:
         name = record.digest(
             task.model, task.part_prompt.template.template, contract.schema, task.language, task.metadata, text
         )
@@ -193,158 +239,155 @@ class Enricher:
             record.store(task.job_id, name, note, self._ttl)
         return note
 
-    def _ask(self, task: Task, words: Prompt, text: str, contract: Contract) -> tuple[dict[str, Any], str]:
-        """Return Gemini's answer to one prompt, checked, and its model; one that does not fit is sent back once."""
-        mark = prompt.new_mark()
-        said = words.render(text, language=task.language, metadata=task.metadata, now=task.now, data=mark)
-        request = Request(
-            model=task.model,
-            system=prompt.guard(mark, masked=self._settings.enrich_redact),
-            turns=(Turn("user", said),),
-            schema=contract.schema,
-            max_output_tokens=self._settings.gemini_max_output_tokens,
-        )
-        name = record.digest("spoiled", task.model, words.template.template, contract.schema, text)
-        spoiled = record.stored(task.job_id, name)  # by an earlier try, which had to wait for leave to ask again
-        if spoiled is None:
+    def _ask(self, task: SummaryTask, template: Prompt, text: str, contract: Contract) -> tuple[dict[str, Any], str]:
+        """Return the validated answer to one prompt and the model's version; ask once more where it is invalid."""
+        request = self._request(task, template, text, contract)
+        name = record.digest("spoiled", task.model, template.template.template, contract.schema, text)
+        invalid = record.stored(task.job_id, name)  # of an earlier attempt that had to wait before asking again
+        if invalid is None:
             reply = self._generate(task, request)
             try:
-                return contract.parse(_whole(reply)), reply.model
-            except UnfitAnswer as unfit:
-                spoiled = {"answer": reply.text, "problems": str(unfit)}
+                return _parse(contract, reply), reply.model
+            except InvalidAnswer as error:
+                invalid = {"answer": reply.text, "problems": str(error)}
             except JobError as error:
-                if error.code != "enrich_empty":
-                    raise error from None
-                spoiled = {"answer": "", "problems": error.message}
-            log.warning("Answer does not fit the schema; asking once more", problems=spoiled["problems"])
-            record.store(task.job_id, name, spoiled, self._ttl)
-        if spoiled["answer"]:
-            request = replace(request, turns=(*request.turns, *_complaint(**spoiled)))
+                if error.code != ErrorKind.EMPTY:
+                    raise
+                invalid = {"answer": "", "problems": error.message}
+            log.warning("Answer invalid, asking for a repair", problems=invalid["problems"])
+            record.store(task.job_id, name, invalid, self._ttl)
+        if invalid["answer"]:
+            request = replace(request, turns=(*request.turns, *_repair(**invalid)))
         reply = self._generate(task, request)
         record.drop(task.job_id, name)
         try:
-            return contract.parse(_whole(reply)), reply.model
-        except UnfitAnswer as unfit:
-            raise JobError(ErrorCode.ENRICH_INVALID_ANSWER, str(unfit)) from None
-        except JobError as error:
-            raise error from None
+            return _parse(contract, reply), reply.model
+        except InvalidAnswer as error:
+            raise JobError(ErrorCode.ENRICH_INVALID_ANSWER, str(error)) from None
 
-    def _generate(self, task: Task, request: Request) -> Reply:
-        reply: Reply = self._send(
-            task,
-            parts.estimate(request.text),
-            lambda: self._gemini.generate(request),
-            lambda reply: (reply.input_tokens, reply.output_tokens, reply.model),
+    def _request(self, task: SummaryTask, template: Prompt, text: str, contract: Contract) -> ModelRequest:
+        mark = prompt.new_mark()
+        text = template.render(text, language=task.language, metadata=task.metadata, now=task.now, data=mark)
+        schema_by_prompt = None if self._provider.capabilities.json_schema else contract.schema
+        return ModelRequest(
+            model=task.model,
+            system=prompt.guard(mark, masked=self._settings.enrich_redact, schema=schema_by_prompt),
+            turns=(Turn("user", text),),
+            schema=contract.schema,
+            max_output_tokens=self._provider.options.max_output_tokens,
         )
-        return reply
 
-    def _send(self, task: Task, tokens: int, call: Any, used: Any = None) -> Any:
-        """Make one request: through the gate, on the account, its failure told apart.
+    def _generate(self, task: SummaryTask, request: ModelRequest) -> ModelReply:
+        return self._send(task, parts.estimate(request.text), lambda: self._provider.generate(request))
+
+    def _send(self, task: SummaryTask, tokens: int, call: Callable[[], Answer], *, only_counts: bool = False) -> Answer:
+        """Send one request, once the limiter permits, and add it to the job's account.
 
         Args:
             task: whose request it is.
             tokens: of its input, estimated.
-            call: makes the request.
-            used: says of its answer how many tokens it took in and gave out, and which model answered; None: it only
-                counts tokens.
+            call: sends the request.
+            only_counts: it counts tokens rather than generating text.
 
         Raises:
-            JobError: the request may not go yet, or went wrong.
+            JobError: the request may not be sent yet, or failed.
         """
         if record.unwanted(task.job_id):
             raise JobError(ErrorCode.ENRICH_NO_TRANSCRIPT, "the job was deleted or cancelled meanwhile")
-        passage = self._gate.enter(task.job_id, tokens, task.model)
+        permit = self._limiter.acquire(task.job_id, tokens, task.model)
         began = time.monotonic()
         try:
             answer = call()
-        except Refusal as refusal:
+        except ProviderError as error:
             seconds = time.monotonic() - began
-            error = failures.of_refusal(refusal)
-            outage, everybodys = failures.is_outage(error), error.code == "enrich_quota_exhausted"
-            if outage:
-                self._gate.failed(passage, unreachable=refusal.kind == "unreachable")
-                everybodys = passage.probe
-            elif error.code != "enrich_rate_limited":
-                self._answered(passage, None if used is None else 0)
-            bad = record.Spent(1, 0 if everybodys else 1, outages=int(outage), seconds=seconds, wrong=1)
-            spent = store.spending.add(task.job_id, self._ttl, bad)
-            limited = error.code == "enrich_rate_limited"
-            # On the account first, so that another job's refusal, a moment later, can take it off again.
-            if limited and (faultless := self._gate.refused(passage, task.job_id, error.retry_after)):
-                record.forgive(faultless)
-                everybodys, spent = True, store.spending.of_job(task.job_id)
-            raise self._after(task, error, spent, everybodys=everybodys) from None
-        tokens_in, tokens_out, model = used(answer) if used else (0, 0, "")
-        self._answered(passage, tokens_in if used else None)
-        cost = prices.cost((model, task.model), tokens_in, tokens_out)
+            raise self._failed(task, permit, error, seconds, only_counts=only_counts) from None
+        used, version = (0, 0), ""
+        if isinstance(answer, ModelReply):
+            used, version = (answer.input_tokens, answer.output_tokens), answer.model
+        self._record_answer(permit, used[0], only_counts=only_counts)
+        price = self._provider.price(version) or self._provider.price(task.model)
+        cost = None if price is None else price.of(*used)
         seconds = time.monotonic() - began
-        store.spending.add(task.job_id, self._ttl, record.Spent(1, 0, 0, tokens_in, tokens_out, seconds, cost))
+        store.spending.add(task.job_id, self._ttl, record.Spent(1, 0, 0, *used, seconds, cost))
         return answer
 
-    def _answered(self, passage: gate.Passage, tokens: int | None) -> None:
-        """Tell the gate of an answer to a request of so many `tokens` (0: not known; None: it only counted them)."""
-        if tokens is None:
-            self._gate.counted(passage)
+    def _failed(
+        self, task: SummaryTask, permit: Permit, error: ProviderError, seconds: float, *, only_counts: bool
+    ) -> JobError:
+        """Record a failed request, which took so many seconds; return the error for the job."""
+        outage, limited = error.kind in OUTAGES, error.kind is ErrorKind.RATE_LIMITED
+        # A failure that other jobs share does not count towards this job's attempts.
+        shared = error.kind is ErrorKind.QUOTA_EXHAUSTED
+        if outage:
+            self._limiter.record_failure(permit, unreachable=error.unreachable)
+            shared = permit.probe
+        elif not limited:
+            self._record_answer(permit, 0, only_counts=only_counts)
+        failure = record.Spent(1, 0 if shared else 1, outages=int(outage), seconds=seconds, wrong=1)
+        spent = store.spending.add(task.job_id, self._ttl, failure)
+        # After the account, so that the next job's rate limit can take this failure off again.
+        if limited and (innocent := self._limiter.record_rate_limit(permit, task.job_id, error.retry_after)):
+            record.forgive(innocent)
+            shared, spent = True, store.spending.of_job(task.job_id)
+        return self._job_error(task, error, spent, shared=shared)
+
+    def _record_answer(self, permit: Permit, tokens: int, *, only_counts: bool) -> None:
+        if only_counts:
+            self._limiter.record_count(permit)
         else:
-            self._gate.succeeded(passage, tokens)
+            self._limiter.record_success(permit, tokens)
 
-    def _after(self, task: Task, error: JobError, spent: record.Spent, *, everybodys: bool) -> JobError:
-        """Return the error with the time after which to try again, where that is worth it.
+    def _job_error(self, task: SummaryTask, error: ProviderError, spent: record.Spent, *, shared: bool) -> JobError:
+        """Return the error for the job, with the delay before the next attempt if that may help."""
+        log.warning("Provider request failed", provider=self._provider.name, code=error.kind.value, tries=spent.tries)
+        job_error = JobError(error.kind.value, error.message)
+        if error.kind is ErrorKind.QUOTA_EXHAUSTED:
+            job_error.retry_after = self._limiter.pause(error.retry_after, task.model)
+        elif error.kind is ErrorKind.UNKNOWN_MODEL:
+            job_error = self._with_known_models(job_error)
+        elif job_error.retryable and not shared and spent.failures >= self._settings.enrich_tries:
+            gave_up = f"{spent.failures} requests failed; last: {job_error.code}: {error.message}"
+            job_error = JobError(ErrorCode.ENRICH_GAVE_UP, gave_up)
+        elif job_error.retryable:
+            # The limiter waits out what all jobs share; this delay grows with the job's own failures alone.
+            backoff = self._backoff.after(spent.outages if error.kind in OUTAGES else spent.failures)
+            jitter = random.uniform(1.0, 1.1)  # noqa: S311 - it spreads load, no more
+            job_error.retry_after = jitter * (error.retry_after or backoff)
+        return job_error
 
-        What is `everybodys` trouble is not held against the job.
-        """
-        log.warning("Gemini failed", code=error.code, tries=spent.tries)
-        if error.code == "enrich_quota_exhausted":
-            error.retry_after = self._gate.pause(error.retry_after or failures.until_midnight(), task.model)
-            return error
-        if error.code == "enrich_unknown_model":
-            return self._with_known_models(error)
-        if not error.retryable:
-            return error
-        if not everybodys and spent.failures >= self._settings.enrich_tries:
-            gave_up = f"{spent.failures} requests failed; last: {error.code}: {error.message}"
-            return JobError(ErrorCode.ENRICH_GAVE_UP, gave_up)
-        # What all jobs suffer from is the gate's to wait out: a job's own back-off grows with its own bad luck alone.
-        times = spent.outages if failures.is_outage(error) else spent.failures
-        backoff = min(MAX_BACKOFF, MIN_BACKOFF * GROWTH ** (max(1, times) - 1))
-        jitter = random.uniform(1.0, 1.1)  # noqa: S311 - it spreads load, no more
-        error.retry_after = jitter * (error.retry_after or backoff)
-        return error
-
-    def _fault(self, task: Task, error: Exception) -> JobError:
-        """Return the error that an unforeseen one is, which counts among the job's tries like any other."""
-        where = _place(error)  # and no more of it: an SDK's messages quote what was sent
-        log.error("Enrichment has a fault", kind=type(error).__name__, at=where)
-        fault = JobError(ErrorCode.ENRICH_INTERNAL, f"{type(error).__name__} at {where}", retry_after=MAX_BACKOFF)
+    def _internal_error(self, task: SummaryTask, error: Exception) -> JobError:
+        """Return the error for an unexpected exception, which counts towards the job's attempts."""
+        where = _location(error)  # and not its message: those of SDKs quote the request
+        log.error("Enrichment failed unexpectedly", kind=type(error).__name__, at=where)
+        job_error = JobError(ErrorCode.ENRICH_INTERNAL, f"{type(error).__name__} at {where}")
         if store.spending.add(task.job_id, self._ttl, record.Spent(failures=1)).failures < self._settings.enrich_tries:
-            return fault
-        fault.retry_after = None
-        return fault
+            job_error.retry_after = self._backoff.maximum
+        return job_error
 
     def _with_known_models(self, error: JobError) -> JobError:
         try:
-            known = failures.words(", ".join(self._gemini.models()))[: failures.MODELS]
-        except Refusal:
+            known = one_line(", ".join(self._provider.list_models()))[:MAX_MODEL_NAMES]
+        except ProviderError:
             known = ""
         return error if not known else JobError(error.code, f"{error.message}. The key may use: {known}")
 
 
-def _place(error: Exception) -> str:
+def _location(error: Exception) -> str:
     """Return the file and line that raised an exception."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{Path(frame.filename).name}:{frame.lineno}"
 
 
-def _whole(reply: Reply) -> str:
-    """Return an answer's text.
+def _parse(contract: Contract, reply: ModelReply) -> dict[str, Any]:
+    """Return the document of an answer.
 
     Raises:
-        JobError: it is blocked, cut off or empty.
+        InvalidAnswer: it does not fit the schema.
+        JobError: it is blocked, cut off or empty, or the operator's validator failed.
     """
-    error = failures.of_reply(reply)
-    if error is not None:
-        raise error
-    return reply.text
+    if reply.error is not None:
+        raise JobError(reply.error.kind.value, reply.error.message)
+    return contract.parse(reply.text)
 
 
 def _cleaned(notes: list[dict[str, Any]]) -> str:
@@ -360,14 +403,14 @@ def _joined(contract: Contract, notes: list[dict[str, Any]]) -> dict[str, Any]:
     """
     try:
         return contract.parse(json.dumps({CLEANED: _cleaned(notes)}))
-    except UnfitAnswer as unfit:
-        raise JobError(ErrorCode.ENRICH_INVALID_ANSWER, str(unfit)) from None
+    except InvalidAnswer as error:
+        raise JobError(ErrorCode.ENRICH_INVALID_ANSWER, str(error)) from None
 
 
-def _complaint(answer: str, problems: str) -> tuple[Turn, Turn]:
-    """Return the repair round: the answer, and what is wrong with it."""
-    wrong = (
+def _repair(answer: str, problems: str) -> tuple[Turn, Turn]:
+    """Return the turns that ask for a valid answer: the invalid one, and its problems."""
+    request = (
         f"This answer does not fit the schema: {problems}. "
         "Give the whole answer again, as JSON that fits, and nothing else."
     )
-    return Turn("model", answer), Turn("user", wrong)
+    return Turn("model", answer), Turn("user", request)

@@ -1,20 +1,20 @@
--- Notes what became of a request that the gate let through. All times are milliseconds of Redis's clock.
+-- Records the outcome of a permitted request. All times are milliseconds of Redis's clock.
 --
--- KEYS[1] breaker  hash    failures, since, cap, as in gate.lua; answered: when Gemini last answered anything
--- KEYS[2] probe    string  as in gate.lua
--- KEYS[3] hold     string  as in gate.lua
--- KEYS[4] flight   zset    as in gate.lua
--- KEYS[5] refused  set     jobs whose requests, one after another, went beyond a limit that Gemini knows
--- KEYS[6] log      zset    as in gate.lua
+-- KEYS[1] breaker  hash    failures, since, cap, as in limiter.lua; answered: when the provider last answered
+-- KEYS[2] probe    string  as in limiter.lua
+-- KEYS[3] hold     string  as in limiter.lua
+-- KEYS[4] flight   zset    as in limiter.lua
+-- KEYS[5] refused  set     jobs that were rate-limited in a row
+-- KEYS[6] log      zset    as in limiter.lua
 --
 -- ARGV request id, then
---      "counted": it asked for no text, and tells nothing of how those fare that do
---      "answered", old member of the log, new member of the log ("": it was right), cap at which none is needed any more
---      "refused", job, for how long Gemini wants to hear nothing, jobs in a row that show that all are meant
---      "failed", when the request went, by how much it counts, failures that open the breaker, how long a probe holds
---      it, after how long without a failure it is forgotten
+--      "counted": tokens were counted, which shows nothing about requests for text
+--      "answered", old member of the log, new member of the log ("": unchanged), cap above which none is needed
+--      "rate_limited", job, how long to hold all requests, jobs in a row after which to do so
+--      "failed", when the request was sent, its weight, failures that open the breaker, probe interval, time without
+--      a failure after which the breaker closes
 --
--- Returns the jobs that a refusal shows to be without fault, since all are meant.
+-- Returns the jobs that a rate limit proves not to be its cause.
 
 local clock = redis.call("TIME")
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -46,7 +46,7 @@ if ARGV[2] == "answered" then
   return {}
 end
 
-if ARGV[2] == "refused" then
+if ARGV[2] == "rate_limited" then
   local another = redis.call("SADD", KEYS[5], ARGV[3])
   redis.call("PEXPIRE", KEYS[5], HOUR)
   local jobs = redis.call("SCARD", KEYS[5])
@@ -56,14 +56,14 @@ if ARGV[2] == "refused" then
   if redis.call("PTTL", KEYS[3]) < tonumber(ARGV[4]) then
     redis.call("SET", KEYS[3], "limit", "PX", ARGV[4])
   end
-  redis.call("HSET", KEYS[1], "cap", 2) -- and not 1: one that hangs would hold up all
+  redis.call("HSET", KEYS[1], "cap", 2) -- not 1: a request that hangs would block all others
   if another == 1 and jobs == tonumber(ARGV[5]) then
     return redis.call("SMEMBERS", KEYS[5])
   end
   return {ARGV[3]}
 end
 
--- Time-outs of many requests end together, when all that was answered meanwhile is past: they are no sign of an outage.
+-- Requests that were sent before the last answer time out together. That is no sign of an outage now.
 if tonumber(redis.call("HGET", KEYS[1], "answered") or 0) > tonumber(ARGV[3]) then
   return {}
 end

@@ -1,4 +1,4 @@
-"""Cuts a transcript too long for one request into parts, at the ends of its sentences."""
+"""Splits a transcript that is too long for one request at the ends of sentences."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ BYTES_A_TOKEN = 3  # of UTF-8: English has about four, Korean or Arabic about th
 
 
 def estimate(text: str) -> int:
-    """Return about how many tokens `text` is, rather too many than too few."""
+    """Return an estimate of the tokens in `text` that is too high rather than too low."""
     return len(text.encode()) // BYTES_A_TOKEN + 1
 
 
 def split(text: str, count: int) -> list[str]:
-    """Return `text` in about `count` parts of similar length, each a run of whole sentences where there are any."""
+    """Return `text` as about `count` parts of similar length, split between sentences where possible."""
     target = max(1, -(-len(text) // count))  # characters
     parts = [""]
     for sentence in _END.split(text):
@@ -26,7 +26,7 @@ def split(text: str, count: int) -> list[str]:
 
 
 def _pieces(sentence: str, target: int) -> list[str]:
-    """Return a sentence whole, or at spaces, or, in a script without them, anywhere."""
+    """Return a sentence as pieces of at most `target` characters, split at spaces or, without spaces, anywhere."""
     pieces = []
     while len(sentence) > target:
         cut = sentence.rfind(" ", 0, target + 1)

@@ -1,8 +1,8 @@
-"""Masks what identifies people before a transcript leaves for Gemini, and puts it back into what comes home.
+"""Masks personal data before a transcript is sent to a provider, and restores it in the answer.
 
-E-mail addresses by their form, written or spoken; phone numbers by Google's libphonenumber; card, bank and identity
-numbers by the check digits that python-stdnum knows; and any other number as long as those, dates excepted, since
-masking costs nothing. Each becomes a token such as `[EMAIL-1]`, the same for the same text throughout.
+It finds e-mail addresses by their form, written or spoken; phone numbers by libphonenumber; card, bank and identity
+numbers by the check digits that python-stdnum knows; and any other number of that length except dates, since masking
+one too many does no harm. Each becomes a token such as `[EMAIL-1]`, the same token for the same text within a job.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any
 
 from config.settings import SettingsError
-from pipeline.enrich.neutral import visible
+from pipeline.enrich.sanitize import visible
 
 Span = tuple[int, int, str]  # start, end and kind
 
@@ -24,7 +24,7 @@ _EMAIL = re.compile(
     r"|(?i:\b[\w.+-]{1,64}(?: (?:dot|underscore|dash|plus) [\w+-]{1,64}){0,8}"
     r" at [\w-]{1,63}(?:(?: dot |\.)[\w-]{1,63}){0,8}(?: dot |\.)[a-z]{2,24}\b)"
 )
-# No letter of the Latin alphabet may go on with a number; a particle of Korean or Japanese may.
+# A Latin letter right after a number rules it out; a Korean or Japanese particle does not.
 _NUMBER = re.compile(
     r"(?<![A-Za-z\d_-])(?:[A-Z]{0,6}\d(?:[ .-]?[A-Z\d]){5,32}|[A-Z]{2}\d{2}(?:[ -]?[A-Z\d]){11,30})(?![A-Za-z\d_-])"
 )
@@ -34,45 +34,45 @@ _DATE = re.compile(
     r"(?:,?[ T](?:[01]?\d|2[0-3])[ :.][0-5]\d(?:[ :.][0-5]\d)?(?![ .:-]?\d))?(?![\d-]|[.:]\d)"
 )
 _YEARS = re.compile(rf"{_YEAR}(?:[ -]{_YEAR})+")
-# A model may change case, dash and brackets of a token, or leave the brackets out: then it must be exact otherwise.
+# Models change the case, dash and brackets of a token. Without brackets the rest must be exact.
 _TOKEN = re.compile(
     r"\\?[\[【](?i:(?P<kind>EMAIL|PHONE|CARD|ID|NUMBER)) ?[- _]? ?(?P<number>\d+)\\?[\]】]"
     r"|(?<![\w-])(?P<bare>EMAIL|PHONE|CARD|ID|NUMBER)-(?P<count>\d+)(?![\w-])"
 )
 
-IDS = (  # modules of stdnum: numbers that name a person or account; those without check digits have a form of their own
+IDS = (  # modules of stdnum: numbers of persons and accounts, recognized by check digits or a distinctive form
     "iban us.ssn us.itin gb.nhs kr.rrn de.idnr fr.nir es.dni es.nie it.codicefiscale nl.bsn be.nn pt.cc "
     "ch.ssn se.personnummer no.fodselsnummer dk.cpr fi.hetu pl.pesel cz.rc ro.cnp bg.egn tr.tckimlik br.cpf mx.curp "
     "cl.rut ar.cuit ca.sin au.tfn in_.aadhaar in_.pan cn.ric za.idnr il.idnr th.pin"
 ).split()
 CARD_DIGITS = range(13, 20)
-SHORTEST = 9  # letters and digits of an identity number; prices are shorter
+SHORTEST = 9  # letters and digits of an identity number; longer than prices
 LONGEST = 42  # characters of the longest number, an IBAN in groups of four
 
 
 def check(region: str) -> None:
-    """Refuse a country whose phone numbers would all stay as they are.
+    """Check that phone numbers of a country can be found.
 
     Raises:
-        SettingsError: libphonenumber does not know it.
+        SettingsError: libphonenumber does not know the country.
     """
     import phonenumbers  # noqa: PLC0415 - loaded where ENRICH_REDACT is on
 
     if region not in phonenumbers.SUPPORTED_REGIONS:
-        raise SettingsError(f"ENRICH_REDACT_REGION is {region!r}: takes a country's code of ISO 3166, such as US or GB")
+        raise SettingsError(f"ENRICH_REDACT_REGION is {region!r}: takes an ISO 3166 country code such as US or GB")
 
 
 class Vault:
-    """What was masked in one job's texts, and by which token. The same text always gets the same token."""
+    """The tokens of one job and what they stand for. The same text always gets the same token."""
 
     def __init__(self, region: str) -> None:
         self.region = region
-        self._tokens: dict[str, str] = {}  # by what they stand for
+        self._tokens: dict[str, str] = {}  # by original text
         self._counts: dict[str, int] = {}
-        self._said: set[str] = set()  # what looks like a token of ours and is the speaker's
+        self._spoken_tokens: set[str] = set()  # tokens that the transcript itself contains
 
     def mask(self, value: Any) -> Any:
-        """Return a JSON value with tokens in the place of what identifies people."""
+        """Return a JSON value with personal data replaced by tokens."""
         if isinstance(value, str):
             return self._mask_text(visible(value))
         if isinstance(value, list):
@@ -85,7 +85,7 @@ class Vault:
         return value
 
     def restore(self, value: Any) -> Any:
-        """Return a JSON value with what was masked in the place of the tokens."""
+        """Return a JSON value with tokens replaced by the original text."""
         if isinstance(value, str):
             return self._restore_text(value)
         if isinstance(value, list):
@@ -96,8 +96,8 @@ class Vault:
 
     def _mask_text(self, text: str) -> str:
         flat = _flat(text)
-        self._said.update(map(_token_of, _TOKEN.finditer(flat)))
-        # Dates are cut out of what is searched for numbers: a line's end is where no number goes on.
+        self._spoken_tokens.update(map(_token_of, _TOKEN.finditer(flat)))
+        # Line ends replace dates for the search, since no number continues across one.
         dateless = _DATE.sub(lambda match: "\n" * len(match[0]), flat)
         found = [(*match.span(), "EMAIL") for match in _EMAIL.finditer(flat)]
         masked, done = [], 0
@@ -119,13 +119,13 @@ class Vault:
         while original not in self._tokens:
             self._counts[kind] = self._counts.get(kind, 0) + 1
             token = f"[{kind}-{self._counts[kind]}]"
-            if token not in self._said:
+            if token not in self._spoken_tokens:
                 self._tokens[original] = token
         return self._tokens[original]
 
 
 def _flat(text: str) -> str:
-    """Return `text` with plain spaces, dashes, digits and letters in the place of their variants, one for one."""
+    """Return `text` with variants of spaces, dashes, digits and letters replaced by the plain ones, one for one."""
     return text if text.isascii() else "".join(map(_flat_character, text))
 
 
@@ -144,7 +144,7 @@ def _token_of(match: re.Match[str]) -> str:
 
 
 def _merged(found: list[Span]) -> list[Span]:
-    """Return spans in their order; two that overlap become one, so that neither's end shows."""
+    """Return spans in order; overlapping ones become one, so that nothing of either remains."""
     whole: list[Span] = []
     for start, end, kind in sorted(found, key=lambda span: (span[0], -span[1])):
         if whole and start < whole[-1][1]:
@@ -155,7 +155,7 @@ def _merged(found: list[Span]) -> list[Span]:
 
 
 def _numbers(text: str, region: str) -> list[Span]:
-    """Return each number that is to be masked."""
+    """Return the numbers to mask."""
     import phonenumbers  # noqa: PLC0415 - loaded where ENRICH_REDACT is on
 
     found: list[Span] = []
@@ -169,7 +169,7 @@ def _numbers(text: str, region: str) -> list[Span]:
 
 
 def _known(run: str, offset: int) -> Iterator[Span]:
-    """Yield the stretches of a run of numbers that are known, the longest first: people say them one after another."""
+    """Yield the known numbers in a run of digits, longest first: people say several in a row."""
     groups = [group.span() for group in re.finditer(r"\S+", run)]
     first = 0
     while first < len(groups):
@@ -184,7 +184,7 @@ def _known(run: str, offset: int) -> Iterator[Span]:
 
 
 def _kind(number: str) -> str | None:
-    from stdnum import luhn  # noqa: PLC0415 - the same
+    from stdnum import luhn  # noqa: PLC0415 - loaded where ENRICH_REDACT is on
 
     digits = re.sub(r"\D", "", number)
     if re.fullmatch(r"[\d .-]+", number) and len(digits) in CARD_DIGITS and luhn.is_valid(digits):

@@ -1,4 +1,4 @@
-"""A Gemini of the tests' own, and enrichers that talk to it through either SDK."""
+"""A local Gemini, and enrichers that talk to it through either SDK or to any other provider."""
 
 import pytest
 from gemini_server import KEY, GeminiServer
@@ -22,11 +22,22 @@ def sdk(request):
 
 
 @pytest.fixture
-def enricher(gemini, redis_url):
-    """Makes an enricher on the local Gemini with these settings."""
+def local_settings(gemini):
+    """Returns settings for the local Gemini, with changes."""
 
-    def make(sdk="google-generativeai", **settings):
+    def make(**changes):
         values = {"gemini_api_key": SecretStr(KEY), "gemini_endpoint": gemini.url, "gemini_timeout": 30}
-        return Enricher(Settings(gemini_sdk=sdk, **(values | settings)))
+        return Settings(**(values | changes))
+
+    return make
+
+
+@pytest.fixture
+def enricher(local_settings, redis_url):
+    """Returns an enricher on the local Gemini or another provider, with these settings."""
+
+    def make(sdk="google-generativeai", *, provider=None, limiter=None, backoff=None, **settings):
+        chosen = local_settings(gemini_sdk=sdk, **settings)
+        return Enricher(chosen, provider=provider, limiter=limiter, backoff=backoff)
 
     return make

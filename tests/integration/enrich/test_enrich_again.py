@@ -1,4 +1,4 @@
-"""Another summary of what was transcribed already, and jobs that go away while theirs is written."""
+"""The `enrich` command, and jobs that are deleted or cancelled while their summary is written."""
 
 import argparse
 
@@ -17,7 +17,7 @@ LONG = {"text": " ".join(f"Sentence number {number} is about the plan." for numb
 
 @pytest.fixture
 def again(gemini, redis_url, monkeypatch):
-    """Runs the command as an operator does, and returns its exit code."""
+    """Return a function that runs the command and returns its exit code."""
     monkeypatch.setenv("GEMINI_API_KEY", google.KEY)
     monkeypatch.setenv("GEMINI_ENDPOINT", gemini.url)
     usual = {"prompt": None, "model": None, "timeout": enrich.TIMEOUT}
@@ -30,7 +30,7 @@ def done(job_id, transcript=TRANSCRIPT):
     return job_id
 
 
-def test_silent_and_unknown_jobs_are_named_and_hold_up_none_of_the_others(again, gemini, capsys):
+def test_silent_and_unknown_jobs_are_reported_and_do_not_stop_the_others(again, gemini, capsys):
     done("silent", TRANSCRIPT | {"no_speech": True})
     done("empty", TRANSCRIPT | {"text": " "})
     done("good")
@@ -40,14 +40,14 @@ def test_silent_and_unknown_jobs_are_named_and_hold_up_none_of_the_others(again,
     assert jobs.get("good").enrichment["title"]
     assert jobs.get("silent").enrichment is None
     assert len(gemini.requests) == 1
-    told = capsys.readouterr().err
-    assert "silent: enrich_no_transcript: the message holds no speech" in told
-    assert "unknown" in told
-    assert "early: enrich_no_transcript: the job is queued, not done" in told
+    printed = capsys.readouterr().err
+    assert "silent: enrich_no_transcript: the message holds no speech" in printed
+    assert "unknown" in printed
+    assert "early: enrich_no_transcript: the job is queued, not done" in printed
     assert again("silent") == 1
 
 
-def test_a_job_that_is_not_done_is_refused_before_anything_is_paid(again, gemini, capsys):
+def test_an_unfinished_job_is_refused_before_any_request(again, gemini, capsys):
     jobs.create("busy", "voice.ogg", Options())
     jobs.finish("busy", "transcribe", {"transcript": TRANSCRIPT})
     assert again("busy") == 1
@@ -55,28 +55,27 @@ def test_a_job_that_is_not_done_is_refused_before_anything_is_paid(again, gemini
     assert not gemini.requests
 
 
-def test_a_prompt_is_looked_for_where_the_operator_stands(again, gemini, tmp_path, monkeypatch):
+def test_a_prompt_file_is_relative_to_the_working_folder(again, gemini, tmp_path, monkeypatch):
     (tmp_path / "brief.txt").write_text("In one line: $transcript", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     assert again(done("j"), prompt=tmp_path.joinpath("brief.txt").relative_to(tmp_path)) == 0
     assert "In one line" in gemini.requests[0].text
 
 
-def test_what_went_wrong_in_an_earlier_run_is_not_held_against_this_one(again, gemini, monkeypatch):
-    monkeypatch.setattr("pipeline.enrich.enricher.MIN_BACKOFF", 0.1)
+def test_failures_of_an_earlier_run_do_not_count(again, gemini):
     spending.add(done("j"), 60, record.Spent(tries=11, failures=11))
-    gemini.plan(google.overloaded())
+    gemini.plan(google.failure(503, "UNAVAILABLE", "Overloaded.", google.retry_info(0.1)))
     assert again("j") == 0
     assert jobs.get("j").enrichment["tries"] == 2
 
 
-def test_a_summary_of_a_job_that_was_deleted_meanwhile_is_no_success(again, gemini, capsys):
+def test_a_summary_of_a_job_deleted_meanwhile_is_a_failure(again, gemini, capsys):
     gemini.decide = lambda _body: jobs.delete("j")
     assert again(done("j")) == 1
     assert "deleted" in capsys.readouterr().err
 
 
-def test_a_gemini_that_stays_away_is_given_up_after_the_timeout_and_the_old_summary_stays(again, gemini, capsys):
+def test_an_outage_longer_than_the_timeout_keeps_the_old_summary(again, gemini, capsys):
     jobs.rewrite(done("j"), {"title": "The old one"})
     gemini.plan(google.overloaded())
 
@@ -86,7 +85,7 @@ def test_a_gemini_that_stays_away_is_given_up_after_the_timeout_and_the_old_summ
 
 
 @pytest.mark.parametrize("end", [jobs.delete, jobs.cancel])
-def test_once_a_job_is_gone_no_more_is_paid_and_nothing_of_it_is_kept(gemini, enricher, end):
+def test_a_deleted_or_cancelled_job_sends_no_more_requests_and_leaves_no_data(gemini, enricher, end):
     jobs.create("j", "voice.ogg", Options())
     jobs.finish("j", "transcribe", {"transcript": LONG})
 

@@ -1,4 +1,4 @@
-"""Hours of speech: read in parts, each paid for once."""
+"""Long transcripts, which are summarized in parts, each requested once."""
 
 import json
 
@@ -6,8 +6,11 @@ import gemini_server as google
 import pytest
 from live import store
 
-from pipeline.enrich import record
-from pipeline.enrich.gate import FAILURES
+from pipeline.enrich import parts, record
+from pipeline.enrich.enricher import MAX_PARTS
+from pipeline.enrich.limiter import FAILURES_TO_OPEN
+from pipeline.enrich.providers.base import Capabilities
+from pipeline.enrich.providers.fake import FakeProvider, answer
 from voicemill.errors import JobError
 
 SENTENCES = [f"Sentence number {number} is about the budget and the plan." for number in range(400)]
@@ -15,12 +18,12 @@ TRANSCRIPT = {"text": " ".join(SENTENCES), "language": "en"}
 
 
 def of_part(body):
-    """Whether a request asks for notes of a part."""
+    """Return whether a request is for notes on a part."""
     return "notes" in body.get("generationConfig", {}).get("responseSchema", {}).get("properties", {})
 
 
 def reader(body):
-    """Answers a part with its own words, as its cleaned-up text."""
+    """Answer a request for notes with the part itself as its cleaned-up text."""
     if not of_part(body):
         return None
     prompt = body["contents"][0]["parts"][0]["text"]
@@ -28,7 +31,7 @@ def reader(body):
     return google.answer({"notes": "N: " + said[:40], "cleaned_text": said})
 
 
-def test_a_long_transcript_is_counted_read_in_parts_and_put_together(sdk, gemini, enricher):
+def test_a_long_transcript_is_counted_and_summarized_in_parts(sdk, gemini, enricher):
     gemini.decide = reader
     enrichment = enricher(sdk, enrich_part_tokens=1500).enrich("job", TRANSCRIPT)
 
@@ -47,7 +50,7 @@ def test_a_long_transcript_is_counted_read_in_parts_and_put_together(sdk, gemini
     assert enrichment["tries"] == len(calls)
 
 
-def test_notes_too_long_for_one_request_are_condensed_and_the_text_stays_whole(gemini, enricher):
+def test_notes_too_long_for_one_request_are_condensed_and_no_text_is_lost(gemini, enricher):
     def wordy(body):
         if not of_part(body):
             return None
@@ -62,13 +65,50 @@ def test_notes_too_long_for_one_request_are_condensed_and_the_text_stays_whole(g
     assert enrichment["cleaned_text"].split() == TRANSCRIPT["text"].split()
 
 
-def test_no_count_of_geminis_makes_parts_without_end(gemini, enricher, monkeypatch):
-    monkeypatch.setattr("pipeline.enrich.enricher.MAX_PARTS", 3)
-    gemini.decide = lambda body: (
-        reader(body) if "generationConfig" in body else google.Answer(200, {"totalTokens": 10**6})
-    )
-    enricher(enrich_part_tokens=1500).enrich("job", TRANSCRIPT)
-    assert 3 <= sum(of_part(request.body) for request in gemini.generated()) <= 6
+class Miscounting(FakeProvider):
+    def count_tokens(self, model, text):
+        return 10**9
+
+
+def test_an_absurd_token_count_makes_at_most_max_parts(enricher):
+    requests = []
+
+    def respond(request):
+        requests.append(request)
+        return answer(request)
+
+    enricher(provider=Miscounting(respond), enrich_part_tokens=1500).enrich("job", TRANSCRIPT)
+    assert MAX_PARTS <= sum("notes" in request.schema["properties"] for request in requests) <= 2 * MAX_PARTS
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_a_small_context_makes_more_parts_whether_the_provider_counts_tokens_or_not(enricher, counts):
+    requests = []
+
+    def respond(request):
+        requests.append(request)
+        return answer(request)
+
+    capabilities = Capabilities(json_schema=True, counts_tokens=counts, context_tokens=3000)
+    provider = FakeProvider(respond, capabilities=capabilities)
+    tries = enricher(provider=provider, enrich_part_tokens=100_000).enrich("job", TRANSCRIPT)["tries"]
+    assert tries == len(requests) + counts
+    assert len(requests) > parts.estimate(TRANSCRIPT["text"]) // 1500
+
+
+def test_notes_are_condensed_to_what_a_small_context_holds(enricher):
+    capabilities = Capabilities(json_schema=True, counts_tokens=False, context_tokens=3000)
+    sizes = []
+
+    def respond(request):
+        sizes.append(parts.estimate(request.text))
+        reply = answer(request)
+        if "cleaned_text" in request.schema["properties"] and "notes" in request.schema["properties"]:
+            reply = answer(request, {"notes": "n" * 2000, "cleaned_text": "Fine."})
+        return reply
+
+    enricher(provider=FakeProvider(respond, capabilities=capabilities)).enrich("job", TRANSCRIPT)
+    assert max(sizes) <= capabilities.context_tokens
 
 
 def test_a_retry_repeats_only_what_is_missing(gemini, enricher):
@@ -99,24 +139,24 @@ def test_a_retry_repeats_only_what_is_missing(gemini, enricher):
     assert not store.redis.exists(record.key("job"))
 
 
-def test_tokens_that_are_counted_while_nothing_is_written_close_no_breaker(sdk, gemini, enricher):
+def test_counting_tokens_closes_no_breaker(sdk, gemini, enricher):
     subject = enricher(sdk, enrich_part_tokens=1500)
-    for _ in range(FAILURES):
-        subject._gate.failed(subject._gate.enter("others", 1, subject.model), unreachable=False)
-    store.redis.delete(*subject._gate._keys(subject.model, "probe"))  # as when it has expired
+    for _ in range(FAILURES_TO_OPEN):
+        subject._limiter.record_failure(subject._limiter.acquire("others", 1, subject.model), unreachable=False)
+    store.redis.delete(*subject._limiter.keys(subject.model, "probe"))  # as when it has expired
 
     with pytest.raises(JobError, match="out of service"):
         subject.enrich("job", TRANSCRIPT)
     assert [request.call for request in gemini.requests] == ["countTokens"]
 
-    store.redis.delete(*subject._gate._keys(subject.model, "probe"))
+    store.redis.delete(*subject._limiter.keys(subject.model, "probe"))
     gemini.plan(google.overloaded())
     with pytest.raises(JobError) as caught:
         subject.enrich("job", TRANSCRIPT)
     assert (caught.value.code, len(gemini.requests)) == ("enrich_unavailable", 2)
 
 
-def test_a_text_just_over_the_estimate_that_gemini_counts_as_short_goes_in_one_piece(gemini, enricher):
+def test_a_text_that_is_long_only_by_the_estimate_is_sent_whole(gemini, enricher):
     text = "word " * 900
     enricher(enrich_part_tokens=1400).enrich("job", {"text": text, "language": "en"})
     assert [request.call for request in gemini.requests] == ["countTokens", "generateContent"]
@@ -133,7 +173,7 @@ def test_a_mask_hides_the_same_number_in_every_part_and_it_comes_back(gemini, en
     assert enrichment["cleaned_text"].count("mina@example.com") == 2
 
 
-def test_what_is_masked_is_put_back_before_the_answer_is_held_to_its_schema(gemini, enricher, tmp_path):
+def test_masks_are_restored_before_the_answer_is_validated(gemini, enricher, tmp_path):
     file = tmp_path / "schema.json"
     file.write_text('{"type": "object", "properties": {"to": {"type": "string", "format": "email"}}}', encoding="utf-8")
     gemini.plan(google.answer({"to": "[EMAIL-1]"}))
@@ -142,7 +182,7 @@ def test_what_is_masked_is_put_back_before_the_answer_is_held_to_its_schema(gemi
 
 
 @pytest.mark.parametrize(("bound", "fits"), [("minLength", True), ("maxLength", False)])
-def test_the_cleaned_up_parts_are_held_to_the_operators_schema_together(gemini, enricher, tmp_path, bound, fits):
+def test_the_joined_cleaned_text_is_validated_by_the_operators_schema(gemini, enricher, tmp_path, bound, fits):
     fields = {"cleaned_text": {"type": "string", bound: 5000}, "title": {"type": "string"}}
     (tmp_path / "schema.json").write_text(json.dumps({"type": "object", "properties": fields}), encoding="utf-8")
     gemini.decide = reader
@@ -155,10 +195,8 @@ def test_the_cleaned_up_parts_are_held_to_the_operators_schema_together(gemini, 
 
 
 @pytest.mark.parametrize("bound", [{}, {"maxLength": 5000}])
-def test_where_the_cleaned_up_text_is_all_that_is_asked_for_its_parts_are_put_together(
-    gemini, enricher, tmp_path, bound
-):
-    """The request for the rest would have a schema without fields, which Google refuses."""
+def test_a_schema_of_cleaned_text_alone_is_served_by_joining_parts(gemini, enricher, tmp_path, bound):
+    """Google would refuse the schema of the remaining request, which has no fields."""
     fields = {"cleaned_text": {"type": "string", **bound}}
     (tmp_path / "schema.json").write_text(json.dumps({"type": "object", "properties": fields}), encoding="utf-8")
     gemini.decide = reader
@@ -174,7 +212,7 @@ def test_where_the_cleaned_up_text_is_all_that_is_asked_for_its_parts_are_put_to
     assert all(of_part(request.body) for request in gemini.generated())
 
 
-def test_the_notes_of_a_part_are_made_for_the_operators_own_prompt_and_fields(gemini, enricher, tmp_path):
+def test_notes_on_parts_follow_the_operators_prompt_and_fields(gemini, enricher, tmp_path):
     (tmp_path / "schema.json").write_text(
         '{"type": "object", "properties": {"bills": {"type": "array", "items": {"type": "object", "properties":'
         ' {"sum": {"type": "number", "description": "in $ before tax"}}}}}}',
@@ -190,6 +228,6 @@ def test_the_notes_of_a_part_are_made_for_the_operators_own_prompt_and_fields(ge
     assert all("Name every invoice, in $ and (as above): (the notes)" in text for text in parts)
 
 
-def test_half_a_character_in_the_metadata_is_no_fault(gemini, enricher):
+def test_a_lone_surrogate_in_the_metadata_is_harmless(gemini, enricher):
     gemini.decide = reader
     assert enricher(enrich_part_tokens=1500).enrich("job", TRANSCRIPT, metadata={"name": "\ud83d"})["title"]

@@ -1,4 +1,4 @@
-"""Both SDKs, over real HTTP: the same request, the same summary, the same failures told apart."""
+"""Summaries through both of Google's SDKs over HTTP: the same request, the same result, the same errors."""
 
 import dataclasses
 import itertools
@@ -11,9 +11,9 @@ from live import spending, store
 from pydantic import SecretStr
 
 from config.settings import SettingsError
-from pipeline.enrich.gate import FAILURES as FAILED
-from pipeline.enrich.gate import REFUSED
-from pipeline.enrich.gemini import MAX_ANSWER, Refusal, read
+from pipeline.enrich.limiter import FAILURES_TO_OPEN, RATE_LIMITS_TO_HOLD
+from pipeline.enrich.providers.fake import FakeProvider
+from pipeline.enrich.providers.transport import MAX_ANSWER, read_bounded
 from voicemill.errors import JobError
 
 TRANSCRIPT = {"text": "Um, please move the, the review to Thursday. Ask Mina in Busan.", "language": "en"}
@@ -62,7 +62,7 @@ def test_the_request_carries_guard_prompt_transcript_and_schema(sdk, gemini, enr
     assert config["responseSchema"]["properties"]["sentiment"]["enum"] == ["positive", "neutral", "negative", "mixed"]
 
 
-FAILURES = [  # what Gemini answers, the code that the job gets, its delay (seconds; None: no further try), requests
+FAILURES = [  # Gemini's answer, the job's error code, its delay (seconds; None: no further attempt), requests
     (google.rate_limited(7), "enrich_rate_limited", (7, 7.7), 1),
     (google.rate_limited(None), "enrich_rate_limited", (1, 1.1), 1),
     (google.day_quota(), "enrich_quota_exhausted", (1, 600), 1),
@@ -110,7 +110,7 @@ def test_each_failure_has_its_code_and_its_delay(sdk, gemini, enricher, answer, 
     assert len(gemini.requests) == requests
 
 
-def test_what_gemini_says_of_a_failure_is_one_line_that_can_be_seen(sdk, gemini, enricher):
+def test_geminis_error_message_becomes_one_printable_line(sdk, gemini, enricher):
     gemini.plan(google.failure(400, "INVALID_ARGUMENT", "Too\x1b[2J\n  long\u202e: \ud83d."))
 
     with pytest.raises(JobError) as caught:
@@ -120,7 +120,7 @@ def test_what_gemini_says_of_a_failure_is_one_line_that_can_be_seen(sdk, gemini,
 
 
 @pytest.mark.parametrize("body", [5, {"candidates": [{"finishReason": []}]}, {"promptFeedback": {"blockReason": 1}}])
-def test_an_answer_that_only_looks_like_geminis_is_no_fault_of_ours(sdk, gemini, enricher, body):
+def test_an_answer_that_only_resembles_geminis_is_classified_and_not_a_crash(sdk, gemini, enricher, body):
     gemini.plan(google.Answer(200, body))
     with pytest.raises(JobError) as caught:
         enricher(sdk).enrich("job", TRANSCRIPT)
@@ -128,7 +128,7 @@ def test_an_answer_that_only_looks_like_geminis_is_no_fault_of_ours(sdk, gemini,
 
 
 @pytest.mark.parametrize("half", ["\ud83d", "\\ud83d"])
-def test_half_an_emoji_costs_no_summary_of_a_long_message(gemini, enricher, half):
+def test_a_lone_surrogate_does_not_cost_the_summary_of_a_long_message(gemini, enricher, half):
     def decide(body):
         if "notes" not in body.get("generationConfig", {}).get("responseSchema", {}).get("properties", {}):
             return None
@@ -139,7 +139,7 @@ def test_half_an_emoji_costs_no_summary_of_a_long_message(gemini, enricher, half
     assert "Fine ?" in enricher("google-genai", enrich_part_tokens=1500).enrich("job", long)["cleaned_text"]
 
 
-def test_thoughts_are_no_part_of_the_answer(gemini, enricher):
+def test_thoughts_are_not_part_of_the_answer(gemini, enricher):
     reply = google.answer(SUMMARY)
     reply.body["candidates"][0]["content"]["parts"].insert(0, {"text": "Hm, a review.", "thought": True})
     gemini.plan(reply)
@@ -165,14 +165,13 @@ def test_an_answer_that_dribbles_in_is_a_timeout(sdk, gemini, enricher):
     assert caught.value.code == "enrich_timeout", "each of its bytes came in time"
 
 
-def test_an_answer_that_nobody_waits_for_any_more_is_not_read_to_its_end():
-    with pytest.raises(Refusal) as caught:
-        read(200, itertools.repeat(b" "), 0)
-    assert caught.value.kind == "timeout"
+def test_an_answer_that_timed_out_is_not_read_to_its_end():
+    with pytest.raises(TimeoutError):
+        read_bounded(itertools.repeat(b" "), 0)
 
 
 @pytest.mark.parametrize("status", [200, 400])
-def test_an_answer_without_end_fills_no_memory(sdk, gemini, enricher, status):
+def test_an_endless_answer_does_not_fill_the_memory(sdk, gemini, enricher, status):
     gemini.plan(google.Answer(status, " " * (MAX_ANSWER + 1)))
 
     with pytest.raises(JobError, match="longer than any") as caught:
@@ -186,7 +185,7 @@ def test_neither_key_nor_transcript_follows_a_redirect(sdk, gemini, enricher, st
     with google.GeminiServer() as other:
         gemini.plan(google.Answer(status, "", headers={"location": f"{other.url}/v1beta/models/x:generateContent"}))
 
-        with pytest.raises(JobError, match="leads to another") as caught:
+        with pytest.raises(JobError, match="redirects to another") as caught:
             enricher(sdk).enrich("job", TRANSCRIPT)
 
         assert caught.value.code == "enrich_unavailable"
@@ -205,14 +204,14 @@ def test_an_unknown_model_names_those_that_the_key_may_use(sdk, gemini, enricher
         enricher(sdk).enrich("job", TRANSCRIPT)
 
 
-def test_an_unknown_model_is_told_also_where_no_other_is_known(sdk, gemini, enricher):
+def test_an_unknown_model_is_reported_even_if_models_cannot_be_listed(sdk, gemini, enricher):
     gemini.plan(google.unknown_model("gemini-flash-latest"), google.overloaded())
     with pytest.raises(JobError) as caught:
         enricher(sdk).enrich("job", TRANSCRIPT)
     assert (caught.value.code, caught.value.retry_after) == ("enrich_unknown_model", None)
 
 
-def test_a_jobs_back_off_grows_with_the_outages_that_it_met_itself(gemini, enricher):
+def test_a_jobs_back_off_grows_with_its_own_failures_only(gemini, enricher):
     subject = enricher()
     gemini.plan(google.overloaded(), google.rate_limited(None), google.overloaded())
     waits = []
@@ -223,7 +222,7 @@ def test_a_jobs_back_off_grows_with_the_outages_that_it_met_itself(gemini, enric
     assert waits == pytest.approx([1.05, 1.5 * 1.05, 1.5 * 1.05], rel=0.05)
 
 
-def test_a_redis_that_goes_away_meanwhile_is_told_as_such(gemini, enricher, monkeypatch):
+def test_losing_redis_during_a_request_is_reported_as_redis_unavailable(gemini, enricher, monkeypatch):
     gemini.decide = lambda _body: monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:9/0")
     with pytest.raises(JobError) as caught:
         enricher().enrich("job", TRANSCRIPT)
@@ -231,7 +230,7 @@ def test_a_redis_that_goes_away_meanwhile_is_told_as_such(gemini, enricher, monk
     assert caught.value.retry_after
 
 
-def test_input_counts_against_the_limit_as_estimated_and_then_as_it_was(sdk, gemini, enricher):
+def test_input_counts_as_estimated_and_then_as_it_was(sdk, gemini, enricher):
     subject, meanwhile = enricher(sdk, gemini_tokens_per_minute=100_000), []
 
     def sizes():
@@ -249,7 +248,7 @@ def test_input_counts_against_the_limit_as_estimated_and_then_as_it_was(sdk, gem
 
 
 @pytest.mark.parametrize("empty", [google.empty(), google.no_candidates(), google.answer("  ")])
-def test_an_empty_answer_is_asked_for_once_more_and_no_more(sdk, gemini, enricher, empty):
+def test_an_empty_answer_is_requested_once_more_only(sdk, gemini, enricher, empty):
     gemini.plan(empty, google.answer(SUMMARY))
     assert enricher(sdk).enrich("job", TRANSCRIPT)["tries"] == 2
 
@@ -261,7 +260,7 @@ def test_an_empty_answer_is_asked_for_once_more_and_no_more(sdk, gemini, enriche
 
 
 @pytest.mark.parametrize("unfit", ["not JSON", '{"title": "only"}', "[]", '{"title": ' * 5000, '"text"', "NaN"])
-def test_an_answer_that_does_not_fit_gets_one_repair_round(sdk, gemini, enricher, unfit):
+def test_an_invalid_answer_gets_one_repair(sdk, gemini, enricher, unfit):
     gemini.plan(google.answer(unfit), google.answer(SUMMARY))
     assert enricher(sdk).enrich("job", TRANSCRIPT)["title"] == SUMMARY["title"]
     *_, complaint = gemini.requests[-1].body["contents"]
@@ -275,15 +274,15 @@ def test_an_answer_that_does_not_fit_gets_one_repair_round(sdk, gemini, enricher
     assert len(gemini.requests) == 4
 
     enricher(sdk).enrich("other", TRANSCRIPT)
-    assert len(gemini.requests[-1].body["contents"]) == 1, "another run begins anew"
+    assert len(gemini.requests[-1].body["contents"]) == 1, "another run starts afresh"
 
 
-def test_half_a_character_in_an_answer_is_nothing_more_than_unfit(gemini, enricher):
+def test_a_lone_surrogate_makes_an_answer_merely_invalid(gemini, enricher):
     gemini.plan(google.answer("\ud83d"), google.answer(SUMMARY))
     assert enricher("google-genai").enrich("job", TRANSCRIPT)["title"] == SUMMARY["title"]
 
 
-def test_the_one_repair_round_is_remembered_where_it_must_wait_for_its_turn(gemini, enricher):
+def test_the_one_repair_is_remembered_while_it_waits_for_its_turn(gemini, enricher):
     subject = enricher(gemini_requests_per_minute=1)
     gemini.plan(google.answer("not JSON"), google.answer("nor this"))
 
@@ -308,7 +307,7 @@ def test_an_address_where_nothing_listens_opens_the_breaker_at_once(sdk, enriche
     assert 5 < caught.value.retry_after <= 12
 
 
-def test_the_days_quota_stops_all_jobs_until_it_is_looked_at_again(sdk, gemini, enricher):
+def test_an_exhausted_quota_stops_all_jobs_until_the_next_check(sdk, gemini, enricher):
     subject = enricher(sdk)
     gemini.plan(google.day_quota())
     for job in ("job", "other", "third"):
@@ -317,13 +316,13 @@ def test_the_days_quota_stops_all_jobs_until_it_is_looked_at_again(sdk, gemini, 
         assert caught.value.code == "enrich_quota_exhausted"
         assert caught.value.retry_after > 0
     assert len(gemini.requests) == 1
-    assert spending.of_job("job").failures == 0, "it is held against no job"
+    assert spending.of_job("job").failures == 0, "it counts against no job"
 
     store.redis.delete("{voicemill}:enrich:pause:gemini-flash-lite-latest")  # the pause is over
     assert subject.enrich("job", TRANSCRIPT)["tries"] == 2
 
 
-def test_a_job_that_fails_for_ever_is_given_up_after_its_tries(sdk, gemini, enricher):
+def test_a_job_that_keeps_failing_is_given_up_after_enrich_tries(sdk, gemini, enricher):
     subject = enricher(sdk, enrich_tries=3)
     gemini.plan(*[google.rate_limited(1)] * 3)
     codes = []
@@ -335,11 +334,11 @@ def test_a_job_that_fails_for_ever_is_given_up_after_its_tries(sdk, gemini, enri
     assert caught.value.retry_after is None
 
 
-def test_a_request_that_finds_gemini_still_down_is_not_held_against_its_job(gemini, enricher):
+def test_a_failed_probe_does_not_count_against_its_job(gemini, enricher):
     subject = enricher(enrich_tries=1)
-    for _ in range(FAILED):
-        subject._gate.failed(subject._gate.enter("others", 1, subject.model), unreachable=False)
-    store.redis.delete(*subject._gate._keys(subject.model, "probe"))  # as when it has expired
+    for _ in range(FAILURES_TO_OPEN):
+        subject._limiter.record_failure(subject._limiter.acquire("others", 1, subject.model), unreachable=False)
+    store.redis.delete(*subject._limiter.keys(subject.model, "probe"))  # as when it has expired
     gemini.plan(google.overloaded())
     with pytest.raises(JobError) as caught:
         subject.enrich("job", TRANSCRIPT)
@@ -347,13 +346,13 @@ def test_a_request_that_finds_gemini_still_down_is_not_held_against_its_job(gemi
     assert spending.of_job("job").failures == 0
 
 
-def test_a_limit_that_all_run_into_ends_no_job_and_is_forgiven_it_once(gemini, enricher):
+def test_a_shared_rate_limit_ends_no_job_and_is_forgiven_once(gemini, enricher):
     subject = enricher(enrich_tries=1)
-    for number in range(REFUSED - 1):
-        subject._gate.refused(subject._gate.enter("others", 1, subject.model), f"other-{number}", 1)
+    for number in range(RATE_LIMITS_TO_HOLD - 1):
+        subject._limiter.record_rate_limit(subject._limiter.acquire("others", 1, subject.model), f"other-{number}", 1)
     for failures in (0, 1):
         gemini.plan(google.rate_limited(1))
-        store.redis.delete(*subject._gate._keys(subject.model, "hold"))  # as when it has expired
+        store.redis.delete(*subject._limiter.keys(subject.model, "hold"))  # as when it has expired
         with pytest.raises(JobError) as caught:
             subject.enrich("job", TRANSCRIPT)
         assert caught.value.code == "enrich_rate_limited"
@@ -361,10 +360,10 @@ def test_a_limit_that_all_run_into_ends_no_job_and_is_forgiven_it_once(gemini, e
 
 
 def test_tokens_are_counted_by_gemini(sdk, enricher):
-    assert enricher(sdk)._gemini.count("gemini-flash-latest", "hello " * 100) > 100
+    assert enricher(sdk)._provider.count_tokens("gemini-flash-latest", "hello " * 100) > 100
 
 
-def test_a_fresh_worker_says_nothing_of_the_sdks_end(sdk):
+def test_starting_a_worker_prints_no_warning_of_the_sdk(sdk):
     program = (
         "import sys; from config.settings import Settings; from pipeline.enrich import Enricher;"
         "Enricher(Settings(gemini_sdk=sys.argv[1], gemini_api_key='k', gemini_endpoint='http://127.0.0.1:9'))"
@@ -376,14 +375,14 @@ def test_a_fresh_worker_says_nothing_of_the_sdks_end(sdk):
 def test_an_sdk_that_is_not_installed_names_its_extra(sdk, enricher, monkeypatch):
     module = {"google-generativeai": "google.generativeai", "google-genai": "google.genai"}[sdk]
     for name in list(sys.modules):
-        if name.startswith("pipeline.enrich.sdk_"):
+        if name.startswith("pipeline.enrich.providers.google_"):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(SettingsError, match=r"pip install"):
         enricher(sdk)
 
 
-def test_a_country_without_phone_numbers_is_refused_at_the_start(enricher):
+def test_a_country_without_phone_numbers_is_refused_at_start(enricher):
     enricher(enrich_redact=True, enrich_redact_region="GB")
     enricher(enrich_redact_region="UK")
     with pytest.raises(SettingsError, match=r"ENRICH_REDACT_REGION is 'UK': takes .* GB"):
@@ -399,13 +398,15 @@ def test_the_days_totals_count_every_request(gemini, enricher, sdk):
             subject.enrich(name, TRANSCRIPT)
 
     totals = spending.totals()
-    assert (totals["summaries"], totals["requests"], totals["failures"]) == (1, 3, 2), "also what no job is blamed for"
+    assert (totals["summaries"], totals["requests"], totals["failures"]) == (1, 3, 2), (
+        "those that count against no job included"
+    )
     assert (totals["input_tokens"], totals["output_tokens"]) == (100, 20)
     assert totals["cost_usd"] == pytest.approx(0.000018)
 
 
 @pytest.mark.parametrize("said", [-5, 2**31 - 1])
-def test_a_number_of_tokens_that_cannot_be_holds_up_no_other_job(sdk, gemini, enricher, said):
+def test_an_implausible_token_count_blocks_no_other_job(sdk, gemini, enricher, said):
     subject = enricher(sdk, gemini_tokens_per_minute=100_000)
     gemini.plan(google.answer(SUMMARY, tokens=(said, 0, 0)))
 
@@ -421,14 +422,14 @@ def test_a_number_of_tokens_that_cannot_be_holds_up_no_other_job(sdk, gemini, en
     assert all(error.retry_after < 3600 for error in refusals)
 
 
-def test_an_unpriced_model_has_no_cost_rather_than_a_wrong_one(gemini, enricher):
+def test_an_unpriced_model_has_no_cost(gemini, enricher):
     gemini.models.append("gemini-9-nano")
     reply = google.answer(SUMMARY)
     gemini.plan(google.Answer(200, {**reply.body, "modelVersion": "gemini-9-nano-001"}))
     assert enricher(gemini_model="gemini-9-nano").enrich("job", TRANSCRIPT)["cost_usd"] is None
 
 
-def test_another_prompt_and_model_serve_one_call_alone(gemini, enricher, tmp_path):
+def test_another_prompt_and_model_apply_to_one_call_only(gemini, enricher, tmp_path):
     words = tmp_path / "brief.txt"
     words.write_text("One line, please, in $language: $transcript", encoding="utf-8")
     subject = enricher(enrich_language="German")
@@ -442,13 +443,11 @@ def test_another_prompt_and_model_serve_one_call_alone(gemini, enricher, tmp_pat
     assert "One line" not in second.text
 
 
-def test_a_fault_of_an_sdk_costs_neither_the_transcript_nor_its_secrecy(enricher, monkeypatch, capsys):
-    subject = enricher(enrich_tries=2)
-
+def test_an_sdks_bug_neither_fails_the_job_at_once_nor_leaks_the_transcript(enricher, capsys):
     def stumble(request):
         raise RuntimeError(request.text)
 
-    monkeypatch.setattr(subject._gemini, "generate", stumble)
+    subject = enricher(provider=FakeProvider(stumble), enrich_tries=2)
     with pytest.raises(JobError) as caught:
         subject.enrich("job", {"text": "the secret review"})
     assert caught.value.code == "enrich_internal"
@@ -458,10 +457,10 @@ def test_a_fault_of_an_sdk_costs_neither_the_transcript_nor_its_secrecy(enricher
 
     with pytest.raises(JobError) as caught:
         subject.enrich("job", {"text": "the secret review"})
-    assert (caught.value.code, caught.value.retry_after) == ("enrich_internal", None), "it is not paid for without end"
+    assert (caught.value.code, caught.value.retry_after) == ("enrich_internal", None), "its attempts are limited"
 
 
-def test_nothing_of_the_text_and_no_key_is_logged(gemini, enricher, capsys, caplog):
+def test_neither_transcript_nor_key_is_logged(gemini, enricher, capsys, caplog):
     subject = enricher(enrich_tries=2, gemini_api_key=SecretStr(google.KEY))
     gemini.plan(google.answer('{"title": "secret review"}'), google.answer("secret review"), google.overloaded())
     for _ in range(2):
@@ -472,4 +471,4 @@ def test_nothing_of_the_text_and_no_key_is_logged(gemini, enricher, capsys, capl
     for text in (captured.out, captured.err, caplog.text):
         assert "secret" not in text
         assert google.KEY not in text
-    assert "does not fit" in captured.out + captured.err + caplog.text
+    assert "Answer invalid" in captured.out + captured.err + caplog.text

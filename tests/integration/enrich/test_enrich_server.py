@@ -1,4 +1,4 @@
-"""The local Gemini is as strict as the real one: what it lets through, Google would, too."""
+"""The local Gemini server is as strict as Google's."""
 
 import json
 import urllib.error
@@ -12,7 +12,7 @@ JSON = {"responseMimeType": "application/json"}
 
 
 def post(url, body, key=KEY, content_type="application/json"):
-    """The status and JSON of an answer."""
+    """Return the status and JSON of an answer."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     headers = {"x-goog-api-key": key, "content-type": content_type} if key else {"content-type": content_type}
     try:
@@ -69,7 +69,7 @@ def test_a_good_request_is_answered(gemini, version):
         ),
     ],
 )
-def test_what_google_would_refuse_is_refused(gemini, body, complaint):
+def test_requests_that_google_refuses_are_refused(gemini, body, complaint):
     status, reply = post(f"{gemini.url}/v1beta/models/gemini-flash-latest:generateContent", body)
     assert status == 400
     assert complaint in reply["error"]["message"]
@@ -90,7 +90,7 @@ def test_wrong_models_methods_and_keys_are_refused(gemini, path, key, status):
 
 
 def test_the_older_sdk_reads_a_stream(gemini):
-    from pipeline.enrich.sdk_generativeai import sdk  # which bears what the SDK warns of as it is imported
+    from pipeline.enrich.providers.google_generativeai import sdk  # which suppresses the warnings of its import
 
     sdk.configure(api_key=KEY, transport="rest", client_options={"api_endpoint": gemini.url})
     gemini.plan(answer("Hello there"))

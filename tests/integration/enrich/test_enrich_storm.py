@@ -1,4 +1,4 @@
-"""Short forms of the drills in `bench/enrich.py`: many jobs, a Gemini in trouble, and the queue played by a heap."""
+"""Short forms of the drills in `bench/enrich.py`: many jobs, a failing Gemini, and a heap as the queue."""
 
 import dataclasses
 import heapq
@@ -8,16 +8,16 @@ import time
 from itertools import pairwise
 
 import gemini_server as google
-import pytest
 
-from pipeline.enrich.gate import Gate
+from pipeline.enrich.enricher import Backoff
+from pipeline.enrich.limiter import RequestLimiter
 from voicemill.errors import JobError
 
 TRANSCRIPT = {"text": "Please move the review to Thursday.", "language": "en"}
 
 
 def run(subject, jobs, threads=8):
-    """Enrich jobs as the actor does, a retry at its time; return what became of each, and the waits that were told."""
+    """Enrich jobs as the actor does, with delayed retries; return each job's result and all delays."""
     heap, results, waits, lock = [(0.0, job) for job in jobs], {}, [], threading.Condition()
 
     def work():
@@ -50,24 +50,19 @@ def run(subject, jobs, threads=8):
     return results, waits
 
 
-@pytest.fixture
-def let_through(monkeypatch):
-    """When each request was let through, in milliseconds of Redis's clock; on its way to Gemini it may be slow."""
-    times, enter = [], Gate.enter
+@dataclasses.dataclass(frozen=True)
+class RecordingLimiter(RequestLimiter):
+    """Records when it permitted each request, in milliseconds of Redis's clock; a request may reach Gemini late."""
 
-    def noted(*arguments):
-        passage = enter(*arguments)
-        times.append(passage.at)
-        return passage
+    times: list[int] = dataclasses.field(default_factory=list)
 
-    monkeypatch.setattr(Gate, "enter", noted)
-    return times
+    def acquire(self, *arguments):
+        permit = super().acquire(*arguments)
+        self.times.append(permit.at)
+        return permit
 
 
-def test_a_storm_of_failures_under_a_limit_costs_no_job_and_never_breaks_the_limit(
-    gemini, enricher, monkeypatch, let_through
-):
-    monkeypatch.setattr("pipeline.enrich.enricher.MIN_BACKOFF", 0.1)
+def test_a_storm_of_failures_fails_no_job_and_never_exceeds_the_limit(gemini, enricher):
     dice, lock = random.Random(3), threading.Lock()
 
     def decide(_body):
@@ -78,19 +73,18 @@ def test_a_storm_of_failures_under_a_limit_costs_no_job_and_never_breaks_the_lim
         return google.answer("spoiled") if throw < 0.45 else None
 
     gemini.decide = decide
-    subject = enricher(gemini_requests_per_minute=20, enrich_tries=20)
-    subject._gate = dataclasses.replace(subject._gate, window=1.6, probe=0.2)
+    limiter = RecordingLimiter(20, 0, window=1.6, probe_interval=0.2)
+    subject = enricher(limiter=limiter, backoff=Backoff(minimum=0.1), enrich_tries=20)
     results, _waits = run(subject, [f"job-{number}" for number in range(40)])
 
     assert len(results) == 40
     assert {outcome for outcome in results.values() if isinstance(outcome, str)} <= {"enrich_invalid_answer"}
-    times = sorted(let_through)
-    assert len(times) == len(gemini.generated()) > 50, "there was a storm"
+    times = sorted(limiter.times)
+    assert len(times) == len(gemini.generated()) > 50, "the storm was one"
     assert all(later - earlier >= 1600 for earlier, later in zip(times, times[20:], strict=False))
 
 
-def test_a_limit_that_gemini_alone_knows_costs_no_job_and_few_requests(gemini, enricher, monkeypatch):
-    monkeypatch.setattr("pipeline.enrich.gate.SOON", 0.1)
+def test_geminis_own_rate_limit_fails_no_job_and_costs_few_requests(gemini, enricher):
     went, window, lock = [], 0.6, threading.Lock()
 
     def decide(_body):
@@ -103,24 +97,21 @@ def test_a_limit_that_gemini_alone_knows_costs_no_job_and_few_requests(gemini, e
             return google.Answer(delay=0.02)
 
     gemini.decide = decide
-    results, _waits = run(enricher(enrich_tries=4), [f"job-{number}" for number in range(12)], threads=12)
+    subject = enricher(limiter=RequestLimiter(0, 0, min_recheck=0.1), enrich_tries=4)
+    results, _waits = run(subject, [f"job-{number}" for number in range(12)], threads=12)
 
     assert all(isinstance(outcome, int) for outcome in results.values()), results
     assert len(gemini.requests) < 4 * len(results)
 
 
-def test_while_gemini_is_down_one_call_a_while_is_made_and_then_every_summary_comes(
-    gemini, enricher, monkeypatch, let_through
-):
-    monkeypatch.setattr("pipeline.enrich.gate.PATIENCE", 0.3)
-    subject = enricher(enrich_tries=2)
-    subject._gate = dataclasses.replace(subject._gate, probe=0.5)
+def test_an_outage_costs_one_request_per_probe_interval_and_no_summary(gemini, enricher):
+    limiter = RecordingLimiter(0, 0, probe_interval=0.5, failures_to_open=1, max_spread=0.3)
+    subject = enricher(limiter=limiter, enrich_tries=2)
     gemini.plan(*[google.overloaded()] * 4)
-    monkeypatch.setattr("pipeline.enrich.gate.FAILURES", 1)
 
     results, waits = run(subject, [f"job-{number}" for number in range(30)], threads=1)
 
-    assert all(isinstance(outcome, int) for outcome in results.values()), "probes are not held against a job"
+    assert all(isinstance(outcome, int) for outcome in results.values()), "probes count against no job"
     assert [request.status for request in gemini.requests] == [503] * 4 + [200] * 30
-    assert all(later - earlier >= 500 for earlier, later in pairwise(let_through[:5]))
-    assert max(waits) < 3, "nobody stays away for long after its return"
+    assert all(later - earlier >= 500 for earlier, later in pairwise(limiter.times[:5]))
+    assert max(waits) < 3, "all jobs return soon after the outage"

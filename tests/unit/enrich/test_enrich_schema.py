@@ -1,4 +1,4 @@
-"""The contract: Voicemill's own and operators', in words that Gemini takes, and checked on return."""
+"""Schemas of summaries: the default and operators' own, their translation for Gemini, and validation."""
 
 import json
 import sys
@@ -6,28 +6,30 @@ from enum import Enum
 from typing import Literal
 
 import pytest
-from gemini_server import example, fault_of_schema
+from gemini_server import fault_of_schema
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from config.settings import SettingsError
 from pipeline.enrich import schema
+from pipeline.enrich.providers.fake import example
+from pipeline.enrich.providers.gemini import translate_schema
 from voicemill.errors import JobError
 
 
-def test_voicemills_own_contract_is_one_that_gemini_takes_and_answers():
+def test_the_default_schema_is_valid_for_gemini_and_its_example_parses():
     contract = schema.load(None)
-    assert fault_of_schema(contract.schema, "response_schema") == ""
+    assert fault_of_schema(translate_schema(contract.schema), "response_schema") == ""
     document = contract.parse(json.dumps(example(contract.schema)))
     assert set(document) == set(contract.schema["properties"])
     assert contract.cleaned
 
 
-def test_the_answer_may_stand_between_fences():
+def test_an_answer_may_be_fenced():
     contract = schema.load(None)
     assert contract.parse("```json\n" + json.dumps(example(contract.schema)) + "\n```")["urgency"] == "low"
 
 
-# A kilobyte that says itself eight to the fifth times.
+# A kilobyte whose references multiply it by eight to the fifth power.
 LAUGHS = {"L0": {"type": "string"}} | {
     f"L{level}": {"type": "object", "properties": {name: {"$ref": f"#/$defs/L{level - 1}"} for name in "abcdefgh"}}
     for level in range(1, 6)
@@ -49,13 +51,18 @@ TICKET = {
 @pytest.fixture
 def ticket(tmp_path):
     file = tmp_path / "ticket.json"
-    file.write_text(json.dumps(TICKET), encoding="utf-8-sig")  # as editors on Windows save it
+    file.write_text(json.dumps(TICKET), encoding="utf-8-sig")  # with a byte order mark, as editors on Windows write it
     return schema.load(str(file))
 
 
-def test_an_operators_json_schema_is_translated_and_held(ticket):
-    assert fault_of_schema(ticket.schema, "response_schema") == ""
-    assert ticket.schema["properties"]["due"] == {"type": "STRING", "nullable": True, "description": "Format: date"}
+def test_an_operators_json_schema_is_translated_and_enforced(ticket):
+    assert fault_of_schema(translate_schema(ticket.schema), "response_schema") == ""
+    assert ticket.schema["properties"]["due"] == {"type": ["string", "null"], "format": "date"}
+    assert translate_schema(ticket.schema)["properties"]["due"] == {
+        "type": "STRING",
+        "nullable": True,
+        "description": "Format: date",
+    }
     assert not ticket.cleaned
     assert ticket.parse('{"kind": "bug", "score": 3, "tags": [{"name": "a", "x": 1}], "admin": 1}') == {
         "kind": "bug",
@@ -77,8 +84,8 @@ def test_an_operators_json_schema_is_translated_and_held(ticket):
         '{"kind": "bug", "score": 1, "due": "odd"}',
     ],
 )
-def test_what_does_not_fit_an_operators_schema_is_refused_without_being_quoted(ticket, text):
-    with pytest.raises(schema.UnfitAnswer) as caught:
+def test_answers_invalid_by_an_operators_schema_are_refused_without_quoting_them(ticket, text):
+    with pytest.raises(schema.InvalidAnswer) as caught:
         ticket.parse(text)
     assert "odd" not in str(caught.value)
 
@@ -91,7 +98,7 @@ def test_an_operators_model_is_named_by_its_path(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("house_models:Call", "house_models.Call"):
         contract = schema.load(name)
-        assert contract.schema["properties"]["score"]["nullable"] is True
+        assert contract.schema["properties"]["score"]["type"] == ["integer", "null"]
         assert contract.parse('{"reason": "x", "other": 1}') == {"reason": "x", "score": None}
     sys.modules.pop("house_models", None)
 
@@ -121,7 +128,7 @@ class Callback(BaseModel):
         ("..up", r"takes package\.module:Model"),
     ],
 )
-def test_a_schema_that_cannot_be_had_is_refused_at_the_start(tmp_path, monkeypatch, name, complaint):
+def test_a_schema_that_cannot_be_loaded_is_refused_at_start(tmp_path, monkeypatch, name, complaint):
     (tmp_path / "house_slip.py").write_text("def f(:", encoding="utf-8")
     (tmp_path / "house_fault.py").write_text("raise RuntimeError('no database')", encoding="utf-8")
     (tmp_path / "house_exit.py").write_text("raise SystemExit('bye')", encoding="utf-8")
@@ -144,7 +151,7 @@ def test_a_schema_that_cannot_be_had_is_refused_at_the_start(tmp_path, monkeypat
         ('{"type": "object", "properties": {"a": {"enum": [1, 2]}}}', "only texts"),
         ('{"type": "object", "properties": {"a": {"enum": ["x", ""]}}}', "not empty"),
         ('{"type": "object", "properties": {"a": {"type": "array"}}}', r"a\[\]"),
-        ('{"type": "object", "properties": {"usage": {"type": "string"}}}', "usage is a name of the job record"),
+        ('{"type": "object", "properties": {"usage": {"type": "string"}}}', "usage is reserved"),
         ('{"type": "object", "properties": {"a": {"$ref": "#"}}}', r"\$ref|refers|\$defs"),
         ('{"properties": {"a": {"$ref": "http://x/y#/$defs/A"}}, "$defs": {"A": {"type": "string"}}}', r"\$defs"),
         ('{"properties": {"a": {"$ref": "#/properties/A"}}, "$defs": {"A": {"type": "string"}}}', r"\$defs"),
@@ -156,14 +163,14 @@ def test_a_schema_that_cannot_be_had_is_refused_at_the_start(tmp_path, monkeypat
         (json.dumps({"$ref": "#/$defs/L5", "$defs": LAUGHS}), "longer than 65536"),
     ],
 )
-def test_a_schema_without_words_of_geminis_is_refused_at_the_start(tmp_path, document, complaint):
+def test_a_schema_that_providers_cannot_express_is_refused_at_start(tmp_path, document, complaint):
     file = tmp_path / "schema.json"
     file.write_text(document, encoding="utf-8")
     with pytest.raises(SettingsError, match=complaint):
         schema.load(str(file))
 
 
-def test_a_model_that_takes_a_free_mapping_is_refused():
+def test_a_model_with_a_free_mapping_is_refused():
     class Loose(BaseModel):
         anything: dict[str, str]
 
@@ -187,32 +194,35 @@ class Nested(BaseModel):
     inners: list[Inner | None] = []
 
 
-def test_what_may_be_missing_may_be_a_model_or_an_enumeration_too():
+def test_models_and_enumerations_may_be_nullable():
     contract = schema.of_model(Nested)
-    assert fault_of_schema(contract.schema, "response_schema") == ""
+    assert fault_of_schema(translate_schema(contract.schema), "response_schema") == ""
     fields = contract.schema["properties"]
-    assert {name: fields[name].get("nullable") for name in fields} == {
-        "inner": True,
-        "colour": True,
-        "word": True,
-        "inners": None,
+    assert {name: fields[name]["type"] for name in fields} == {
+        "inner": ["object", "null"],
+        "colour": ["string", "null"],
+        "word": ["string", "null"],
+        "inners": "array",
     }
     assert fields["inner"]["description"] == "What is inside"
-    assert fields["inner"]["properties"] == {"name": {"type": "STRING"}}
-    assert fields["colour"]["enum"] == ["red", "blue"]
-    assert fields["word"]["enum"] == ["a"]
-    assert fields["inners"]["items"]["nullable"] is True
+    assert fields["inner"]["properties"] == {"name": {"type": "string"}}
+    assert fields["colour"]["enum"] == ["red", "blue", None]
+    assert fields["word"]["enum"] == ["a", None]
+    assert fields["inners"]["items"]["type"] == ["object", "null"]
+    geminis = translate_schema(contract.schema)["properties"]
+    assert [geminis[name].get("nullable") for name in fields] == [True, True, True, None]
+    assert (geminis["colour"]["enum"], geminis["word"]["enum"]) == (["red", "blue"], ["a"])
+    assert geminis["inners"]["items"]["nullable"] is True
     assert contract.parse('{"inner": {"name": "x"}, "colour": null, "inners": [null]}')["inners"] == [None]
 
 
-def test_a_schema_of_one_part_is_that_part(tmp_path):
+def test_all_of_with_one_schema_is_that_schema(tmp_path):
     file = tmp_path / "schema.json"
     tag = {"type": "object", "properties": {"a": {"enum": ["x", None]}}}
     file.write_text(json.dumps({"type": "object", "properties": {"t": {"allOf": [tag]}}}), encoding="utf-8")
     assert schema.load(str(file)).schema["properties"]["t"]["properties"]["a"] == {
-        "type": "STRING",
-        "enum": ["x"],
-        "nullable": True,
+        "type": ["string", "null"],
+        "enum": ["x", None],
     }
 
 
@@ -227,28 +237,28 @@ class Score(BaseModel):
 
 
 @pytest.mark.parametrize("number", ["NaN", "1e999", "-Infinity", '"nan"'])
-def test_a_number_that_json_does_not_have_is_refused(number):
-    with pytest.raises(schema.UnfitAnswer, match="finite"):
+def test_numbers_that_are_not_finite_are_refused(number):
+    with pytest.raises(schema.InvalidAnswer, match="finite"):
         schema.of_model(Score).parse(f'{{"theScore": {number}}}')
 
 
-def test_a_field_is_kept_under_the_name_that_gemini_was_given():
+def test_a_field_is_stored_under_its_alias():
     assert schema.of_model(Score).parse('{"theScore": 2.5}') == {"theScore": 2.5}
 
 
-def test_a_name_that_the_model_made_up_is_not_told():
-    with pytest.raises(schema.UnfitAnswer) as caught:
+def test_names_that_the_model_invented_are_masked_in_problems():
+    with pytest.raises(schema.InvalidAnswer) as caught:
         schema.of_model(Score).parse('{"theScore": "x", "the secret review": 1}')
     assert str(caught.value) == "theScore: float_parsing; …: extra_forbidden"
 
 
-def test_of_very_many_problems_ten_are_told():
-    with pytest.raises(schema.UnfitAnswer) as caught:
+def test_at_most_ten_problems_are_named():
+    with pytest.raises(schema.InvalidAnswer) as caught:
         schema.of_model(Nested).parse(json.dumps({"inners": [1] * 500}))
     assert str(caught.value).count("model_type") == 10
 
 
-def test_a_fault_of_an_operators_check_is_final_and_quotes_nothing():
+def test_a_failing_validator_of_an_operator_is_final_and_quotes_nothing():
     with pytest.raises(JobError) as caught:
         schema.of_model(Score).parse('{"theScore": 13}')
     assert (caught.value.code, caught.value.retry_after) == ("enrich_invalid_answer", None)

@@ -1,4 +1,4 @@
-"""What goes out and comes in, as text: prompts, parts, masks, and harmless words."""
+"""Texts on their way to and from a provider: prompts, parts, masks, sanitizing, prices and delays."""
 
 import re
 from datetime import UTC, datetime
@@ -6,15 +6,18 @@ from datetime import UTC, datetime
 import pytest
 
 from config.settings import SettingsError
-from pipeline.enrich import failures, neutral, parts, prices, prompt, redact
-from pipeline.enrich.gemini import Refusal
+from pipeline.enrich import parts, prompt, redact, sanitize
+from pipeline.enrich.providers import gemini, prices
+from pipeline.enrich.providers.base import ErrorKind
 
 NOW = datetime(2026, 5, 4, 12, 30, tzinfo=UTC)
 
 
 def test_a_prompt_file_gets_its_four_variables(tmp_path):
     file = tmp_path / "prompt.txt"
-    file.write_text("$language|$now|$metadata|$transcript|$$5", encoding="utf-8-sig")  # as editors on Windows save it
+    file.write_text(
+        "$language|$now|$metadata|$transcript|$$5", encoding="utf-8-sig"
+    )  # with a byte order mark, as editors on Windows write it
     said = prompt.load(file).render("Hi", language=None, metadata={"a": "ü"}, now=NOW, data="m")
     assert said == (
         "the language of the message itself|2026-05-04T12:30+00:00|"
@@ -25,20 +28,20 @@ def test_a_prompt_file_gets_its_four_variables(tmp_path):
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("No transcript here", "leaves out"),
-        ("$transcript $transkript", r"unknown \$transkript; it takes \$transcript"),
+        ("No transcript here", "is missing"),
+        ("$transcript $transkript", r"unknown \$transkript; accepted are \$transcript"),
         ("$transcript costs $ 5", r"lone \$"),
         ("$transcript " + "ü" * 40_000, "longer"),
     ],
 )
-def test_a_wrong_prompt_is_refused_at_the_start(tmp_path, text, complaint):
+def test_an_invalid_prompt_is_refused_at_start(tmp_path, text, complaint):
     file = tmp_path / "prompt.txt"
     file.write_text(text, encoding="utf-8")
     with pytest.raises(SettingsError, match=complaint):
         prompt.load(file)
 
 
-def test_a_prompt_that_cannot_be_read_is_refused_in_a_few_words(tmp_path):
+def test_an_unreadable_prompt_is_refused_in_one_line(tmp_path):
     with pytest.raises(SettingsError, match=r"^ENRICH_PROMPT is '\S+none.txt': No such file or directory$"):
         prompt.load(tmp_path / "none.txt")
     with pytest.raises(SettingsError, match=r"^--prompt is '\S+': Is a directory$"):
@@ -60,7 +63,7 @@ def test_a_prompt_that_cannot_be_read_is_refused_in_a_few_words(tmp_path):
         "word " * 300,
     ],
 )
-def test_parts_hold_all_of_the_text_and_are_about_as_many_as_asked_for(text, count):
+def test_parts_hold_all_of_the_text_in_about_the_requested_number(text, count):
     found = parts.split(text, count)
     assert "".join("".join(found).split()) == "".join(text.split())
     assert count <= len(found) <= 2 * count
@@ -97,8 +100,8 @@ def test_parts_end_where_sentences_do():
         ("two\nlines\tand 한국어 🎉", "two\nlines\tand 한국어 🎉"),
     ],
 )
-def test_markup_and_links_lose_their_effect_and_plain_words_stay(text, harmless):
-    assert neutral.plain(text) == harmless
+def test_markup_and_links_lose_their_effect_and_plain_text_is_kept(text, harmless):
+    assert sanitize.plain(text) == harmless
 
 
 MASKED = [
@@ -126,7 +129,7 @@ MASKED = [
 
 
 @pytest.mark.parametrize(("text", "secret", "kind"), MASKED)
-def test_what_identifies_people_is_masked_and_comes_back(text, secret, kind):
+def test_personal_data_is_masked_and_restored(text, secret, kind):
     vault = redact.Vault("US")
     masked = vault.mask(text)
     assert secret not in masked
@@ -155,18 +158,18 @@ def test_other_numbers_are_left_alone(text):
 
 
 @pytest.mark.parametrize("text", ["a@b.com 650 253 0000", "650 253 0000 a@b.com", "a@b.com,4111 1111 1111 1111"])
-def test_masks_side_by_side_leave_one_another_whole(text):
+def test_adjacent_masks_do_not_affect_one_another(text):
     vault = redact.Vault("US")
     masked = vault.mask(text)
     assert re.fullmatch(r"\[[A-Z]+-1\][ ,]\[[A-Z]+-1\]", masked)
     assert vault.restore(masked) == text
 
 
-def test_what_is_not_seen_does_not_hide_an_address_from_the_mask():
+def test_invisible_characters_do_not_hide_an_address():
     assert redact.Vault("US").mask("jane\u200b@example.com") == "[EMAIL-1]"
 
 
-def test_numbers_and_names_of_metadata_are_masked_as_well():
+def test_keys_and_numbers_of_metadata_are_masked():
     masked = redact.Vault("US").mask({"jane@example.com": [16502530000, 7, 2.5, True, None]})
     assert masked == {"[EMAIL-1]": ["[NUMBER-1]", 7, 2.5, True, None]}
 
@@ -175,25 +178,26 @@ def test_numbers_and_names_of_metadata_are_masked_as_well():
     "token",
     ["[email-1]", "[EMAIL 1]", "[Email\u20131]", "\\[EMAIL-1\\]", "［ＥＭＡＩＬ－１］", "【EMAIL-1】", "EMAIL-1"],
 )
-def test_a_token_that_the_model_wrote_in_its_own_way_is_put_back(token):
+def test_a_token_in_the_models_spelling_is_restored(token):
     vault = redact.Vault("US")
     vault.mask("a@b.example")
     assert vault.restore(f"Write to {token}.") == "Write to a@b.example."
     assert vault.restore("his email 1, email-1 and EMAIL-12") == "his email 1, email-1 and EMAIL-12"
 
 
-def test_a_token_that_the_speaker_said_or_the_model_made_up_reveals_nothing():
+def test_spoken_and_invented_tokens_reveal_nothing():
     vault = redact.Vault("US")
     masked = vault.mask("He said [EMAIL-1], then a@b.example and again a@b.example")
     assert masked.count("[EMAIL-2]") == 2
     assert vault.restore("[EMAIL-1] [EMAIL-2] [EMAIL-3]") == "[EMAIL-1] a@b.example [EMAIL-3]"
 
 
-def test_the_longest_name_in_the_price_table_counts():
-    assert prices.cost(("gemini-2.5-flash-lite-001",), 1_000_000, 0) == pytest.approx(0.10)
-    assert prices.cost(("gemini-2.5-flash-001",), 1_000_000, 0) == pytest.approx(0.30)
-    assert prices.cost(("", "gemini-flash-latest"), 0, 1_000_000) == pytest.approx(2.50)
-    assert prices.cost(("gemma-3",), 1, 1) is None
+def test_the_longest_matching_row_of_the_price_table_applies():
+    assert prices.price("gemini-2.5-flash-lite-001").of(1_000_000, 0) == pytest.approx(0.10)
+    assert prices.price("gemini-2.5-flash-001").of(1_000_000, 0) == pytest.approx(0.30)
+    assert prices.price("gemini-flash-latest").of(0, 1_000_000) == pytest.approx(2.50)
+    assert prices.price("gemma-3") is None
+    assert prices.price("") is None
 
 
 @pytest.mark.parametrize(
@@ -207,11 +211,12 @@ def test_the_longest_name_in_the_price_table_counts():
         ("Please retry in a while.", None),
     ],
 )
-def test_a_delay_that_gemini_names_in_words_alone_is_kept_to(said, seconds):
-    error = failures.of_refusal(Refusal("answered", said, 429))
+def test_a_delay_in_geminis_message_is_observed(said, seconds):
+    error = gemini.classify(429, {"error": {"message": said}})
+    assert error.kind is ErrorKind.RATE_LIMITED
     assert error.retry_after == (None if seconds is None else pytest.approx(seconds))
 
 
 def test_the_days_quota_is_renewed_at_midnight_in_the_pacific():
-    assert failures.until_midnight(datetime(2026, 1, 5, 7, 0, tzinfo=UTC)) == 3600
-    assert failures.until_midnight(datetime(2026, 1, 5, 8, 0, tzinfo=UTC)) == 86400
+    assert gemini.seconds_until_renewal(datetime(2026, 1, 5, 7, 0, tzinfo=UTC)) == 3600
+    assert gemini.seconds_until_renewal(datetime(2026, 1, 5, 8, 0, tzinfo=UTC)) == 86400

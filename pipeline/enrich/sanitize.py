@@ -1,7 +1,7 @@
-"""Makes a model's words harmless to whoever shows them: links that do not link, markup that is not markup.
+"""Makes a model's text safe to display: links do not link, and markup has no effect.
 
-A summary ends up in chats, mails and web pages. A model that was talked into writing `<img src=…>` or
-`[click](https://evil.example)` must not act there through us.
+A summary ends up in chats, mails and web pages. If a speaker talks the model into writing `<img src=…>` or
+`[click](https://evil.example)`, that must do nothing there.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-# What is not seen but changes how text is read: controls but for tab and newline, zero-width and bidirectional marks.
+# Invisible characters that change how text reads: controls except tab and newline, zero-width and bidirectional marks.
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028\u2029\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]"
 )
-_TAG = re.compile(r"<(?=[a-zA-Z/!?@#:])")  # of HTML, or a chat's mention; "3 < 5" stays as it is
+_TAG = re.compile(r"<(?=[a-zA-Z/!?@#:])")  # of HTML, or a mention in a chat; "3 < 5" is kept
 _ENTITY = re.compile(r"&(?=#?\w+;)")
 _LINK = re.compile(r"(?<=\])(?=[(\[])")  # between the two halves of a Markdown link
 _EMPHASIS = re.compile(r"(\*\*|~~|```)(?=\S)(.{1,200}?)(?<=\S)\1", re.DOTALL)
@@ -22,7 +22,7 @@ _SCHEME = re.compile(
     r"(?i)\b(?:(?:https?|ftp|wss?|file|javascript|vbscript|data|blob|mailto|tel|sms|intent)(?=:\S)"
     r"|[a-z][a-z\d+.-]{1,30}(?=://))"
 )
-# What chats take for an address without being told so: "noon.Then" is none, since no ending is written like a name.
+# Chats turn bare host names into links. "noon.Then" is not one, since an ending is not capitalized like a name.
 _ENDING = (
     r"(?:(?i:com|net|org|info|biz|app|dev|xyz|top|site|online|store|shop|club|live|link|click|page|cloud|space|website|icu)"
     r"|ac|ae|ai|ar|at|au|be|br|by|ca|cc|ch|cl|cn|co|cz|de|dk|es|eu|fi|fm|fr|gg|gl|gr|hk|hu|ie|il|im|in|io|ir|is|it|jp"
@@ -37,23 +37,28 @@ _HOST = re.compile(
 
 
 def visible(text: str) -> str:
-    """Return `text` without characters that cannot be seen, surrogates included."""
+    """Return `text` without invisible characters and lone surrogates."""
     return _INVISIBLE.sub("", text.replace("\r\n", "\n")).encode("utf-8", "replace").decode()
 
 
-def neutralise(value: Any, limit: int) -> Any:
-    """Return a JSON value whose every text is plain and of at most `limit` characters."""
+def one_line(text: str) -> str:
+    """Return a server's message as one printable line, for records and terminals."""
+    return " ".join(visible(text).split())
+
+
+def sanitize(value: Any, limit: int) -> Any:
+    """Return a JSON value with all its texts plain and cut to `limit` characters."""
     if isinstance(value, str):
         return plain(value[:limit])
     if isinstance(value, list):
-        return [neutralise(item, limit) for item in value]
+        return [sanitize(item, limit) for item in value]
     if isinstance(value, dict):
-        return {plain(str(name))[:200]: neutralise(item, limit) for name, item in value.items()}
+        return {plain(str(name))[:200]: sanitize(item, limit) for name, item in value.items()}
     return value
 
 
 def plain(text: str) -> str:
-    """Return `text` with tags, Markdown, mentions and addresses written so that nothing takes them for such."""
+    """Return `text` with tags, Markdown, mentions and addresses rewritten so that no program acts on them."""
     text = _EMPHASIS.sub(r"\2", _TAG.sub("‹", visible(text)))
     text = _MENTION.sub("＠", text)
     text = _ENTITY.sub("＆", text)

@@ -1,24 +1,28 @@
--- Decides whether one request may go to Gemini now, for all workers at once. All times are milliseconds of Redis's clock.
+-- Decides whether one request may be sent now, for all workers. All times are milliseconds of Redis's clock.
 --
--- Of one model:
--- KEYS[1] breaker  hash    failures: how many in a row, over all workers; since: when the first of them was; cap: how
---                          many requests may be on their way while Gemini is tried again, unset when it need not be
--- KEYS[2] probe    string  held for a while by the one request that may go while the breaker is open
--- KEYS[3] pause    string  held while the day's quota is used up
--- KEYS[4] hold     string  held while Gemini wants to hear nothing from anybody
--- KEYS[5] flight   zset    request on its way -> when it went; after `hold` it no longer tells of how Gemini is now
--- Of all models, since the operator's limits are:
--- KEYS[6] log      zset    request id ":" its input tokens -> when it went
--- KEYS[7] waiting  zset    job -> when its turn is expected; who waits longest goes first, one place a job
--- KEYS[8] sizes    hash    job that waits -> its input tokens
--- KEYS[9] turn     string  job that came in its turn and found too little room: until it went nobody else takes any
+-- For one model:
+-- KEYS[1] breaker  hash    failures: how many in a row, over all workers; since: time of the first of them; cap: how
+--                          many requests may be in flight during recovery, unset otherwise
+-- KEYS[2] probe    string  exists while no further probe may be sent through an open breaker
+-- KEYS[3] pause    string  exists while the quota is used up
+-- KEYS[4] hold     string  exists while the provider's rate limit is exceeded
+-- KEYS[5] flight   zset    request in flight -> when it was sent; it no longer counts after the probe interval
+-- For all models, since the operator's limits are:
+-- KEYS[6] log      zset    request id ":" its input tokens -> when it was sent
+-- KEYS[7] waiting  zset    job -> when its turn is due; one place for each job, the earliest goes first
+-- KEYS[8] sizes    hash    waiting job -> its input tokens
+-- KEYS[9] turn     string  job whose turn came when there was too little room; all others wait until it is sent
 --
--- ARGV job, request id, tokens, requests a window (0: any), tokens a window (0: any), window, failures that open the
--- breaker, how long a probe holds it, how late a job may come to its turn, how long its place is kept
+-- ARGV job, request id, tokens, requests per window (0: unlimited), tokens per window (0: unlimited), window, failures
+-- that open the breaker, probe interval, how late a job may be for its turn, how long its place is kept
 --
--- Returns {verdict, milliseconds to wait, more, now}; the verdict is "go", "probe" (go, and the breaker is open), "busy" (until
--- one on its way has told how Gemini is; the first has been for as long as is to be waited; more: failures in a row), "open" (more: milliseconds that the outage has lasted),
--- "paused", "held" or "limited".
+-- Returns {verdict, milliseconds to wait, more, now}. The verdicts:
+-- "go"
+-- "probe"    go, although the breaker is open
+-- "busy"     too many requests of unknown fate are in flight, the first for the milliseconds returned;
+--            more: failures in a row
+-- "open"     more: milliseconds that the outage has lasted
+-- "paused", "held", "limited"
 
 local clock = redis.call("TIME")
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -39,7 +43,7 @@ local failures = tonumber(redis.call("HGET", KEYS[1], "failures") or 0)
 local open = failures >= threshold
 local cap = tonumber(redis.call("HGET", KEYS[1], "cap") or math.huge)
 if failures > 0 then
-  -- As many as it takes to open the breaker: an outage costs no more calls, and one that hangs holds up nobody.
+  -- No more than it takes to open the breaker: an outage costs few requests, and one that hangs blocks no others.
   cap = math.min(cap, math.max(1, threshold - failures))
 end
 redis.call("ZREMRANGEBYSCORE", KEYS[5], "-inf", now - hold)
@@ -54,7 +58,7 @@ if open then
   end
 end
 
--- The input tokens of those who wait, of a range of turns; more than a window's worth are not told apart.
+-- Returns the input tokens of the jobs waiting in a range of turns; beyond a window's worth the sum is not exact.
 local function tokens_of(first, last)
   local sum = 0
   for _, other in ipairs(redis.call("ZRANGEBYSCORE", KEYS[7], first, last)) do
@@ -74,7 +78,7 @@ if limit > 0 or budget > 0 then
   end
   local waited = redis.call("ZSCORE", KEYS[7], job)
   local mine = tonumber(waited or now + late)
-  -- Those whose turn has come, or comes any moment, before this one's; who is late loses no place but holds up nobody.
+  -- Jobs ahead whose turn is due about now. A late job keeps its place but blocks no others.
   local before = "(" .. math.min(mine, now + late)
   local ahead = redis.call("ZCOUNT", KEYS[7], now - late, before)
   local log = redis.call("ZRANGE", KEYS[6], 0, -1, "WITHSCORES")
@@ -95,8 +99,8 @@ if limit > 0 or budget > 0 then
     end
   end
   if not (room and affordable) then
-    -- The turn comes when enough of those that went have left the window, for all in front and for this one. Those in
-    -- front fill a window as they go; who stands behind a whole window's worth of them waits for another one.
+    -- The turn is due when enough requests have left the window for all jobs ahead and this one. The jobs ahead fill
+    -- the window in turn: each whole window's worth of them adds a window to the wait.
     local place = ahead
     if not waited then
       place = redis.call("ZCOUNT", KEYS[7], now - late, "+inf")
@@ -107,13 +111,13 @@ if limit > 0 or budget > 0 then
       due = (first >= 1 and log[2 * first] + window or now) + window * math.floor(place / limit)
     end
     if budget > 0 then
-      -- Who found no room in its turn is the next, and waits for no more than its own: small ones kept it out.
+      -- Small requests can keep a large one out for ever, so a job without room in its turn reserves the next.
       if waited and not turn and tokens > 0 and used + tokens > budget and now >= mine - 50 then
         turn, place = job, 0
       elseif turn == job then
         place = 0
       end
-      local front = place * (count > 0 and used / count or tokens)  -- about as many as those that went
+      local front = place * (count > 0 and used / count or tokens)  -- of about the size of those sent
       local excess, first = used + front % budget + tokens - budget, 0
       while excess > 0 and first < count do
         first = first + 1
@@ -126,7 +130,7 @@ if limit > 0 or budget > 0 then
     if turn == job then
       redis.call("SET", KEYS[9], job, "PX", due - now + late)
     elseif turn then
-      due = math.max(due, now + redis.call("PTTL", KEYS[9]) + 1)  -- a key is still there in its last millisecond
+      due = math.max(due, now + redis.call("PTTL", KEYS[9]) + 1)  -- a key exists until its last millisecond is over
     end
     redis.call("ZADD", KEYS[7], due, job)
     redis.call("HSET", KEYS[8], job, tokens)
