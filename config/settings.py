@@ -156,7 +156,7 @@ class Settings(BaseSettings):
     gemini_model: str = Field(
         "gemini-flash-lite-latest", min_length=1, description="Gemini model that writes summaries"
     )
-    gemini_sdk: Literal["google-generativeai", "google-genai"] = Field(
+    gemini_sdk: str = Field(
         "google-generativeai",
         description="Google's SDK: google-generativeai (no longer developed) or google-genai (extra enrich-genai)",
     )

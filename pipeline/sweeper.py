@@ -12,7 +12,7 @@ from typing import cast
 import structlog
 
 from config.settings import Settings
-from pipeline.enrich import record
+from pipeline.enrich import memory
 from voicemill.errors import ErrorCode, JobError, UnknownJob
 from voicemill.job import Failure
 from voicemill.lifecycle import AWAITING_SUMMARY, LAST, STAGES
@@ -122,7 +122,7 @@ class Sweeper:
 
     def _end_overdue(self, job_id: str, queued_at: float) -> None:
         """End a job whose summary is overdue; an enrich worker drops its message later."""
-        late = record.overdue(queued_at, self._settings.enrich_deadline)
+        late = memory.overdue(queued_at, self._settings.enrich_deadline)
         if late is None:
             return
         error = JobError(late.code, f"{late.message}, and waits for an enrich worker")

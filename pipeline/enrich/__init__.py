@@ -11,7 +11,7 @@ __all__ = ["Enricher"]
 
 
 def __getattr__(name: str) -> Any:
-    """Load the enricher on first use, so that importing `pipeline.enrich.record` does not import pydantic."""
+    """Load the enricher on first use, so that importing `pipeline.enrich.memory` does not import pydantic."""
     if name == "Enricher":
         from pipeline.enrich.enricher import Enricher  # noqa: PLC0415 - loaded on first use
 

@@ -20,7 +20,7 @@ import redis
 import structlog
 
 from config.settings import Settings
-from pipeline.enrich import parts, prompt, providers, record, redact, schema
+from pipeline.enrich import memory, parts, prompt, providers, redact, schema
 from pipeline.enrich.limiter import Permit, RequestLimiter
 from pipeline.enrich.prompt import Prompt
 from pipeline.enrich.providers.base import (
@@ -35,6 +35,10 @@ from pipeline.enrich.providers.base import (
 from pipeline.enrich.sanitize import one_line, sanitize
 from pipeline.enrich.schema import CLEANED, Contract, InvalidAnswer
 from voicemill.errors import ErrorCode, JobError
+from voicemill.job import Enrichment
+from voicemill.store import Store
+from voicemill.store.spending import Spent
+from voicemill.transcript import Transcript
 
 EXTRA_LENGTH = 1000  # characters that any field may have beyond twice the transcript's length
 MAX_PARTS = 200  # of one transcript; 8,000 tokens each are five days of speech
@@ -83,6 +87,7 @@ class Enricher:
 
     Args:
         settings: the operator's.
+        store: of the jobs, their accounts and the state of the limiter.
         provider: that writes the summaries; None: the one that the settings select.
         limiter: of requests to the provider; None: one with the provider's limits.
         backoff: after a job's own failures.
@@ -95,12 +100,13 @@ class Enricher:
     def __init__(
         self,
         settings: Settings,
+        store: Store,
         *,
         provider: Provider | None = None,
         limiter: RequestLimiter | None = None,
         backoff: Backoff | None = None,
     ) -> None:
-        self._settings = settings
+        self._settings, self._store, self._memory = settings, store, memory.Memory(store)
         if settings.enrich_redact:
             redact.check(settings.enrich_redact_region)
         self._contract = schema.load(settings.enrich_schema)
@@ -109,7 +115,7 @@ class Enricher:
         self._provider = provider or providers.connect(settings)
         options = self._provider.options
         self.model = options.model
-        self._limiter = limiter or RequestLimiter(options.requests_per_minute, options.tokens_per_minute)
+        self._limiter = limiter or RequestLimiter(store, options.requests_per_minute, options.tokens_per_minute)
         self._backoff = backoff or Backoff()
         reading = self._provider.capabilities.context_tokens // 2  # the other half is for the prompt and the answer
         self._part_tokens = min(settings.enrich_part_tokens, reading)
@@ -120,23 +126,20 @@ class Enricher:
     def enrich(
         self,
         job_id: str,
-        transcript: dict[str, Any],
+        transcript: Transcript,
         *,
         metadata: Any = None,
         prompt_file: str | Path | None = None,
         model: str | None = None,
-    ) -> dict[str, Any]:
-        """Return the enrichment of a transcript, as the job record keeps it.
+    ) -> Enrichment:
+        """Return the enrichment of a transcript.
 
         Args:
             job_id: whose parts and account are kept in Redis until it is done.
-            transcript: with `text` and, where known, `language`.
+            transcript: the job's.
             metadata: the sender's.
             prompt_file: replaces `ENRICH_PROMPT`.
             model: replaces the one in the settings.
-
-        Returns:
-            The fields of the schema, `model`, and what `record.close` returns.
 
         Raises:
             JobError: `enrich_…` or `redis_unavailable`, with `retry_after` where another attempt may help; otherwise
@@ -149,8 +152,8 @@ class Enricher:
         summary_prompt = self._prompt if prompt_file is None else prompt.load(prompt_file, "--prompt")
         task = SummaryTask(
             job_id=job_id,
-            text=hide(str(transcript.get("text", "")).strip()),
-            language=self._settings.enrich_language or transcript.get("language"),
+            text=hide(transcript.text.strip()),
+            language=self._settings.enrich_language or transcript.language,
             metadata=hide(metadata),
             now=datetime.now(UTC),
             prompt=summary_prompt,
@@ -160,8 +163,8 @@ class Enricher:
         )
         try:
             document, model = self._document(task)
-            spent = store.spending.close(job_id, parts=True)
-            store.spending.count_job()
+            spent = self._store.spending.close(job_id, parts=True)
+            self._store.spending.count_job()
         except JobError:
             raise
         except redis.RedisError as error:
@@ -170,11 +173,10 @@ class Enricher:
         except Exception as error:  # noqa: BLE001 - a bug here or in an SDK must not cost the job its transcript
             raise self._internal_error(task, error) from None
         limit = 2 * len(task.text) + EXTRA_LENGTH
-        enrichment: dict[str, Any] = vault.restore(sanitize(document, limit))
-        enrichment |= {"model": model or task.model, **spent}
-        log.info(
-            "Summary written", **{name: enrichment[name] for name in ("model", "tries", "latency")}, **spent["usage"]
-        )
+        fields: dict[str, Any] = vault.restore(sanitize(document, limit))
+        enrichment = Enrichment.from_dict(fields | {"model": model or task.model, **spent})
+        written = {name: getattr(enrichment, name) for name in ("model", "tries", "latency")}
+        log.info("Summary written", **written, **spent["usage"])
         return enrichment
 
     def _document(self, task: SummaryTask) -> tuple[dict[str, Any], str]:
@@ -204,13 +206,13 @@ class Enricher:
 
     def _counted_tokens(self, task: SummaryTask) -> int:
         """Return the tokens in the text, as the provider counts them."""
-        name = record.digest("tokens", task.model, task.text)
-        stored: int | None = record.stored(task.job_id, name)
+        name = memory.digest("tokens", task.model, task.text)
+        stored: int | None = self._memory.stored(task.job_id, name)
         if stored is not None:
             return stored
         # Counting uses none of a provider's limit of tokens, so it takes none of the operator's either.
         tokens = self._send(task, 0, lambda: self._provider.count_tokens(task.model, task.text), only_counts=True)
-        record.store(task.job_id, name, tokens, self._ttl)
+        self._memory.keep(task.job_id, name, tokens, self._ttl)
         return tokens
 
     def _notes(self, task: SummaryTask, count: int) -> list[dict[str, Any]]:
@@ -230,20 +232,20 @@ class Enricher:
         return condensed
 
     def _note(self, task: SummaryTask, text: str, contract: Contract) -> dict[str, Any]:
-        name = record.digest(
+        name = memory.digest(
             task.model, task.part_prompt.template.template, contract.schema, task.language, task.metadata, text
         )
-        note: dict[str, Any] | None = record.stored(task.job_id, name)
+        note: dict[str, Any] | None = self._memory.stored(task.job_id, name)
         if note is None:
             note, _model = self._ask(task, task.part_prompt, text, contract)
-            record.store(task.job_id, name, note, self._ttl)
+            self._memory.keep(task.job_id, name, note, self._ttl)
         return note
 
     def _ask(self, task: SummaryTask, template: Prompt, text: str, contract: Contract) -> tuple[dict[str, Any], str]:
         """Return the validated answer to one prompt and the model's version; ask once more where it is invalid."""
         request = self._request(task, template, text, contract)
-        name = record.digest("spoiled", task.model, template.template.template, contract.schema, text)
-        invalid = record.stored(task.job_id, name)  # of an earlier attempt that had to wait before asking again
+        name = memory.digest("spoiled", task.model, template.template.template, contract.schema, text)
+        invalid = self._memory.stored(task.job_id, name)  # of an earlier attempt that had to wait before asking again
         if invalid is None:
             reply = self._generate(task, request)
             try:
@@ -251,15 +253,15 @@ class Enricher:
             except InvalidAnswer as error:
                 invalid = {"answer": reply.text, "problems": str(error)}
             except JobError as error:
-                if error.code != ErrorKind.EMPTY:
+                if error.code is not ErrorCode.ENRICH_EMPTY:
                     raise
                 invalid = {"answer": "", "problems": error.message}
             log.warning("Answer invalid, asking for a repair", problems=invalid["problems"])
-            record.store(task.job_id, name, invalid, self._ttl)
+            self._memory.keep(task.job_id, name, invalid, self._ttl)
         if invalid["answer"]:
             request = replace(request, turns=(*request.turns, *_repair(**invalid)))
         reply = self._generate(task, request)
-        record.drop(task.job_id, name)
+        self._memory.drop(task.job_id, name)
         try:
             return _parse(contract, reply), reply.model
         except InvalidAnswer as error:
@@ -292,7 +294,7 @@ class Enricher:
         Raises:
             JobError: the request may not be sent yet, or failed.
         """
-        if record.unwanted(task.job_id):
+        if self._memory.unwanted(task.job_id):
             raise JobError(ErrorCode.ENRICH_NO_TRANSCRIPT, "the job was deleted or cancelled meanwhile")
         permit = self._limiter.acquire(task.job_id, tokens, task.model)
         began = time.monotonic()
@@ -308,7 +310,7 @@ class Enricher:
         price = self._provider.price(version) or self._provider.price(task.model)
         cost = None if price is None else price.of(*used)
         seconds = time.monotonic() - began
-        store.spending.add(task.job_id, self._ttl, record.Spent(1, 0, 0, *used, seconds, cost))
+        self._store.spending.add(task.job_id, self._ttl, Spent(1, 0, 0, *used, seconds, cost))
         return answer
 
     def _failed(
@@ -323,12 +325,12 @@ class Enricher:
             shared = permit.probe
         elif not limited:
             self._record_answer(permit, 0, only_counts=only_counts)
-        failure = record.Spent(1, 0 if shared else 1, outages=int(outage), seconds=seconds, wrong=1)
-        spent = store.spending.add(task.job_id, self._ttl, failure)
+        failure = Spent(1, 0 if shared else 1, outages=int(outage), seconds=seconds, wrong=1)
+        spent = self._store.spending.add(task.job_id, self._ttl, failure)
         # After the account, so that the next job's rate limit can take this failure off again.
         if limited and (innocent := self._limiter.record_rate_limit(permit, task.job_id, error.retry_after)):
-            record.forgive(innocent)
-            shared, spent = True, store.spending.of_job(task.job_id)
+            self._memory.forgive(innocent)
+            shared, spent = True, self._store.spending.of_job(task.job_id)
         return self._job_error(task, error, spent, shared=shared)
 
     def _record_answer(self, permit: Permit, tokens: int, *, only_counts: bool) -> None:
@@ -337,18 +339,18 @@ class Enricher:
         else:
             self._limiter.record_success(permit, tokens)
 
-    def _job_error(self, task: SummaryTask, error: ProviderError, spent: record.Spent, *, shared: bool) -> JobError:
+    def _job_error(self, task: SummaryTask, error: ProviderError, spent: Spent, *, shared: bool) -> JobError:
         """Return the error for the job, with the delay before the next attempt if that may help."""
         log.warning("Provider request failed", provider=self._provider.name, code=error.kind.value, tries=spent.tries)
-        job_error = JobError(error.kind.value, error.message)
+        job_error = JobError(error.kind.code, error.message)
         if error.kind is ErrorKind.QUOTA_EXHAUSTED:
             job_error.retry_after = self._limiter.pause(error.retry_after, task.model)
         elif error.kind is ErrorKind.UNKNOWN_MODEL:
             job_error = self._with_known_models(job_error)
-        elif job_error.retryable and not shared and spent.failures >= self._settings.enrich_tries:
+        elif job_error.code.retryable and not shared and spent.failures >= self._settings.enrich_tries:
             gave_up = f"{spent.failures} requests failed; last: {job_error.code}: {error.message}"
             job_error = JobError(ErrorCode.ENRICH_GAVE_UP, gave_up)
-        elif job_error.retryable:
+        elif job_error.code.retryable:
             # The limiter waits out what all jobs share; this delay grows with the job's own failures alone.
             backoff = self._backoff.after(spent.outages if error.kind in OUTAGES else spent.failures)
             jitter = random.uniform(1.0, 1.1)  # noqa: S311 - it spreads load, no more
@@ -360,7 +362,7 @@ class Enricher:
         where = _location(error)  # and not its message: those of SDKs quote the request
         log.error("Enrichment failed unexpectedly", kind=type(error).__name__, at=where)
         job_error = JobError(ErrorCode.ENRICH_INTERNAL, f"{type(error).__name__} at {where}")
-        if store.spending.add(task.job_id, self._ttl, record.Spent(failures=1)).failures < self._settings.enrich_tries:
+        if self._store.spending.add(task.job_id, self._ttl, Spent(failures=1)).failures < self._settings.enrich_tries:
             job_error.retry_after = self._backoff.maximum
         return job_error
 
@@ -386,7 +388,7 @@ def _parse(contract: Contract, reply: ModelReply) -> dict[str, Any]:
         JobError: it is blocked, cut off or empty, or the operator's validator failed.
     """
     if reply.error is not None:
-        raise JobError(reply.error.kind.value, reply.error.message)
+        raise JobError(reply.error.kind.code, reply.error.message)
     return contract.parse(reply.text)
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from voicemill.errors import ErrorCode, JobError
-from voicemill.store import keys
+from voicemill.store import Store, keys, scripts
 
 WINDOW = 61.0  # seconds: a minute, and a second by which requests may reach the provider late
 FAILURES_TO_OPEN = 4  # in a row, with no success in flight; at one failure in seven, chance takes 2,800 requests
@@ -40,8 +40,8 @@ MAX_RECHECK = 5.0
 MAX_SPREAD = 60.0  # seconds that a job stays away beyond the next probe, at most
 QUOTA_RECHECK = 600.0  # seconds between checks for renewed quota, which a paid plan gets early
 
-_ACQUIRE = (Path(__file__).parent / "limiter.lua").read_text(encoding="utf-8")
-_OUTCOME = (Path(__file__).parent / "outcome.lua").read_text(encoding="utf-8")
+_ACQUIRE = scripts.load(Path(__file__).with_name("limiter.lua"))
+_OUTCOME = scripts.load(Path(__file__).with_name("outcome.lua"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,9 @@ class Permit:
 
 @dataclass(frozen=True, slots=True)
 class RequestLimiter:
-    """The limits, and where the state that all workers share is kept."""
+    """The limits, and the store of the state that all workers share."""
 
+    store: Store
     requests_per_window: int  # 0: unlimited
     tokens_per_window: int  # 0: unlimited
     window: float = WINDOW
@@ -68,7 +69,7 @@ class RequestLimiter:
     min_recheck: float = MIN_RECHECK
     max_spread: float = MAX_SPREAD
     uniform: Callable[[float, float], float] = random.uniform  # spreads waits, so that not all jobs return at once
-    prefix: str = f"{keys.NAMESPACE}:enrich"
+    prefix: str = keys.ENRICH
 
     def acquire(self, job_id: str, tokens: int, model: str = "") -> Permit:
         """Return a permit to send a model one request of about so many input tokens.
@@ -77,8 +78,8 @@ class RequestLimiter:
             JobError: not yet; `retry_after` says when to try again.
         """
         request = secrets.token_hex(8)
-        keys = self.keys(model, "breaker", "probe", "pause", "hold", "flight")
-        keys += self.keys("", "log", "waiting", "sizes", "turn")
+        touched = self.keys(model, "breaker", "probe", "pause", "hold", "flight")
+        touched += self.keys("", "log", "waiting", "sizes", "turn")
         arguments: list[str | int] = [
             job_id,
             request,
@@ -91,7 +92,7 @@ class RequestLimiter:
             _ms(self.grace),
             _ms(TURN_TTL),
         ]
-        reply = cast("list[Any]", store.redis.eval(_ACQUIRE, len(keys), *keys, *arguments))
+        reply = cast("list[Any]", _ACQUIRE.run(self.store.redis, touched, *arguments))
         verdict = reply[0].decode()
         if verdict in ("go", "probe"):
             return Permit(request, model, tokens, int(reply[3]), probe=verdict == "probe")
@@ -133,7 +134,7 @@ class RequestLimiter:
         """Stop all requests until the quota may be renewed, in `seconds` if known; return the seconds to wait."""
         pause = min(seconds or QUOTA_RECHECK, QUOTA_RECHECK)
         breaker, key = self.keys(model, "breaker", "pause")
-        with store.redis.pipeline(transaction=True) as pipe:
+        with self.store.redis.pipeline(transaction=True) as pipe:
             pipe.set(key, "quota", px=max(1, _ms(pause)))
             pipe.hset(breaker, "cap", 1)
             pipe.pexpire(breaker, _ms(pause + BREAKER_TTL))
@@ -145,14 +146,14 @@ class RequestLimiter:
         return [f"{self.prefix}:{name}:{model}" if model else f"{self.prefix}:{name}" for name in names]
 
     def _record(self, permit: Permit, *arguments: str | int) -> list[bytes]:
-        keys = [*self.keys(permit.model, "breaker", "probe", "hold", "flight", "refused"), *self.keys("", "log")]
-        return cast("list[bytes]", store.redis.eval(_OUTCOME, len(keys), *keys, permit.request, *arguments))
+        touched = [*self.keys(permit.model, "breaker", "probe", "hold", "flight", "refused"), *self.keys("", "log")]
+        return cast("list[bytes]", _OUTCOME.run(self.store.redis, touched, permit.request, *arguments))
 
     def _rejection(self, verdict: str, wait: float, more: int) -> JobError:
         """Return the error of a job without a permit: what limiter.lua returned, with `wait` in seconds."""
         if verdict == "busy":
             return JobError(
-                ErrorCode.ENRICH_UNAVAILABLE if more else "enrich_rate_limited",
+                ErrorCode.ENRICH_UNAVAILABLE if more else ErrorCode.ENRICH_RATE_LIMITED,
                 "waiting for a request in flight to show whether the provider answers",
                 retry_after=min(MAX_RECHECK, max(self.min_recheck, wait)) * self.uniform(0.5, 1.5),
             )

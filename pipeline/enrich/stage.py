@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from pipeline.enrich import record
+from pipeline.enrich import memory
 from pipeline.metrics import hooks
 from pipeline.stage import Context, Result, RetryLater
 from voicemill.errors import JobError
@@ -41,7 +41,7 @@ class Enriching:
             return Result({"enrichment_skipped": NO_SPEECH})
         deadline = context.settings.enrich_deadline
         try:
-            if late := record.overdue(job.stages["enrich"].queued_at, deadline):
+            if late := memory.overdue(job.stages["enrich"].queued_at, deadline):
                 raise late
             enrichment = self.enricher.enrich(job.id, transcript, metadata=job.metadata)
         except JobError as error:
@@ -61,7 +61,7 @@ def _final(job: Job, error: JobError, deadline: float) -> JobError:
     """
     if error.retry_after is None:
         return error
-    late = record.overdue(job.stages["enrich"].queued_at, deadline, error.retry_after)
+    late = memory.overdue(job.stages["enrich"].queued_at, deadline, error.retry_after)
     if late is not None:
         return JobError(late.code, f"{late.message}; last: {error.message}")
     raise RetryLater(error, error.retry_after) from error

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from config.settings import SettingsError
 from pipeline.enrich.sanitize import one_line
+from voicemill.errors import ErrorCode
 
 MAX_MESSAGE = 200  # characters of a provider's own words that go into a job record
 
@@ -40,6 +41,11 @@ class ErrorKind(StrEnum):
     RECITATION = "enrich_recitation"
     TRUNCATED = "enrich_truncated"
     EMPTY = "enrich_empty"
+
+    @property
+    def code(self) -> ErrorCode:
+        """The error code of a job that ends with this failure."""
+        return ErrorCode[f"ENRICH_{self.name}"]
 
 
 OUTAGES = (ErrorKind.UNAVAILABLE, ErrorKind.TIMEOUT)  # the API itself is in trouble, whatever the request
