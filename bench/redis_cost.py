@@ -104,7 +104,7 @@ def measure(url, count, idle):
         "commands_a_job": {name: round(number, 1) for name, number in sorted(per_job.items())},
         "commands_a_job_in_all": round(sum(per_job.values()), 1),
         "finished_job_bytes": round(sum(memory(client, job) for job in sent) / count),
-        "transcript_characters": len(jobs.get(sent[-1]).transcript["text"]),
+        "transcript_characters": len(jobs.get(sent[-1]).transcript.text),
         "jobs": count,
     }
 

@@ -192,7 +192,7 @@ def drill(arguments, log, worker):
     if p99 > LATE:
         wrong.append(f"the healthy receiver waited {p99:.2f} s at the 99th percentile")
     lines = Path(log.name).read_text()
-    stuck = [jobs.get(job_id).webhook["last_error"] for job_id in world.expected["redirects"]]
+    stuck = [jobs.get(job_id).webhook.last_error for job_id in world.expected["redirects"]]
     codes = Counter(error["code"] if error else "not tried: the receiver is left alone" for error in stuck)
     if "secret" in lines:
         wrong.append("the query of an address is in the log")

@@ -59,7 +59,7 @@ def end(job_id):
     """Give a job its transcript."""
     jobs.finish(job_id, "decode", {"audio": {"duration": 1.0, "codec": "opus", "warnings": []}})
     jobs.begin(job_id, "transcribe", "stub:1")
-    jobs.finish(job_id, "transcribe", {"transcript": TRANSCRIPT}, last=True)
+    jobs.finish(job_id, "transcribe", {"transcript": TRANSCRIPT}, following=None)
 
 
 def serve(seconds):

@@ -297,7 +297,7 @@ def judge(sent, said, client, every):
             continue
         if job.status != "done":
             wrong.append(f"{job_id} is {job.status}: {job.error}")
-        elif word_error_rate(job.transcript["text"], said[name]) > 0.5:  # another message's words: about 1
+        elif word_error_rate(job.transcript.text, said[name]) > 0.5:  # another message's words: about 1
             wrong.append(f"{job_id} should say {said[name]!r}: {job.transcript['text']!r}")
     records = sum(1 for key in client.scan_iter("{voicemill}:job:*", count=1000) if not key.endswith(b":events"))
     if records != len(sent):

@@ -11,14 +11,14 @@ from unittest.mock import ANY
 
 import gemini_server
 import pytest
-from live import jobs, store
+from live import jobs, queues, store
 from processes import becomes
 
-from actors import broker
 from config.environment import STATE
 from pipeline.enrich import record
 from voicemill.options import Options
 from voicemill.store import keys
+from voicemill.store.queue import letter
 
 CLONE = STATE.parent
 TRANSCRIPT = {"text": "Please call Anna about the slides.", "language": "en", "no_speech": False, "segments": []}
@@ -67,7 +67,7 @@ def enrich_worker(redis_url, gemini):
 def send(job_id, transcript=TRANSCRIPT):
     jobs.create(job_id, "voice.ogg", Options(metadata={"chat": 7}))
     jobs.finish(job_id, "transcribe", {"transcript": transcript})
-    broker.enqueue_stage(broker.for_process("enrich"), "enrich", job_id)
+    queues.push(letter("enrich", job_id))
     return job_id
 
 
@@ -76,8 +76,8 @@ def test_a_transcript_gets_its_validated_summary_with_what_it_cost(enrich_worker
     job = jobs.wait(send("j"), timeout=60)
 
     assert job.status == "done"
-    assert job.enrichment["title"]
-    assert job.enrichment["usage"]["input_tokens"] > 0
+    assert job.enrichment.title
+    assert job.enrichment.usage.input_tokens > 0
     assert TRANSCRIPT["text"] in gemini.generated()[0].text
     assert job.enrichment_error is None
 
@@ -112,10 +112,10 @@ def test_a_summary_that_cannot_be_had_never_takes_the_transcript_with_it(
 
     job = jobs.wait(send("j"), timeout=60)
 
-    assert (job.status, job.enrichment_error["code"], job.transcript) == ("done", code, TRANSCRIPT)
+    assert (job.status, job.enrichment_error.code, job.transcript) == ("done", code, TRANSCRIPT)
     assert job.error is None
-    assert (job.enrichment_error["tries"], job.enrichment_error["model"]) == (1, ANY), "what it cost is told"
-    assert job.enrichment_error["usage"]["output_tokens"] == 0
+    assert (job.enrichment_error.tries, job.enrichment_error.model) == (1, ANY), "what it cost is told"
+    assert job.enrichment_error.usage["output_tokens"] == 0
     assert becomes(lambda: [json.loads(line)["code"] for line in lines if "Summary given up" in line] == [code])
     assert not store.redis.exists(record.key("j")), "nothing of it is held against another run"
     assert not any("Traceback" in line or TRANSCRIPT["text"] in line for line in lines)
@@ -127,7 +127,7 @@ def test_a_job_that_waited_too_long_for_a_worker_ends_without_a_call(enrich_work
 
     job = jobs.wait("j", timeout=60)
 
-    assert (job.status, job.enrichment_error["code"], job.transcript) == ("done", "enrich_deadline", TRANSCRIPT)
+    assert (job.status, job.enrichment_error.code, job.transcript) == ("done", "enrich_deadline", TRANSCRIPT)
     assert not gemini.requests
 
 
@@ -147,7 +147,7 @@ def test_a_summary_is_written_again_without_touching_the_transcript(enrich_worke
     again = jobs.get("j")
     assert (again.status, again.transcript) == ("done", first.transcript)
     assert [request.model for request in gemini.generated()] == ["gemini-flash-lite-latest", "gemini-flash-latest"]
-    assert again.enrichment["tries"] == 1
+    assert again.enrichment.tries == 1
     assert ran.stdout == f"j: {again.enrichment['title']}\n"
 
 

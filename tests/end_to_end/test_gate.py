@@ -6,11 +6,12 @@ import time
 from pathlib import Path
 
 import pytest
-from live import audio, jobs, store
+from live import audio, jobs, queues, store
 from processes import children, slowness
 
 from config.environment import STATE
 from voicemill.options import Options
+from voicemill.store.queue import letter
 
 CLONE = STATE.parent
 
@@ -26,11 +27,9 @@ def worker(dramatiq):
 
 
 def waiting_job():
-    from actors import broker
-
     jobs.create("j", "voice-message.ogg", Options(enrich=False))
     audio.put("j", CLONE / "samples" / "voice-message.ogg")
-    broker.enqueue_stage(broker.for_process("transcribe"), "transcribe", "j")
+    queues.push(letter("transcribe", "j"))
 
 
 def events(lines):
@@ -89,9 +88,9 @@ def test_auto_on_an_unfit_machine_warns_once_and_works_on_the_cpu_with_results_m
     assert len(warnings) == 1
     assert "driver_absent" in warnings[0]["failing"]
     assert any("export WHISPER_DEVICE=cpu" in fix for fix in warnings[0]["fix"])
-    assert job.transcript["device"] == "cpu"
-    assert job.transcript["degraded"] is True
-    assert "no NVIDIA driver" in job.transcript["degraded_reason"]
+    assert job.transcript.device == "cpu"
+    assert job.transcript.degraded is True
+    assert "no NVIDIA driver" in job.transcript.degraded_reason
 
 
 def test_cpu_asks_nothing_of_a_gpu_and_its_results_are_not_degraded(worker, redis_url, until):
@@ -102,7 +101,7 @@ def test_cpu_asks_nothing_of_a_gpu_and_its_results_are_not_degraded(worker, redi
 
     assert_an_operator_may_go_home(events(seen))
     assert not [line for line in seen if "GPU" in line or "NVIDIA" in line or "Rung" in line]
-    assert job.transcript["device"] == "cpu"
+    assert job.transcript.device == "cpu"
     assert "degraded" not in job.transcript
 
 
@@ -189,7 +188,7 @@ def test_cuda_on_a_fit_machine_says_what_it_found_proves_it_and_works_there(work
     assert "Stage ready" in said
     rungs = ("static reading", "driver", "capability", "loading", "micro canary")
     assert all(any(f"Rung {place} of 6, {rung}" in name for name in said) for place, rung in enumerate(rungs, 1))
-    assert job.transcript["device"] == "cuda"
+    assert job.transcript.device == "cuda"
     assert "degraded" not in job.transcript
 
 

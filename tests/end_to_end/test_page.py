@@ -307,7 +307,7 @@ def test_a_long_transcript_moves_along_with_the_player_and_plays_from_where_the_
         ]
     jobs.create("along", audio.upload(SAMPLE.read_bytes()), Options())
     jobs.finish("along", "decode", {"audio": {"duration": 9.4, "container": "ogg"}})
-    jobs.finish("along", "transcribe", {"transcript": jobs_transcript() | {"segments": segments}}, last=True)
+    jobs.finish("along", "transcribe", {"transcript": jobs_transcript() | {"segments": segments}}, following=None)
     page = visit("/page/jobs/along", viewport={"width": 360, "height": 400})
     last = page.get_by_role("button", name="Play from 0:08")
     assert not last.evaluate("button => button.getBoundingClientRect().top < innerHeight")

@@ -31,11 +31,11 @@ def test_a_voice_message_becomes_text_and_says_why_it_has_no_summary(media):
     job = jobs.wait(message.message_id, timeout=60)
 
     assert job.status == "done", job.error
-    assert word_error_rate(job.transcript["text"], SENTENCE) < 0.4
-    assert job.transcript["device"] == "cpu"
+    assert word_error_rate(job.transcript.text, SENTENCE) < 0.4
+    assert job.transcript.device == "cpu"
     assert job.metadata == {"chat": 7}
-    assert job.audio["codec"] == "opus"
-    assert 3 < job.transcript["duration"] < 8
+    assert job.audio.codec == "opus"
+    assert 3 < job.transcript.duration < 8
     assert "GEMINI_API_KEY" in job.enrichment_skipped
     for stage in job.stages.values():
         assert stage.queued_at <= stage.started_at <= stage.finished_at
@@ -72,8 +72,8 @@ def test_what_cannot_be_decoded_fails_with_its_code_and_the_workers_go_on(backen
 
     job = jobs.wait(decode.send(source).message_id, timeout=30)
 
-    assert (job.status, job.error["code"], job.error["stage"]) == ("failed", code, "decode")
-    assert job.error["message"]
+    assert (job.status, job.error.code, job.error.stage) == ("failed", code, "decode")
+    assert job.error.message
     assert backend.supervisor.pids() == before
     assert jobs.wait(decode.send("en.ogg", language="en").message_id, timeout=30).status == "done"
 
@@ -94,8 +94,8 @@ def test_a_message_that_ends_in_the_middle_gives_its_audible_part_with_a_warning
     job = jobs.wait(decode.send("cut.ogg", language="en").message_id, timeout=30)
 
     assert job.status == "done"
-    assert word_error_rate(job.transcript["text"], "Please move our meeting with the") < 0.6
-    assert job.audio["warnings"]
+    assert word_error_rate(job.transcript.text, "Please move our meeting with the") < 0.6
+    assert job.audio.warnings
 
 
 def test_bytes_that_only_the_backend_has_go_by_upload(media):
@@ -103,7 +103,7 @@ def test_bytes_that_only_the_backend_has_go_by_upload(media):
 
     job = jobs.wait(decode.send(source, language="en", enrich=False).message_id, timeout=30)
 
-    assert word_error_rate(job.transcript["text"], SENTENCE) < 0.4
+    assert word_error_rate(job.transcript.text, SENTENCE) < 0.4
     assert job.enrichment_skipped is None
 
 
@@ -119,7 +119,7 @@ def test_the_same_bytes_again_get_the_earlier_transcript_without_the_model(media
     )
 
     assert (again.status, again.transcript) == ("done", first.transcript)
-    assert again.audio["duplicate_of"] == first.id
+    assert again.audio.duplicate_of == first.id
     assert again.stages["transcribe"].attempts == 0
     assert other.stages["transcribe"].attempts == 1
 
@@ -134,7 +134,7 @@ def test_a_wrong_option_is_told_to_the_sender_at_once():
 def test_a_sender_that_checks_nothing_gets_a_failed_job():
     job = wait_for_record(put("decode", ("en.ogg",), {"language": "klingon"}))
 
-    assert (job.status, job.error["code"]) == ("failed", "invalid_options")
+    assert (job.status, job.error.code) == ("failed", "invalid_options")
 
 
 def test_a_program_with_nothing_but_dramatiq_sends_as_the_documentation_says(media, stages_redis, tmp_path):
@@ -149,8 +149,8 @@ def test_a_program_with_nothing_but_dramatiq_sends_as_the_documentation_says(med
 
     assert ran.returncode == 0, ran.stderr
     job = wait_for_record(ran.stdout.strip())
-    assert (job.status, job.options["language"]) == ("done", "en")
-    assert word_error_rate(job.transcript["text"], SENTENCE) < 0.4
+    assert (job.status, job.options.language) == ("done", "en")
+    assert word_error_rate(job.transcript.text, SENTENCE) < 0.4
 
 
 @pytest.mark.parametrize("version", [{}, {"schema": 0}], ids=["no schema", "an older schema"])
@@ -164,7 +164,7 @@ def test_messages_of_an_earlier_version_that_still_lie_in_a_queue_are_understood
 
     put("transcribe", (decoded,), version, message_id=decoded)
 
-    assert wait_for_record(to_decode).error["code"] == "undecodable"  # and not for its schema
+    assert wait_for_record(to_decode).error.code == "undecodable"  # and not for its schema
     assert jobs.wait(decoded, timeout=30).status == "done"
 
 
@@ -196,5 +196,5 @@ def test_a_job_whose_model_process_is_aborted_is_done_all_the_same(backend):
 
     assert job.status == "done", job.error
     # Whisper may leave out one or two of six repetitions; half of the message would be a rate of 0.5.
-    assert word_error_rate(job.transcript["text"], " ".join([SENTENCE] * 6)) < 0.4
+    assert word_error_rate(job.transcript.text, " ".join([SENTENCE] * 6)) < 0.4
     assert backend.supervisor.pids()["transcribe"] == pid

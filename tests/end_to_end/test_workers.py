@@ -8,7 +8,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from live import audio, jobs, store
+from live import audio, jobs, queues, store
 from processes import becomes, children, end
 from processes import models as slots
 
@@ -17,6 +17,7 @@ from config.environment import STATE
 from pipeline.transcribe import models
 from voicemill.options import Options
 from voicemill.store import keys
+from voicemill.store.queue import letter
 
 CLONE = STATE.parent
 
@@ -133,8 +134,6 @@ def test_a_stage_that_cannot_start_says_why_in_a_line_and_with_an_exit_code(dram
 
 
 def test_a_worker_whose_model_does_not_come_back_exits_1_and_hands_the_job_back(dramatiq, tmp_path, redis_url, until):
-    from actors import broker
-
     model = shutil.copytree(models.resolve("bundled:tiny.en", None), tmp_path / "model")
     process = dramatiq("actors.transcribe", WHISPER_MODEL=str(model), WHISPER_CPU_REPLICAS="1")
     until(process, "ready for action")
@@ -144,7 +143,7 @@ def test_a_worker_whose_model_does_not_come_back_exits_1_and_hands_the_job_back(
         os.kill(pid, signal.SIGKILL)
     jobs.create("j", "voice-message.ogg", Options())
     audio.put("j", CLONE / "samples" / "voice-message.ogg")
-    broker.enqueue_stage(broker.for_process("transcribe"), "transcribe", "j")
+    queues.push(letter("transcribe", "j"))
 
     out = process.stdout.read()
     assert process.wait(timeout=60) == 1, out
@@ -157,15 +156,13 @@ def test_a_worker_whose_model_does_not_come_back_exits_1_and_hands_the_job_back(
 
 
 def test_a_message_that_does_not_end_within_the_shutdown_timeout_is_handed_back(dramatiq, redis_url, until):
-    from actors import broker
-
     process = dramatiq("actors.transcribe", WHISPER_CPU_REPLICAS="1", SHUTDOWN_TIMEOUT="0.2")
     until(process, "ready for action")
     for pid in slots(process.pid):
         os.kill(pid, signal.SIGSTOP)
     jobs.create("j", "voice-message.ogg", Options())
     audio.put("j", CLONE / "samples" / "voice-message.ogg")
-    broker.enqueue_stage(broker.for_process("transcribe"), "transcribe", "j")
+    queues.push(letter("transcribe", "j"))
     next(event for event in jobs.events("j", timeout=30) if event.status == "transcribing")
 
     process.terminate()

@@ -23,7 +23,7 @@ def test_many_jobs_are_awaited_in_one_thread_and_each_ends_as_it_did():
             await asyncio.to_thread(jobs.fail, name, "decode", JobError(ErrorCode.UNDECODABLE, name))
         return await asyncio.gather(*waiting)
 
-    assert [job.error["message"] for job in asyncio.run(backend())] == names
+    assert [job.error.message for job in asyncio.run(backend())] == names
 
 
 def test_the_transcript_can_be_awaited_alone():

@@ -1,19 +1,24 @@
 """The job record, against a real Redis."""
 
+import json
 import threading
 import time
 
 import pytest
-from live import audio, jobs, store
+from live import audio, jobs, queues, store
 
 from cli import progress
 from voicemill.errors import ErrorCode, JobError, UnknownJob
+from voicemill.job import Audio
 from voicemill.options import Options
 from voicemill.store import keys
+from voicemill.store.queue import job_of, letter
+from voicemill.transcript import Transcript
 
 pytestmark = pytest.mark.usefixtures("redis_url")
 
 TRANSCRIPT = {"text": "Hello.", "segments": [], "no_speech": False}
+HELLO = Transcript.from_dict(TRANSCRIPT)
 
 
 def job(job_id="j1", **options):
@@ -32,7 +37,7 @@ def test_a_job_is_queued_from_the_moment_it_is_created():
     record = jobs.get(job(metadata={"chat": 7}, language="ko"))
 
     assert record.status == "queued"
-    assert record.options["language"] == "ko"
+    assert record.options.language == "ko"
     assert record.metadata == {"chat": 7}
     assert record.stages["decode"].queued_at == record.created_at
 
@@ -46,9 +51,9 @@ def test_a_job_goes_through_the_states_of_the_contract_and_keeps_what_the_stages
     record = jobs.get(job_id)
 
     assert record.status == "done"
-    assert record.audio == {"duration": 1.5}
-    assert record.transcript == TRANSCRIPT
-    assert record.enrichment == {"title": "Greeting"}
+    assert record.audio == Audio(duration=1.5)
+    assert record.transcript == HELLO
+    assert record.enrichment.title == "Greeting"
     statuses = [event.status for event in jobs.events(job_id)]
     assert statuses == ["queued", "decoding", "decoded", "transcribing", "transcribed", "enriching", "done"]
     for stage in record.stages.values():
@@ -59,7 +64,7 @@ def test_a_job_goes_through_the_states_of_the_contract_and_keeps_what_the_stages
 def test_the_last_stage_may_be_transcribe():
     job_id = job(enrich=False)
     jobs.begin(job_id, "transcribe", "host:2")
-    jobs.finish(job_id, "transcribe", {"transcript": TRANSCRIPT}, last=True)
+    jobs.finish(job_id, "transcribe", {"transcript": TRANSCRIPT}, following=None)
 
     assert jobs.get(job_id).status == "done"
 
@@ -86,25 +91,72 @@ def test_nor_can_it_end_a_job_that_has_come_further_or_have_its_audio_made_again
     assert jobs.fail(job_id, "enrich", JobError(ErrorCode.INTERNAL, "no"))
 
 
-@pytest.mark.parametrize(("last", "status"), [(False, "transcribed"), (True, "done")])
-def test_a_job_takes_another_ones_audio_and_transcript_over_in_one_step(last, status):
-    job_id = job()
-    jobs.begin(job_id, "decode", "host:1")
+@pytest.mark.parametrize(("enrich", "status"), [(True, "transcribed"), (False, "done")])
+def test_a_stage_may_finish_a_later_one_too_in_one_step(enrich, status):
+    job_id = job(enrich=enrich)
+    token = jobs.begin(job_id, "decode", "host:1")
+    results = {"audio": {"duplicate_of": "twin"}, "transcript": TRANSCRIPT}
 
-    assert jobs.take_over(job_id, {"duplicate_of": "twin"}, TRANSCRIPT, last=last)
+    assert jobs.finish(job_id, "decode", results, token=token, through="transcribe")
 
     record = jobs.get(job_id)
-    assert (record.status, record.transcript, record.audio) == (status, TRANSCRIPT, {"duplicate_of": "twin"})
+    assert (record.status, record.transcript, record.audio) == (status, HELLO, Audio(duplicate_of="twin"))
     assert record.stages["decode"].finished_at == record.stages["transcribe"].finished_at
-    assert (record.stages["enrich"].queued_at is None) == last
+    assert (record.stages["enrich"].queued_at is None) == (not enrich)
     assert store.redis.xlen(keys.events(job_id)) == 3
+    assert queues.depths()["enrich"].waiting == int(enrich)
+
+
+def test_finishing_queues_the_next_stage_in_the_same_step():
+    job_id = job()
+    token = jobs.begin(job_id, "decode", "host:1")
+    assert queues.depths()["transcribe"].waiting == 0
+
+    jobs.finish(job_id, "decode", {"audio": {"duration": 1.5}}, token=token)
+
+    [message] = store.redis.hvals(keys.queue("transcribe", ".msgs"))
+    assert json.loads(message)["args"] == [job_id]
+    assert job_of(message) == job_id
+
+
+def test_an_attempt_may_say_twice_that_it_finished_and_queues_one_message():
+    job_id = job()
+    token = jobs.begin(job_id, "decode", "host:1")
+
+    assert jobs.finish(job_id, "decode", {"audio": {"duration": 1.5}}, token=token)
+    assert jobs.finish(job_id, "decode", {"audio": {"duration": 9.9}}, token=token)
+
+    assert jobs.get(job_id).audio.duration == 1.5
+    assert queues.depths()["transcribe"].waiting == 1
+
+
+def test_a_later_attempt_makes_an_earlier_one_stale():
+    job_id = job()
+    first = jobs.begin(job_id, "decode", "host:1")
+    second = jobs.begin(job_id, "decode", "host:2")
+
+    assert not jobs.finish(job_id, "decode", {"audio": {"duration": 1.5}}, token=first)
+    assert not jobs.fail(job_id, "decode", JobError(ErrorCode.INTERNAL, "x"), token=first)
+    assert jobs.finish(job_id, "decode", {"audio": {"duration": 2.5}}, token=second)
+    assert jobs.get(job_id).audio.duration == 2.5
+
+
+def test_a_restart_makes_the_running_attempt_stale():
+    job_id = job()
+    token = jobs.begin(job_id, "transcribe", "host:1")
+
+    jobs.restart(job_id, "decode", expired=True)
+
+    assert not jobs.finish(job_id, "transcribe", {"transcript": TRANSCRIPT}, token=token)
+    assert jobs.get(job_id).status == "queued"
+    assert queues.depths()["decode"].waiting == 1
 
 
 @pytest.mark.parametrize("end", ["done", "failed", "cancelled"])
 def test_a_job_that_has_ended_changes_no_more(end):
     job_id = job()
     if end == "done":
-        jobs.finish(job_id, "transcribe", {"transcript": TRANSCRIPT}, last=True)
+        jobs.finish(job_id, "transcribe", {"transcript": TRANSCRIPT}, following=None)
     elif end == "failed":
         jobs.fail(job_id, "decode", JobError(ErrorCode.UNDECODABLE, "no"))
     else:
@@ -123,16 +175,17 @@ def test_a_failed_job_says_what_failed_where_and_what_to_do():
 
     error = jobs.get(job_id).error
 
-    assert error["code"] == "no_audio_stream"
-    assert error["stage"] == "decode"
-    assert error["retryable"] is False
-    assert "sound" in error["remedy"]
+    assert error.code == "no_audio_stream"
+    assert error.stage == "decode"
+    assert error.retryable is False
+    assert "audio stream" in error.remedy
 
 
-def test_a_message_of_a_sender_that_writes_no_record_gets_one_when_it_fails():
-    jobs.fail("foreign", "decode", JobError(ErrorCode.INVALID_OPTIONS, "x"))
+def test_a_job_without_a_record_cannot_fail_and_gets_none():
+    assert not jobs.fail("foreign", "decode", JobError(ErrorCode.INVALID_OPTIONS, "x"))
 
-    assert jobs.get("foreign").status == "failed"
+    with pytest.raises(UnknownJob):
+        jobs.get("foreign")
 
 
 def test_wait_returns_as_soon_as_the_job_ends():
@@ -154,7 +207,7 @@ def test_wait_can_be_content_with_the_transcript():
     job_id = job()
     to_transcribed(job_id)
 
-    assert jobs.wait(job_id, timeout=1, until="transcribed").transcript == TRANSCRIPT
+    assert jobs.wait(job_id, timeout=1, until="transcribed").transcript == HELLO
 
 
 def test_wait_refuses_what_no_job_comes_to():
@@ -174,7 +227,7 @@ def test_events_come_live_with_progress_in_between():
     reader.start()
     jobs.begin(job_id, "transcribe", "host:2")
     jobs.progress(job_id, "transcribe", 1, 3)
-    jobs.finish(job_id, "transcribe", {"transcript": TRANSCRIPT}, last=True)
+    jobs.finish(job_id, "transcribe", {"transcript": TRANSCRIPT}, following=None)
     reader.join(timeout=60)
 
     assert not reader.is_alive()
@@ -225,44 +278,72 @@ def test_a_failed_job_can_be_started_again_at_its_stage():
 
     record = jobs.get(job_id)
     assert (record.status, record.error, record.finished_at) == ("transcribed", None, None)
-    assert record.transcript == TRANSCRIPT
+    assert record.transcript == HELLO
 
 
 def test_events_of_a_job_that_was_tried_again_go_on_after_its_first_end():
     job_id = job(enrich=False)
     jobs.fail(job_id, "decode", JobError(ErrorCode.INTERNAL, "x"))
     jobs.restart(job_id, "decode")
-    jobs.finish(job_id, "transcribe", {"transcript": TRANSCRIPT}, last=True)
+    jobs.finish(job_id, "transcribe", {"transcript": TRANSCRIPT}, following=None)
 
     assert [event.status for event in jobs.events(job_id)] == ["queued", "failed", "queued", "done"]
 
 
-def lately_ended():
-    return [name.decode() for name in store.redis.zrevrange(jobs.ENDED_KEY, 0, -1)]
+def listed(*args, **limits):
+    return [each.id for each in jobs.page(*args, **limits)]
 
 
-def test_the_jobs_that_ended_last_are_known_in_the_order_of_their_ends_until_they_are_tried_again_or_deleted():
+def test_jobs_are_listed_by_status_and_owner_the_newest_first():
     for job_id in ("j1", "j2", "j3"):
-        job(job_id)
-    assert lately_ended() == []
-
+        jobs.create(job_id, "voice.ogg", Options(), owner="ann" if job_id != "j2" else "bob")
     jobs.fail("j2", "decode", JobError(ErrorCode.INTERNAL, "x"))
-    jobs.cancel("j1")
-    jobs.finish("j3", "transcribe", {"transcript": TRANSCRIPT}, last=True)
-    assert lately_ended() == ["j3", "j1", "j2"]
+    jobs.begin("j1", "decode", "host:1")
+
+    assert listed() == ["j3", "j2", "j1"]
+    assert (listed("queued"), listed("decoding"), listed("failed")) == (["j3"], ["j1"], ["j2"])
+    assert (listed(owner="ann"), listed(owner="bob"), listed(owner="eve")) == (["j3", "j1"], ["j2"], [])
+    assert (listed("failed", owner="bob"), listed("failed", owner="ann")) == (["j2"], [])
 
     jobs.restart("j2", "decode")
     jobs.delete("j3")
-    assert lately_ended() == ["j1"]
+    assert (listed(), listed("failed"), listed("queued")) == (["j2", "j1"], [], ["j2"])
 
 
-def test_no_more_ends_are_remembered_than_a_thousand():
-    store.redis.zadd(jobs.ENDED_KEY, {f"old{number}": number for number in range(1000)})
-    jobs.cancel(job())
+def test_a_list_is_read_page_by_page_also_of_jobs_created_at_the_same_moment():
+    for number in range(7):
+        jobs.create(f"j{number}", "voice.ogg", Options(), created_at=1000.0 + number // 3)
 
-    ended = lately_ended()
+    pages, last = [], None
+    while page := listed(limit=2, before=last):
+        pages += page
+        last = page[-1]
 
-    assert (len(ended), ended[0], ended[-1]) == (1000, "j1", "old1")
+    assert pages == [f"j{number}" for number in reversed(range(7))]
+
+
+@pytest.mark.parametrize(("arguments", "error"), [(("fnished",), ValueError), ((None, {"limit": 0}), ValueError)])
+def test_a_list_refuses_what_no_job_can_be(arguments, error):
+    with pytest.raises(error, match=r"must be|use one of"):
+        jobs.page(arguments[0], **(arguments[1] if len(arguments) > 1 else {}))
+
+
+def test_a_list_after_a_job_that_is_gone_says_so():
+    with pytest.raises(UnknownJob):
+        jobs.page(before="nobody")
+
+
+def test_jobs_whose_records_expired_leave_the_indexes():
+    for job_id in ("j1", "j2"):
+        jobs.create(job_id, "voice.ogg", Options(), owner="ann")
+        jobs.cancel(job_id)
+    store.redis.delete(keys.record("j1"))
+    store.redis.zadd(keys.EXPIRING, {"j1 ann": 1.0})
+
+    assert listed() == ["j2"]
+    assert jobs.trim() == 1
+    for index in (keys.index(), keys.index("cancelled"), keys.index(None, "ann"), keys.index("cancelled", "ann")):
+        assert store.redis.zrange(index, 0, -1) == [b"j2"]
 
 
 def test_cancelling_removes_the_audio_that_waits(tmp_path):
@@ -316,12 +397,39 @@ def test_an_unknown_job_is_said_to_be_unknown(ask, job_id):
         ask(job_id)
 
 
-def test_a_record_expires_after_the_result_ttl(monkeypatch):
+def test_a_record_is_kept_for_the_result_ttl_after_the_end_and_until_then_for_ever(monkeypatch):
     monkeypatch.setenv("RESULT_TTL", "60")
     job_id = job()
+    kept = (keys.record(job_id), keys.events(job_id))
+    assert [store.redis.pttl(key) for key in kept] == [-1, -1]
 
-    for key in (keys.record(job_id), keys.events(job_id)):
-        assert 55_000 < store.redis.pttl(key) <= 60_000
+    jobs.fail(job_id, "decode", JobError(ErrorCode.INTERNAL, "x"))
+    assert all(55_000 < store.redis.pttl(key) <= 60_000 for key in kept)
+
+    jobs.restart(job_id, "decode")
+    assert [store.redis.pttl(key) for key in kept] == [-1, -1]
+
+
+def test_the_tombstone_of_a_deleted_job_outlives_every_message_of_it():
+    jobs.delete(job())
+
+    assert store.redis.pttl(keys.record("j1")) > 7 * 86400 * 1000
+
+
+def test_deleting_takes_dead_letters_and_delayed_messages_along():
+    for job_id in ("j1", "j2"):
+        job(job_id)
+        dead, delayed = letter("decode", job_id), letter("decode", job_id, delay=60)
+        store.redis.hset(keys.queue("decode", ".XQ.msgs"), dead.redis_id, dead.body)
+        store.redis.zadd(keys.queue("decode", ".XQ"), {dead.redis_id: 1})
+        queues.push(delayed)
+
+    jobs.delete("j1")
+
+    depth = queues.depths()["decode"]
+    assert (depth.dead, depth.delayed) == (1, 1)
+    assert store.redis.llen(keys.queue("decode", ".DQ")) == 1
+    assert queues.dead_letter("decode", "j2") is not None
 
 
 @pytest.mark.parametrize(

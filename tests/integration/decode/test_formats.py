@@ -50,6 +50,6 @@ def test_the_record_says_what_came(decoded):
 
 
 def test_a_wrong_or_missing_extension_does_not_matter(decoded):
-    assert decoded["misnamed-opus.mp3"].audio["container"] == "ogg"
-    assert decoded["misnamed-m4a.ogg"].audio["codec"] == "aac"
-    assert decoded["no-extension"].audio["codec"] == "opus"
+    assert decoded["misnamed-opus.mp3"].audio.container == "ogg"
+    assert decoded["misnamed-m4a.ogg"].audio.codec == "aac"
+    assert decoded["no-extension"].audio.codec == "opus"

@@ -43,7 +43,7 @@ def test_every_hostile_or_broken_file_ends_in_its_code_and_the_worker_lives_on(
         next(event for event in jobs.events(job_id, timeout=100) if event.status in ("decoded", "failed"))
         ended[name] = jobs.get(job_id)
 
-    codes = {name: job.error["code"] if job.error else job.status for name, job in ended.items()}
+    codes = {name: job.error.code if job.error else job.status for name, job in ended.items()}
     assert {case.name: codes[case.name] for case in cases if codes[case.name] not in case.codes} == {}
     assert len(codes) >= 150
     assert {job.stages["decode"].attempts for job in ended.values()} == {1}

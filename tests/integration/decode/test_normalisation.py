@@ -61,7 +61,7 @@ def test_a_voice_beside_its_own_inverse_is_kept(decode, media, ffmpeg, voice, le
     pan(media, ffmpeg, voice, 0.8, -1)
     made = decode("pan.wav")
     assert level(made.path)[0] > -22
-    assert made.audio["channel_used"] == 1
+    assert made.audio.channel_used == 1
     assert "cancel each other out" in made.warnings[0]
 
 
@@ -78,7 +78,7 @@ def test_many_channels_that_lose_nothing_are_mixed(decode, media, ffmpeg, voice,
     ffmpeg("-i", voice, "-af", f"pan={layout}", media / "many.wav")
     made = decode("many.wav")
     assert level(made.path)[0] > -45
-    assert made.audio["channel_used"] is None
+    assert made.audio.channel_used is None
     assert made.warnings == []
 
 
@@ -92,28 +92,28 @@ def test_a_header_that_lies_about_the_length_does_not_hide_the_voice(decode, med
     (media / "late.mka").write_bytes(data[:at] + struct.pack(">d", milliseconds) + data[at + 8 :])
     made = decode("late.mka")
     assert level(made.path)[0] > -35
-    assert not made.audio["silent"]
-    assert made.audio["channel_used"] is not None
+    assert not made.audio.silent
+    assert made.audio.channel_used is not None
 
 
 def test_an_offset_from_the_centre_is_taken_out_and_told(decode, media, ffmpeg, voice, level):
     ffmpeg("-i", voice, "-af", "volume=0.5,dcshift=0.3", media / "shifted.wav")
     made = decode("shifted.wav")
-    assert made.audio["dc_offset"] == pytest.approx(0.3, abs=0.02)
+    assert made.audio.dc_offset == pytest.approx(0.3, abs=0.02)
     assert abs(level(made.path)[1]) < 0.005
 
 
 def test_silence_is_flagged(decode, media, ffmpeg):
     ffmpeg("-f", "lavfi", "-i", "anullsrc=d=3", media / "silent.flac")
     made = decode("silent.flac")
-    assert made.audio["silent"]
+    assert made.audio.silent
     assert made.warnings == ["the sound is silent"]
 
 
 def test_clipping_is_flagged(decode, media, ffmpeg, voice):
     ffmpeg("-i", voice, "-af", "volume=30dB", media / "loud.wav")
     made = decode("loud.wav")
-    assert made.audio["clipped"]
+    assert made.audio.clipped
     assert "the sound is clipped: recorded too loud" in made.warnings
 
 
@@ -121,7 +121,7 @@ def test_a_whisper_is_raised_where_asked(decode, media, ffmpeg, voice, level):
     ffmpeg("-i", voice, "-af", "volume=-30dB", media / "quiet.wav")
     as_it_is, raised = decode("quiet.wav"), decode("quiet.wav", normalize_loudness=True)
     assert level(raised.path)[0] > level(as_it_is.path)[0] + 10
-    assert raised.audio["rms_dbfs"] == as_it_is.audio["rms_dbfs"]  # the record tells how it came
+    assert raised.audio.rms_dbfs == as_it_is.audio.rms_dbfs  # the record tells how it came
 
 
 @pytest.fixture
@@ -134,13 +134,13 @@ def two_streams(media, ffmpeg, voice):
 
 @pytest.mark.usefixtures("two_streams")
 def test_the_default_stream_is_decoded(decode):
-    assert decode("two.mkv").audio["codec"] == "flac"
+    assert decode("two.mkv").audio.codec == "flac"
 
 
 @pytest.mark.usefixtures("two_streams")
 def test_another_stream_can_be_asked_for(decode):
     made = decode("two.mkv", stream=0)
-    assert made.audio["codec"] == "opus"
+    assert made.audio.codec == "opus"
     assert made.duration == pytest.approx(2, abs=0.1)
 
 

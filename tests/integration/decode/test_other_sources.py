@@ -15,7 +15,7 @@ def test_a_small_message_can_be_its_own_address(decode, voice, media, ffmpeg):
     ffmpeg("-i", voice, "-c:a", "libopus", "-b:a", "16k", media / "v.ogg")
     encoded = base64.b64encode((media / "v.ogg").read_bytes()).decode()
     assert decode(f"data:audio/ogg;base64,{encoded}").duration == pytest.approx(6.72, abs=0.05)
-    assert decode(f"data:;base64,{encoded.rstrip('=')}").audio["codec"] == "opus"
+    assert decode(f"data:;base64,{encoded.rstrip('=')}").audio.codec == "opus"
 
 
 @pytest.mark.parametrize("size", [98, 99, 100])  # bytes: with two, one and no signs of padding

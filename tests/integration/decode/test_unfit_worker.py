@@ -120,7 +120,7 @@ def test_broken_files_do_not_pause_a_worker(dramatiq, until, voices):
     assert becomes(lambda: statuses(good) == {"decoded"}, 60)
     assert becomes(lambda: statuses(broken) == {"failed"}, 60)
 
-    assert {jobs.get(job_id).error["code"] for job_id in broken} == {"undecodable"}
+    assert {jobs.get(job_id).error.code for job_id in broken} == {"undecodable"}
     assert [each.paused for each in workers.alive()] == [None]
 
 

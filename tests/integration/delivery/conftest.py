@@ -19,8 +19,10 @@ sys.path.insert(0, {clone!r})
 import dramatiq, redis
 from config import environment
 environment.ROOT = pathlib.Path({folder!r})  # where `.env` lies
-from actors import broker
-BROKER = broker.for_process({stage!r})
+from actors import worker
+from voicemill.errors import ErrorCode, JobError
+WORKER = worker.start({stage!r})
+BROKER, store, jobs = WORKER.broker, WORKER.store, WORKER.store.jobs
 """
 
 

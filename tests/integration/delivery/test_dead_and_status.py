@@ -10,6 +10,7 @@ from live import audio, jobs, queues, store
 
 from config.environment import STATE
 from voicemill.options import Options
+from voicemill.store.queue import letter
 
 ACTOR = """
 @dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, throws=JobError)
@@ -17,7 +18,7 @@ def transcribe(job_id, schema=1):
     jobs.begin(job_id, "transcribe", "host:1")
     if store.redis.decr("failures:" + job_id) >= 0:
         raise JobError(store.redis.get("code:" + job_id).decode(), "as the test wants it")
-    jobs.finish(job_id, "transcribe", {"transcript": {"text": job_id}}, last=True)
+    jobs.finish(job_id, "transcribe", {"transcript": {"text": job_id}}, following=None)
 """
 
 
@@ -34,14 +35,13 @@ def pipeline(redis_url):
 
 
 def send(name, code="undecodable", failures=0):
-    from actors.broker import enqueue_stage, for_process
 
     client = store.redis
     client.set(f"failures:{name}", failures)
     client.set(f"code:{name}", code)
     jobs.create(name, "voice.ogg", Options())
     jobs.finish(name, "decode", {"audio": {}})
-    enqueue_stage(for_process("decode"), "transcribe", name)
+    queues.push(letter("transcribe", name))
 
 
 def test_dead_letters_are_listed_shown_retried_and_dropped(workers, pipeline, tmp_path):
@@ -93,7 +93,7 @@ def test_bad_input_is_tried_once(workers):
 
     job = jobs.wait("j", timeout=60)
 
-    assert (job.status, job.error["code"], job.stages["transcribe"].attempts) == ("failed", "undecodable", 1)
+    assert (job.status, job.error.code, job.stages["transcribe"].attempts) == ("failed", "undecodable", 1)
 
 
 def test_a_cancelled_job_that_waits_is_not_begun(workers, monkeypatch):

@@ -36,4 +36,4 @@ def test_expired_audio_is_made_again_from_its_upload_and_told_to_have_expired_wi
     audio.delete_upload(source)
     transcribe.fn(job_id)
     job = jobs.wait(job_id, timeout=60)
-    assert (job.status, job.error["stage"], job.error["code"]) == ("failed", "decode", "handoff_expired")
+    assert (job.status, job.error.stage, job.error.code) == ("failed", "decode", "handoff_expired")

@@ -5,16 +5,16 @@ import shutil
 import signal
 import time
 
+from actors.beat import BEGUN_KEY
 from dramatiq import Message
 from live import audio, jobs, queues, store
 from processes import becomes, children, end, slowness
 
 from actors import decode
-from actors.beat import BEGUN_KEY
-from actors.broker import enqueue_stage, for_process
 from config.environment import STATE
 from voicemill.options import Options
 from voicemill.store import keys
+from voicemill.store.queue import letter
 
 CLONE = STATE.parent
 
@@ -28,14 +28,14 @@ def transcribe(job_id, schema=1):
         os.kill(os.getpid(), signal.SIGKILL)
     if job_id == "slow" and client.llen("begun") < 2:
         time.sleep(60)
-    jobs.finish(job_id, "transcribe", {"transcript": {"text": job_id}}, last=True)
+    jobs.finish(job_id, "transcribe", {"transcript": {"text": job_id}}, following=None)
 """
 
 
 def send(*names):
     for name in names:
         jobs.create(name, "voice.ogg", Options())
-        enqueue_stage(for_process("decode"), "transcribe", name)
+        queues.push(letter("transcribe", name))
 
 
 def test_a_message_of_a_killed_worker_is_at_work_elsewhere_within_20_seconds(workers):
@@ -55,7 +55,7 @@ def test_a_message_of_a_killed_worker_is_at_work_elsewhere_within_20_seconds(wor
 
 def test_a_message_that_kills_its_workers_again_and_again_fails_and_its_neighbours_do_not(workers):
     # Redelivery in two seconds instead of a quarter of a minute, for the sake of the suite's time.
-    body = "from actors import beat\nbeat.BEAT = 0.5\nBROKER.heartbeat_timeout = 1500\n" + ACTOR
+    body = "from actors import heartbeat\nheartbeat.INTERVAL = 0.5\nBROKER.heartbeat_timeout = 1500\n" + ACTOR
     client = store.redis
     send("poison", "one", "two", "three")
     for death in range(3):
@@ -66,7 +66,7 @@ def test_a_message_that_kills_its_workers_again_and_again_fails_and_its_neighbou
 
     job = jobs.wait("poison", timeout=60)
 
-    assert (job.status, job.error["code"], job.error["stage"]) == ("failed", "worker_killed", "transcribe")
+    assert (job.status, job.error.code, job.error.stage) == ("failed", "worker_killed", "transcribe")
     assert [letter.job_id for letter in queues.dead_letters()] == ["poison"]
     assert client.lrange("begun", 0, -1).count(b"poison") == 3
     for name in ("one", "two", "three"):
@@ -76,8 +76,8 @@ def test_a_message_that_kills_its_workers_again_and_again_fails_and_its_neighbou
 def test_a_worker_of_which_a_thread_has_died_ends_instead_of_looking_well(workers):
     master = workers.start(
         """
-        from actors import beat
-        beat.BEAT = 0.2
+        from actors import heartbeat
+        heartbeat.INTERVAL = 0.2
         @dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, throws="no exception")
         def transcribe(job_id, schema=1):
             raise JobError(ErrorCode.INTERNAL, "what it throws is compared with no exception, which ends the thread")
@@ -118,7 +118,7 @@ def test_a_worker_whose_master_is_killed_drains_and_ends_however_much_it_has_to_
         store.redis.blpop("go on", timeout=30)
         for number in range(2000):  # more than a pipe holds, and nobody reads it any more
             structlog.get_logger().info("x" * 100)
-        jobs.finish(job_id, "transcribe", {"transcript": {"text": job_id}}, last=True)
+        jobs.finish(job_id, "transcribe", {"transcript": {"text": job_id}}, following=None)
     """
     master = workers.start(body, "transcribe")
     send("j")

@@ -6,11 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from live import jobs
+from live import jobs, queues
 from processes import end
 
 from config.environment import STATE
 from voicemill.options import Options
+from voicemill.store.queue import letter
 
 ACTOR = """
 from config import settings
@@ -18,17 +19,16 @@ from config import settings
 @dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, throws=JobError)
 def transcribe(job_id, schema=1):
     jobs.begin(job_id, "transcribe", "host:1")
-    jobs.finish(job_id, "transcribe", {"transcript": {"text": settings.get().whisper_model}}, last=True)
+    jobs.finish(job_id, "transcribe", {"transcript": {"text": settings.get().whisper_model}}, following=None)
 """
 
 
 def test_sighup_replaces_the_worker_by_one_that_has_read_env_anew_and_the_master_goes_on(workers, tmp_path):
-    from actors.broker import enqueue_stage, for_process
 
     def work(name):
         jobs.create(name, "voice.ogg", Options())
-        enqueue_stage(for_process("decode"), "transcribe", name)
-        return jobs.wait(name, timeout=60).transcript["text"]
+        queues.push(letter("transcribe", name))
+        return jobs.wait(name, timeout=60).transcript.text
 
     (tmp_path / ".env").write_text("WHISPER_MODEL=tiny\n")
     master = workers.start(ACTOR, "transcribe")

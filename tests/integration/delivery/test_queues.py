@@ -11,7 +11,7 @@ from dramatiq import Message
 from live import audio, current, jobs, queues, store, workers
 
 from actors import decode
-from actors.broker import Brake, enqueue_stage, for_process
+from actors.broker import Brake, for_process
 from actors.consumer import acks_key
 from cli import dead
 from config import settings
@@ -261,7 +261,7 @@ def test_a_job_whose_message_vanished_is_ended_as_lost_and_others_are_left_alone
 
     assert sweeper.sweep(after=0) == [lost]
 
-    assert (jobs.get(lost).status, jobs.get(lost).error["code"]) == ("failed", "lost")
+    assert (jobs.get(lost).status, jobs.get(lost).error.code) == ("failed", "lost")
     assert {jobs.get(job_id).status for job_id in (waiting, delayed)} == {"queued"}
 
 
@@ -276,7 +276,7 @@ def test_a_summary_that_no_worker_writes_is_waited_for_no_longer_than_the_deadli
     assert sweeper.sweep(after=0) == []
 
     job = jobs.get(late)
-    assert (job.status, job.error, job.enrichment_error["code"]) == ("done", None, "enrich_deadline")
+    assert (job.status, job.error, job.enrichment_error.code) == ("done", None, "enrich_deadline")
     assert [jobs.get(job_id).status for job_id in (early, untouched)] == ["transcribed", "queued"]
 
 
@@ -312,7 +312,7 @@ def test_a_job_whose_killer_of_a_message_is_a_dead_letter_already_is_no_lost_one
 
     assert sweeper.sweep(after=0) == [job_id]
 
-    assert jobs.get(job_id).error["code"] == "worker_killed"
+    assert jobs.get(job_id).error.code == "worker_killed"
     assert [found.code for found in queues.dead_letters()] == ["worker_killed"]
 
 
@@ -415,7 +415,7 @@ def test_the_status_counts_what_waits_and_computes_percentiles_of_what_was_done(
         jobs.create(f"j{number}", "voice.ogg", Options())
         jobs.begin(f"j{number}", "decode", "host:1")
         jobs.finish(f"j{number}", "decode", {"audio": {}})
-    enqueue_stage(for_process("decode"), "transcribe", "j0")
+    queues.push(letter("transcribe", "j0"))
     announce("transcribe", device="NVIDIA A10")
 
     now = status.read(current())

@@ -7,16 +7,16 @@ import subprocess
 
 import pytest
 import redis
-from live import jobs
+from live import jobs, queues
 from processes import becomes
 
 from actors import decode
-from actors.broker import enqueue_stage, for_process
 from cli import embedded
 from voicemill.errors import Refused
 from voicemill.lifecycle import QUEUES
 from voicemill.options import Options
 from voicemill.store import connection, keys
+from voicemill.store.queue import letter
 
 ACTOR = """
 @dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, throws=broker.EXPECTED)
@@ -24,7 +24,7 @@ def transcribe(job_id, schema=1):
     jobs.begin(job_id, "transcribe", "host:1")
     while job_id == "held" and not os.path.exists("gate"):
         time.sleep(0.02)
-    jobs.finish(job_id, "transcribe", {"transcript": {"text": job_id}}, last=True)
+    jobs.finish(job_id, "transcribe", {"transcript": {"text": job_id}}, following=None)
 """
 
 
@@ -66,7 +66,7 @@ def redis_url(server):
 
 def send(name):
     jobs.create(name, "voice.ogg", Options())
-    enqueue_stage(for_process("decode"), "transcribe", name)
+    queues.push(letter("transcribe", name))
 
 
 def make_full(client):
@@ -109,7 +109,7 @@ def test_jobs_wait_while_redis_takes_no_writes_and_are_done_afterwards(server, w
 def test_every_stage_tells_of_a_redis_that_is_away_without_a_traceback(stage):
     actor = getattr(importlib.import_module(f"actors.{stage}"), stage)
 
-    assert issubclass(redis.ConnectionError, actor.options["throws"])
+    assert issubclass(redis.ConnectionError, actor.options.throws)
 
 
 def test_progress_that_redis_does_not_hear_of_is_no_fault(server):

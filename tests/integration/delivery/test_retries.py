@@ -83,7 +83,7 @@ def test_what_redis_will_never_do_is_tried_no_more_often_than_other_faults(error
     assert jobs.get("j").status == "queued"
     assert fail(error, MAX_RETRIES).failed
 
-    assert jobs.get("j").error["code"] == "internal"
+    assert jobs.get("j").error.code == "internal"
 
 
 @pytest.mark.parametrize(

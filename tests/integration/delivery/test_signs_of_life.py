@@ -7,11 +7,11 @@ import time
 
 import dramatiq
 import pytest
+from actors.beat import Beat
 from dramatiq.brokers import redis as stock
 from live import store, workers
 
 from actors import gpus
-from actors.beat import Beat
 from actors.broker import Broker
 from actors.maintenance import Maintenance
 from pipeline import sweeper

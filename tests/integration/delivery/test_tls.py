@@ -46,7 +46,7 @@ def test_a_message_goes_through_all_stages_over_tls_with_a_password(server, tmp_
             client.close()
 
     assert job.status == "done", (job.error, lines)
-    assert job.transcript["text"]
+    assert job.transcript.text
     assert not [line for line in lines if PASSWORD in line]
 
 

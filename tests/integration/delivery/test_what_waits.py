@@ -1,17 +1,17 @@
 """Messages that are not to be begun yet: those of the future, and those whose results would have no place."""
 
 from dramatiq import Message
-from live import jobs, store
+from live import jobs, queues, store
 
 from actors import decode
-from actors.broker import enqueue_stage, for_process
 from voicemill.options import Options
 from voicemill.store import keys
+from voicemill.store.queue import letter
 
 ACTOR = """
 @dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, throws=JobError)
 def transcribe(job_id, schema=1):
-    jobs.finish(job_id, "transcribe", {"transcript": {"text": job_id}}, last=True)
+    jobs.finish(job_id, "transcribe", {"transcript": {"text": job_id}}, following=None)
 """
 
 DECODE = """
@@ -36,7 +36,7 @@ def test_a_thousand_messages_of_next_week_hold_up_none_that_is_due_soon(workers)
 
 
 def test_a_decode_worker_begins_nothing_while_too_much_waits_for_transcribe_and_goes_on_afterwards(workers):
-    enqueue_stage(for_process("decode"), "transcribe", "earlier")
+    queues.push(letter("transcribe", "earlier"))
     job_id = decode.send("voice.ogg").message_id
 
     workers.start(DECODE, MAX_QUEUED="1")

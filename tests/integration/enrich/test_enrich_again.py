@@ -26,7 +26,7 @@ def again(gemini, redis_url, monkeypatch):
 
 def done(job_id, transcript=TRANSCRIPT):
     jobs.create(job_id, "voice.ogg", Options())
-    jobs.finish(job_id, "transcribe", {"transcript": transcript}, last=True)
+    jobs.finish(job_id, "transcribe", {"transcript": transcript}, following=None)
     return job_id
 
 
@@ -37,7 +37,7 @@ def test_silent_and_unknown_jobs_are_reported_and_do_not_stop_the_others(again, 
     jobs.create("early", "voice.ogg", Options())
 
     assert again("silent", "unknown", "early", "empty", "good") == 4
-    assert jobs.get("good").enrichment["title"]
+    assert jobs.get("good").enrichment.title
     assert jobs.get("silent").enrichment is None
     assert len(gemini.requests) == 1
     printed = capsys.readouterr().err
@@ -66,7 +66,7 @@ def test_failures_of_an_earlier_run_do_not_count(again, gemini):
     spending.add(done("j"), 60, record.Spent(tries=11, failures=11))
     gemini.plan(google.failure(503, "UNAVAILABLE", "Overloaded.", google.retry_info(0.1)))
     assert again("j") == 0
-    assert jobs.get("j").enrichment["tries"] == 2
+    assert jobs.get("j").enrichment.tries == 2
 
 
 def test_a_summary_of_a_job_deleted_meanwhile_is_a_failure(again, gemini, capsys):

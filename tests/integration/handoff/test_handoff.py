@@ -196,7 +196,7 @@ def there(source):
 
 ENDS = {
     "transcribed": lambda job_id: jobs.finish(job_id, "transcribe", {"transcript": {"text": ""}}),
-    "done": lambda job_id: jobs.finish(job_id, "transcribe", {"transcript": {"text": ""}}, last=True),
+    "done": lambda job_id: jobs.finish(job_id, "transcribe", {"transcript": {"text": ""}}, following=None),
     "failed": lambda job_id: jobs.fail(job_id, "decode", JobError(ErrorCode.UNDECODABLE, "no")),
     "cancelled": jobs.cancel,
 }

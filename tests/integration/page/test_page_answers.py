@@ -206,7 +206,7 @@ def test_redis_being_away_is_told_in_a_page_that_comes_back_by_itself(client, mo
 def test_records_of_every_kind_are_shown(client):
     transcript = {"text": "", "segments": [], "no_speech": True}
     jobs.create("silent", "", Options(enrich=False))
-    jobs.finish("silent", "transcribe", {"transcript": transcript}, last=True)
+    jobs.finish("silent", "transcribe", {"transcript": transcript}, following=None)
     assert "Nobody speaks" in client.get("/page/jobs/silent").text
 
     jobs.create("old", "data:audio/ogg;base64,AAAA", Options(metadata=[1, None, "x"]))

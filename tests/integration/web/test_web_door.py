@@ -143,7 +143,7 @@ def test_a_message_by_its_address_is_queued_with_its_options(door):
 
     assert sent.status == 202
     assert sent.headers["Location"] == f"/jobs/{sent.json['id']}"
-    assert jobs.get(sent.json["id"]).options["language"] == "ko"
+    assert jobs.get(sent.json["id"]).options.language == "ko"
     assert queues.depths()["decode"].waiting == 1
 
 
@@ -152,7 +152,7 @@ def test_an_uploaded_message_reaches_the_store_byte_by_byte(door):
     sent = door().upload("/jobs", data, options='{"enrich": false}')
 
     assert b"".join(audio.read_upload(jobs.raw_source(sent.json["id"]))) == data
-    assert jobs.get(sent.json["id"]).options["enrich"] is False
+    assert jobs.get(sent.json["id"]).options.enrich is False
 
 
 WRONG = [
