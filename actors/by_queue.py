@@ -15,10 +15,10 @@ USAGE = 2  # exit code
 
 
 def load_stages() -> None:
-    """Import the stages named by `-Q`, where this process is a worker of `dramatiq actors`; else do nothing.
+    """Import the stages named by `-Q` if this process is a worker of `dramatiq actors`; else do nothing.
 
     Raises:
-        SystemExit: 2, where no stage is named or one does not exist.
+        SystemExit: 2, if no stage is named or one does not exist.
     """
     from dramatiq import cli  # noqa: PLC0415 - only a worker gets here, and it has loaded the module
 

@@ -12,6 +12,6 @@ if worker.is_worker():
 
     WORKER = worker.start("decode")
     media_root = Path(WORKER.settings.media_root) if WORKER.settings.media_root else None
-    WORKER.self_test.test = lambda: selftest.run(media_root)
+    WORKER.test_machine(lambda: selftest.run(media_root))
     decode = WORKER.declare(stage.run)
     sweep()  # what a killed worker left behind

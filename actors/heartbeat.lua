@@ -1,27 +1,28 @@
--- A worker's sign of life, and what the living do for the dead, in one command and one step.
+-- A worker's heartbeat, and what the living do for the dead, in one step.
 --
 -- KEYS[1]  the namespace, of which all keys here are made; the names are those of Dramatiq's dispatch.lua, and:
---   $namespace:beats    sorted set: every worker's id by its last beat (milliseconds, by the server's clock)
+--   $namespace:beats    sorted set: every worker's id by its last heartbeat (milliseconds, by the server's clock)
 --   $namespace:queues   set: every queue that a worker has ever taken messages from
 --   $namespace:workers  hash: what each worker says of itself, by its id
 --   $namespace:begun    set: Redis ids of messages that were at work when a worker died before, and are at work again
 --
 -- ARGV[1]  this worker's id
 -- ARGV[2]  how long a worker may be silent before it counts as dead (milliseconds)
--- ARGV[3]  how many workers a message may take with it before it is put among the dead letters
+-- ARGV[3]  how many workers a message may kill before it becomes a dead letter
 -- ARGV[4]  how long dead letters are kept (milliseconds)
 -- ARGV[5]  what this worker says of itself (JSON)
 -- ARGV[6]… the queues that it takes messages from
 --
--- Silence is measured by the server's clock alone: workers' clocks differ, and Dramatiq's own sorted set of heartbeats,
--- which it writes with them, is only asked about those that never beat: who died too early, or is of another version.
+-- Silence is measured by the server's clock alone, since workers' clocks differ. Dramatiq's own sorted set of
+-- heartbeats, which is written by those clocks, only serves for workers that never sent a heartbeat here: they died
+-- early, or run another version.
 --
--- A message that was taken from a dead worker carries behind its Redis id how often that has happened: `<id>~2`. From
--- the second time on it counts up only where it was at work, not where it waited beside another.
+-- A message that is reclaimed from a dead worker carries the number of times behind its Redis id: `<id>~2`. From the
+-- second time on it is counted only if the message was at work, not if it waited beside another.
 --
--- Returns pairs of a queue and a message: those that were put among the dead letters.
+-- Returns pairs of a queue and a message: those that became dead letters.
 
-local STRANGER = 60000 -- milliseconds without a command after which one that never beat counts as dead; Dramatiq's own
+local STRANGER = 60000 -- milliseconds without a command after which such a worker counts as dead; Dramatiq's own
 
 local namespace, me, timeout = KEYS[1], ARGV[1], tonumber(ARGV[2])
 local clock = redis.call("TIME")
@@ -31,9 +32,8 @@ local heartbeats = namespace .. ":__heartbeats__"
 local begun = namespace .. ":begun"
 local killed = {}
 
--- Where nobody has beaten for so long, it was Redis that was away, and none of them is dead for it: that time counts
--- for all as a quarter of what one may be silent, so that all that live get to say so. It does count, since a single
--- survivor that is slow would never find the dead otherwise.
+-- If no worker has sent a heartbeat for so long, Redis was away. Then that time counts as a quarter of the permitted
+-- silence, so that all living workers get to report. It does count, or a single slow survivor would never find the dead.
 local newest = redis.call("ZREVRANGE", beats, 0, 0, "WITHSCORES")[2]
 local gap = newest and now - newest or 0
 if gap > timeout / 2 then
@@ -49,13 +49,13 @@ for i = 6, #ARGV do
     redis.call("SADD", namespace .. ":queues", ARGV[i])
 end
 
--- Replace one Redis id by another in a message, where it stands as text.
+-- Replaces one Redis id by another in the text of a message.
 local function renamed(data, old, new)
     local first, last = string.find(data, old, 1, true)
     return first and string.sub(data, 1, first - 1) .. new .. string.sub(data, last + 1) or data
 end
 
-local function take_back(queue, id)
+local function reclaim(queue, id)
     local list = namespace .. ":" .. queue
     local data = redis.call("HGET", list .. ".msgs", id)
     if not data then
@@ -94,7 +94,7 @@ for _, worker in ipairs(silent) do
     for _, queue in ipairs(queues) do
         local acks = namespace .. ":__acks__." .. worker .. "." .. queue
         for _, id in ipairs(redis.call("SMEMBERS", acks)) do
-            take_back(queue, id)
+            reclaim(queue, id)
         end
         redis.call("DEL", acks)
     end

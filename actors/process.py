@@ -24,9 +24,9 @@ from voicemill.errors import JobError
 from voicemill.store import Store, connection
 
 UNFIT, USAGE, NO_REDIS = 1, 2, 3  # exit codes
-LOOK = 0.5  # seconds between looks at whether the master lives
-DEAF = 5.0  # seconds after which a worker without a master should have begun to drain; Dramatiq looks every second
-PAUSE = 0.5  # seconds between two tries to reach Redis
+CHECK = 0.5  # seconds between checks whether the master lives
+DEAF = 5.0  # seconds after which a worker without a master should have begun to drain; Dramatiq checks every second
+PAUSE = 0.5  # seconds between two attempts to reach Redis
 
 draining = threading.Event()  # set once this worker has begun to stop
 log = structlog.get_logger(__name__)
@@ -43,7 +43,7 @@ def prepare(stage: str) -> tuple[settings.Settings, Store]:
         os.environ.setdefault("VOICEMILL_CLIENT_NAME", f"voicemill-{stage}")
         chosen = settings.get()
         store = Store(ClientConfig.from_environment())
-        connection.parameters(store.config)  # raises if the address is none
+        connection.parameters(store.config)  # raises if the address is invalid
     except (environment.DotenvError, settings.SettingsError) as error:
         give_up(stage, str(error), USAGE)
     except JobError as error:
@@ -53,32 +53,32 @@ def prepare(stage: str) -> tuple[settings.Settings, Store]:
     os.setpgid(0, 0)
     master = multiprocessing.parent_process()
     if master is not None and master.pid is not None:
-        _let_go_of_reading_ends(master.sentinel)
-        threading.Thread(target=_follow_the_master, args=(master.pid,), name="master-watch", daemon=True).start()
+        _close_reading_ends(master.sentinel)
+        threading.Thread(target=_follow_master, args=(master.pid,), name="master-watch", daemon=True).start()
     _await_redis(stage, store, chosen.redis_start_timeout)
     return chosen, store
 
 
-def _follow_the_master(master: int) -> None:
-    """Drain and end when the master dies, and so leave no worker that nobody can stop; to be run in a thread.
+def _follow_master(master: int) -> None:
+    """Drain and end when the master dies, so that no worker is left that nobody can stop; to be run in a thread.
 
-    The kernel's parent-death signal does not do here. It comes once for each of the master's threads, and Dramatiq
-    takes a second SIGTERM for a wish to kill. And a worker that is about to tell its master that it is up waits in C
-    for an answer that never comes, where no handler of Python's runs: such a one ends, for it has begun nothing.
+    The kernel's parent-death signal does not work here: it comes once for each of the master's threads, and Dramatiq
+    takes a second SIGTERM as a request to kill. And a worker that is about to report to its master that it is up waits
+    in C for an answer that never comes, where no Python signal handler runs: it exits, since it has begun nothing.
     """
     while os.getppid() == master:
-        time.sleep(LOOK)
-    _fall_silent()
+        time.sleep(CHECK)
+    _silence_output()
     os.kill(os.getpid(), signal.SIGTERM)
     if not draining.wait(DEAF):
         os._exit(UNFIT)
 
 
-def _let_go_of_reading_ends(sentinel: int) -> None:
-    """Close what a fork inherited of the pipes that the master reads logs from.
+def _close_reading_ends(sentinel: int) -> None:
+    """Close the inherited reading ends of the pipes through which the master reads logs.
 
-    While a worker holds the reading end of its own pipe, a dead master goes unnoticed by whoever writes: the pipe fills
-    up, and the worker waits for ever instead of being told that nobody listens.
+    While a worker holds the reading end of its own pipe, writing to it never fails after the master's death: the pipe
+    fills up, and the worker blocks for ever.
     """
     for entry in Path("/proc/self/fd").iterdir():
         descriptor = int(entry.name)
@@ -89,8 +89,8 @@ def _let_go_of_reading_ends(sentinel: int) -> None:
                 os.close(descriptor)
 
 
-def _fall_silent() -> None:
-    """Write what is printed from now on to nowhere: the master passed it on, and it is gone."""
+def _silence_output() -> None:
+    """Discard output from now on: the master, which forwarded it, is gone."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for descriptor in {1, 2, sys.stdout.fileno(), sys.stderr.fileno()}:
         os.dup2(nowhere, descriptor)
@@ -123,8 +123,7 @@ def give_up(stage: str, why: str, code: int) -> NoReturn:
     Raises:
         SystemExit: with `code`.
     """
-    # Past Dramatiq's pipe, which its master may read no more once it sees that a worker has ended. Logs may not be set
-    # up yet.
+    # Not through Dramatiq's pipe, which the master may stop reading once a worker has ended. Logging may not be set up.
     stream = sys.__stderr__ if isinstance(sys.stderr, StreamablePipe) else sys.stderr
     print(f"{stage}: {why}", file=stream, flush=True)
     raise SystemExit(code)

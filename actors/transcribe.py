@@ -112,7 +112,7 @@ def start_engine(parts: worker.Worker, device: str, degraded: str | None) -> Eng
     broker.add_middleware(EngineLife(engine))
     broker.engine = engine
     broker.device = ", ".join(sorted({slot.device_name for slot in engine.slots}))
-    parts.self_test.test = lambda: _demand_slots(engine)
+    parts.test_machine(lambda: _demand_slots(engine))
     return engine
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dramatiq
@@ -20,7 +20,7 @@ from actors.maintenance import Maintenance
 from actors.poison import PoisonMessages
 from actors.retries import Retries
 from actors.runner import Runner
-from actors.selftest import SelfTest
+from actors.selftest import SelfTest, Test
 from actors.shutdown import Shutdown
 from actors.tracking import Tracking
 from config.settings import Settings
@@ -44,6 +44,17 @@ class Worker:
         """The options of the stage's actor."""
         return {"queue_name": self.stage, "actor_name": self.stage, "throws": EXPECTED, "broker": self.broker}
 
+    def test_machine(self, test: Test) -> None:
+        """Have the worker's self-test include this one, which raises what is wrong with the machine."""
+        earlier = self.self_test.test
+
+        def both() -> None:
+            if earlier is not None:
+                earlier()
+            test()
+
+        self.self_test.test = both
+
     def declare(self, work: Stage) -> dramatiq.Actor[..., None]:
         """Declare the actor that runs the stage's work."""
         return dramatiq.actor(self.runner(work), **self.options)
@@ -63,12 +74,22 @@ def is_worker() -> bool:
     return multiprocessing.parent_process() is not None and "dramatiq.cli" in sys.modules
 
 
+_started: list[Worker] = []  # by stage; `dramatiq actors -Q decode enrich` runs several in one process
+
+
 def start(stage: str) -> Worker:
     """Make this process a worker of `stage`; its broker becomes Dramatiq's global one.
+
+    A process that is a worker of another stage already becomes one of both, on the same broker.
 
     Raises:
         SystemExit: 2, a setting is wrong; 3, Redis refuses us, or was not there within `REDIS_START_TIMEOUT`.
     """
+    _started.append(replace(_started[0], stage=stage) if _started else _assemble(stage))
+    return _started[-1]
+
+
+def _assemble(stage: str) -> Worker:
     settings, store = process.prepare(stage)
     self_test, backpressure, attempt = SelfTest(stage), Backpressure(store), Attempt()
     broker = Broker(store)

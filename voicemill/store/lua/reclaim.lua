@@ -1,11 +1,11 @@
--- Puts the messages back into their list that are in no list and in nobody's hands, where Redis evicted those.
+-- Queues orphaned messages again: those that are in no list and taken by no worker, because Redis evicted either.
 --
 -- KEYS[1]  the namespace, of which all keys here are made; the names are those of Dramatiq's dispatch.lua
--- ARGV     the queues to look into
+-- ARGV     the queues to check
 --
--- Dramatiq's scripts move a message from the list into a worker's hands in one step, so none is in neither for a moment.
+-- Dramatiq's scripts move a message from the list to a worker in one step, so none is in neither for a moment.
 --
--- Returns how many messages were put back.
+-- Returns how many messages were queued again.
 
 local namespace = KEYS[1]
 local workers = {}
