@@ -10,8 +10,10 @@ import json
 import math
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
@@ -80,15 +82,9 @@ class Jobs:
         if limit < 1:
             raise ValueError(f"limit is {limit}; it must be at least 1")
         found: list[Job] = []
-        for job_id in self._newest_first(keys.index(status, owner), before):
-            try:
-                job = self.get(job_id)
-            except UnknownJob:  # it expired, and is trimmed from the index by the sweeper
-                continue
-            if status is None or job.status == status:
-                found.append(job)
-            if len(found) == limit:
-                break
+        ids = self._newest_first(keys.index(status, owner), before)
+        while len(found) < limit and (some := list(islice(ids, limit - len(found)))):
+            found += [job for job in self._read(some) if status is None or job.status == status]
         return found
 
     def ids(self, limit: int, status: str | None = None) -> list[str]:
@@ -409,6 +405,18 @@ class Jobs:
                 pipe.zrem(keys.EXPIRING, *gone)
                 pipe.execute()
             removed += len(gone)
+
+    def _read(self, ids: Sequence[str]) -> list[Job]:
+        """Return the jobs of these ids; those that expired meanwhile are left out."""
+        with self._store.redis.pipeline(transaction=False) as pipe:
+            for job_id in ids:
+                pipe.hgetall(keys.record(job_id))
+            records = cast("list[dict[bytes, bytes]]", pipe.execute())
+        found = []
+        for job_id, fields in zip(ids, records, strict=True):
+            with suppress(UnknownJob):  # the sweeper trims it from the index
+                found.append(parse(job_id, fields))
+        return found
 
     def _newest_first(self, index: str, before: str | None) -> Iterator[str]:
         client = self._store.redis
