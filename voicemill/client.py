@@ -25,7 +25,7 @@ from voicemill.store import Store
 Data = bytes | BinaryIO | Path
 
 
-class Upload(str):
+class Upload(str):  # noqa: SLOT000 - mypy knows no slots of text
     """The source of an upload, `upload:<id>`, and the file's name."""
 
     filename: str | None
