@@ -15,7 +15,7 @@ from actors import decode
 from config.environment import STATE
 from pipeline import connection, handoff, jobs
 from pipeline.options import Options
-from pipeline.transcribe import models
+from pipeline.transcribe.backends.whisper import models
 
 CLONE = STATE.parent
 
