@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from config.bounds import BEAMS
-from pipeline import options as wishes
+from pipeline import options as job_options
 from pipeline.errors import JobError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def check(options: DecodingOptions, duration: float, slot: SlotInfo) -> None:
     Raises:
         JobError: `too_long` or `invalid_options`.
     """
-    wishes.parse({name: getattr(options, name) for name in SHARED})
+    job_options.parse({name: getattr(options, name) for name in SHARED})
     beams, limit = options.beam_size, options.max_duration
     for name, good, takes in (
         ("beam_size", beams is None or (type(beams) is int and 1 <= beams <= BEAMS), f"1 to {BEAMS}, or None"),
@@ -44,7 +44,7 @@ def check(options: DecodingOptions, duration: float, slot: SlotInfo) -> None:
         ("max_duration", limit is None or isinstance(limit, int | float), "seconds, or None"),
     ):
         if not good:
-            shown = wishes.shown(getattr(options, name))
+            shown = job_options.shown(getattr(options, name))
             raise JobError("invalid_options", f"{name} is {shown}: it takes {takes}")
     if limit is not None and duration > limit:
         raise JobError("too_long", f"the message lasts {duration:.0f} s, allowed are {limit:.0f} s")

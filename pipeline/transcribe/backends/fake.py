@@ -6,7 +6,7 @@ of the window and the options alone. Sound that spells nothing is one "hum" for 
 Words in angle brackets are not part of the text. `<ko>` sets the language that is detected. The others are commands:
 `<abort>` kills the slot's process, `<hang>` takes an hour, `<slow>` a second, `<memory>` and `<fault>` raise.
 
-A model's name may set the fields of `Fake`: `fake:languages=en+ko,delay=0.1,room=2`.
+A model's name may set the fields of `Fake`: `fake:languages=en+ko,delay=0.1,capacity=2`.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ def say(text: str) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class Fake(Backend):
-    """The fake backend; `delay` is how long a window takes (seconds), `room` the most windows that fit into memory."""
+    """The fake backend; `delay` is how long a window takes (seconds), `capacity` the most windows in a batch."""
 
     languages: frozenset[str] = frozenset({"en", "de", "ko"})
     delay: float = 0.0
-    room: int = 1000
+    capacity: int = 1000
 
     @classmethod
     def create(cls, model: str, settings: DecodingSettings) -> Self:
@@ -74,7 +74,7 @@ class Fake(Backend):
         parsers: dict[str, Callable[[str], object]] = {
             "languages": lambda value: frozenset(value.split("+")),
             "delay": float,
-            "room": int,
+            "capacity": int,
         }
         pairs = [field.partition("=") for field in model.partition(":")[2].split(",") if field]
         try:
@@ -121,8 +121,8 @@ class FakeRecognizer(Recognizer):
 
     def run(self, requests: Sequence[WindowRequest]) -> list[WindowResult]:
         """Return what each window spells, after carrying out the commands in all of them."""
-        if len(requests) > self._fake.room:
-            raise MemoryError(f"out of memory: {len(requests)} windows in room for {self._fake.room}")
+        if len(requests) > self._fake.capacity:
+            raise MemoryError(f"out of memory: {len(requests)} windows, and {self._fake.capacity} fit")
         time.sleep(self._fake.delay * len(requests))
         heard = [list(hear(request.window.audio)) for request in requests]
         for tag in [tag for words in heard for _, _, word in words for tag in _TAG.findall(word)]:

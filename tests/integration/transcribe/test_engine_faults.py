@@ -78,7 +78,7 @@ def test_a_poisonous_message_fails_after_two_tries_and_its_neighbours_are_done(o
 
 
 def test_a_lack_of_memory_makes_batches_smaller_for_good_and_costs_no_message(noted):
-    with with_one_slot(Fake(room=2)) as engine:
+    with with_one_slot(Fake(capacity=2)) as engine:
         futures = [engine.submit(say(SENTENCE), DecodingOptions()) for _ in range(16)]
         assert [future.result(60).text for future in futures] == [SENTENCE] * 16
         assert engine._batch <= 2

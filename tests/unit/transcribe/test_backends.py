@@ -62,7 +62,7 @@ if __name__ == "__main__":
     ("model", "backend"),
     [
         ("fake", Fake()),
-        ("fake:languages=en+ko,delay=0.5,room=2", Fake(frozenset({"en", "ko"}), 0.5, 2)),
+        ("fake:languages=en+ko,delay=0.5,capacity=2", Fake(frozenset({"en", "ko"}), 0.5, 2)),
         ("bundled:tiny.en", Whisper(3, "full")),
         ("owner/name", Whisper(3, "full")),
         ("/a/folder:with-a-colon", Whisper(3, "full")),
@@ -73,9 +73,9 @@ def test_the_prefix_of_a_model_s_name_selects_its_backend(model, backend):
     assert backends.create(model, DecodingSettings(beam_size=3, encoder_window="full")) == backend
 
 
-@pytest.mark.parametrize("model", ["fake:speed=3", "fake:delay=slow", "fake:room"])
+@pytest.mark.parametrize("model", ["fake:speed=3", "fake:delay=slow", "fake:capacity"])
 def test_a_fake_that_cannot_be_parsed_is_refused_with_what_it_takes(model):
-    with pytest.raises(EngineError, match=r"fake takes languages, delay, room, as in fake:delay=0\.1"):
+    with pytest.raises(EngineError, match=r"fake takes languages, delay, capacity, as in fake:delay=0\.1"):
         backends.create(model)
 
 
@@ -159,9 +159,9 @@ def test_a_command_in_any_window_fails_the_batch(command, error):
         run(request(say("one")), request(say(f"two {command}")))
 
 
-def test_a_batch_beyond_the_fake_s_room_is_out_of_memory():
-    with pytest.raises(MemoryError, match="3 windows in room for 2"):
-        run(*[request(say("one"))] * 3, room=2)
+def test_a_batch_beyond_the_fake_s_capacity_is_out_of_memory():
+    with pytest.raises(MemoryError, match="3 windows, and 2 fit"):
+        run(*[request(say("one"))] * 3, capacity=2)
 
 
 def test_the_fake_s_voice_detector_merges_words_and_splits_at_pauses_and_at_its_limit():

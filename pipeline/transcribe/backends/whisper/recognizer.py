@@ -174,7 +174,7 @@ class WhisperRecognizer(Recognizer):
     def _group(self, work: Sequence[tuple[Window, DecodingOptions]]) -> list[WindowResult]:
         """Decode windows whose prompts have one length: quick passes for all, fallbacks for those that are rejected."""
         features = [self._features(window.audio) for window, _ in work]
-        options: list[tuple[DecodingOptions, float | None]] = [(wish, None) for _, wish in work]
+        options: list[tuple[DecodingOptions, float | None]] = [(option, None) for _, option in work]
         results: dict[int, WindowResult] = {}
         rejected: dict[int, list[Attempt]] = defaultdict(list)
         for decoding_pass in self._quick_passes:
