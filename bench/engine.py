@@ -32,7 +32,8 @@ import prompts as speech
 import structlog
 from threadpoolctl import threadpool_limits
 
-from pipeline.transcribe import Engine, Options, models
+from pipeline.transcribe import Engine, Options
+from pipeline.transcribe.backends.whisper import models
 from pipeline.transcribe.machine import available_cores, processor
 
 RESULTS = Path(__file__).resolve().parent / "results"

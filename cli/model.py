@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from config import settings
-from pipeline.transcribe import models
+from pipeline.transcribe import backends
 from pipeline.transcribe.failures import ModelError
 
 
@@ -19,7 +19,8 @@ def run(_arguments: argparse.Namespace) -> int:
     """Fetch or join the model; 1 where it cannot be had, with the reason in a line."""
     chosen = settings.get()
     try:
-        print(models.resolve(chosen.whisper_model, chosen.whisper_model_dir))
+        model = chosen.whisper_model
+        print(backends.create(model).resolve(model, chosen.whisper_model_dir))
     except ModelError as error:
         print(error, file=sys.stderr)
         return 1

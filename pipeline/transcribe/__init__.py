@@ -1,6 +1,6 @@
-"""The transcription engine: messages go in as audio, transcripts come out. It needs neither Redis nor Dramatiq.
+"""The transcription engine: audio in, transcripts out. It needs neither Redis nor Dramatiq.
 
-Importing this package imports nothing heavy; the model's libraries come with the first touch of `Engine`.
+Importing this package is cheap: the engine's libraries are imported when `Engine` is first used.
 """
 
 from __future__ import annotations
@@ -8,19 +8,31 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pipeline.transcribe.failures import EngineError, ModelError
-from pipeline.transcribe.options import Options
-from voicemill.transcript import Segment, Transcript, Word
+from pipeline.transcribe.options import DecodingOptions
+from pipeline.transcribe.transcript import Segment, Transcript, Word
 
 if TYPE_CHECKING:
     from pipeline.transcribe.engine import Engine, SlotInfo
 
-__all__ = ["Engine", "EngineError", "ModelError", "Options", "Segment", "SlotInfo", "Transcript", "Word"]
+__all__ = [
+    "DecodingOptions",
+    "Engine",
+    "EngineError",
+    "ModelError",
+    "Options",
+    "Segment",
+    "SlotInfo",
+    "Transcript",
+    "Word",
+]
+
+Options = DecodingOptions  # the name that programs import
 
 
 def __getattr__(name: str) -> Any:
-    """Import the heavy half when it is first asked for."""
+    """Import the engine when it is first used."""
     if name in ("Engine", "SlotInfo"):
-        from pipeline.transcribe import engine  # noqa: PLC0415 - this is the point of the function
+        from pipeline.transcribe import engine  # noqa: PLC0415 - keeps the package's own import light
 
         return getattr(engine, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

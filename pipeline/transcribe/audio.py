@@ -1,4 +1,4 @@
-"""From the handed-over audio to samples: float32, mono, 16 kHz, in about one copy."""
+"""Decode audio to samples: float32, mono, 16 kHz, in about one copy."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-SAMPLE_RATE = 16_000  # Hz; what Whisper and the VAD were trained on
-_GROWTH = 60 * SAMPLE_RATE  # samples by which the buffer grows where the container foretold too little
+SAMPLE_RATE = 16_000  # Hz; what speech models and the voice detector were trained on
+_GROWTH = 60 * SAMPLE_RATE  # samples by which the buffer grows when the container's duration was too short
 
 
 def load(data: bytes | Path) -> np.ndarray:
     """Decode `data` (the bytes of a file, or its path) to float32 samples of shape (n,), mono, 16 kHz, in -1 to 1.
 
-    Hours of audio cost about one copy: frames are written into one array, whose size the container foretells.
+    Hours of audio cost about one copy: frames are written into one array, sized from the container's duration.
 
     Raises:
         JobError: `undecodable`, the bytes hold no audio that can be read.
@@ -29,10 +29,10 @@ def load(data: bytes | Path) -> np.ndarray:
     resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
     try:
         with av.open(io.BytesIO(data) if isinstance(data, bytes) else str(data), mode="r") as container:
-            foretold = (container.duration or 0) * SAMPLE_RATE // av.time_base
-            samples, filled = np.empty(int(foretold) + _GROWTH, np.float32), 0
+            expected = (container.duration or 0) * SAMPLE_RATE // av.time_base
+            samples, filled = np.empty(int(expected) + _GROWTH, np.float32), 0
             for frame in container.decode(audio=0):
-                frame.pts = None  # the decode stage made the clock continuous: no gap is to be filled
+                frame.pts = None  # the decode stage made the clock continuous: there is no gap to fill
                 samples, filled = _append(samples, filled, resampler.resample(frame))
             samples, filled = _append(samples, filled, resampler.resample(None))
     except (av.FFmpegError, IndexError) as error:  # IndexError: no audio stream
@@ -41,15 +41,15 @@ def load(data: bytes | Path) -> np.ndarray:
 
 
 def check_samples(samples: np.ndarray) -> None:
-    """Refuse what `load` would not return: of such samples the model makes nonsense, and takes its time over it.
+    """Refuse what `load` would not return: a model turns such samples into nonsense, slowly.
 
     Raises:
-        ValueError: these are not finite float32 samples of shape (n,).
+        ValueError: `samples` are not finite float32 samples of shape (n,).
     """
     if not isinstance(samples, np.ndarray) or samples.dtype != np.float32 or samples.ndim != 1:
         raise ValueError("audio takes a numpy array of float32 samples in -1 to 1, of shape (n,): mono, at 16 kHz")
     if not np.isfinite([samples.min(initial=0.0), samples.max(initial=0.0)]).all():
-        raise ValueError("audio holds samples that are infinite or no numbers")
+        raise ValueError("audio holds samples that are infinite or not a number")
 
 
 def _append(samples: np.ndarray, filled: int, frames: Iterable[av.AudioFrame]) -> tuple[np.ndarray, int]:

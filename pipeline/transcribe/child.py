@@ -1,6 +1,6 @@
-"""What runs inside a slot's process: take leave of the parent's signals, load the model, prove it, decode batches.
+"""What runs inside a slot's process: detach from the parent's signals, load the model, run the canary, decode batches.
 
-Whatever this module raises must survive pickling; whatever kills the process is the parent's to notice.
+Every exception that leaves this module must survive pickling. The parent notices when the process itself dies.
 """
 
 from __future__ import annotations
@@ -13,20 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from threadpoolctl import threadpool_limits
-
 from pipeline.transcribe.failures import BrokenError, GoneError, OutOfMemoryError, UnfitError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pipeline.transcribe.options import Options
-    from pipeline.transcribe.recognizer import Recognizer
-    from pipeline.transcribe.window import Window, WindowResult
+    from pipeline.transcribe.backends.base import Backend, Capabilities, Recognizer, WindowRequest, WindowResult
 
 TRIAL = 1.0  # seconds that a trial takes at least
-# Bytes that the C library keeps for the next operation instead of giving them back to the kernel each time. Of a full
-# encoder window of tiny the kernel's work is a third: 0.77 s on one core, and 0.49 s without.
+# Bytes that the C library keeps for the next operation instead of returning them to the kernel each time. The kernel's
+# work is a third of what Whisper's tiny takes for 30 s: 0.77 s on one core, and 0.49 s without.
 KEPT = 1 << 30
 _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
@@ -38,11 +34,12 @@ _recognizer: Recognizer | None = None
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What a slot's process needs to know: where the model is and on what it runs.
+    """What a slot's process needs to know: the backend, its model, and the device.
 
     `gpu` is the value of CUDA_VISIBLE_DEVICES, an index or a UUID; None on a CPU.
     """
 
+    backend: Backend
     model: str
     path: Path
     device: str
@@ -50,13 +47,11 @@ class Spec:
     gpu: str | None
     compute_type: str
     threads: int
-    encoder_window: str
-    beam_size: int
 
 
 @dataclass(frozen=True, slots=True)
 class SlotInfo:
-    """A slot as it proved itself: the device its model really is on, and how long that took (seconds)."""
+    """A slot that has passed its canary: the device its model really is on, and how long loading took (seconds)."""
 
     device: str
     device_name: str
@@ -67,18 +62,11 @@ class SlotInfo:
     canary_seconds: float
     libraries: tuple[str, ...]
     pid: int
-    languages: frozenset[str] = field(repr=False)  # codes that the model knows
-    window: float  # most seconds that a window should have
-    long_window: float  # the same in a long message
-
-    @property
-    def multilingual(self) -> bool:
-        """Whether the model knows other languages than English."""
-        return len(self.languages) > 1
+    capabilities: Capabilities = field(repr=False)
 
 
 def initialize(gpu: str | None) -> None:
-    """Detach from the parent's group, die when the parent dies, and see no GPU but one's own."""
+    """Leave the parent's process group, set the parent-death signal, and hide all GPUs but the slot's own."""
     os.setpgid(0, 0)  # a signal to the worker's group is the worker's to handle
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # pebble's handler would wait for C code to come back
     libc = ctypes.CDLL(None)
@@ -87,43 +75,22 @@ def initialize(gpu: str | None) -> None:
         for limit in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
             libc.mallopt(limit, KEPT)
     os.environ["CUDA_VISIBLE_DEVICES"] = gpu or ""
-    if _has_avx512():  # CTranslate2 takes AVX2 on AMD's processors; the encoder gains a seventh
-        os.environ.setdefault("CT2_FORCE_CPU_ISA", "AVX512")
-
-
-def _has_avx512() -> bool:
-    """Tell whether the processor has all that CTranslate2's AVX-512 code was compiled for."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("flags")[2].partition("\n")[0].split()
-    except OSError:
-        return False
-    return {"avx512f", "avx512cd", "avx512vl", "avx512bw", "avx512dq"} <= set(flags)
 
 
 def start(spec: Spec) -> SlotInfo:
-    """Load the model, assert its device, and decode the canary to its end.
+    """Load the model, check its device, and run the canary.
 
     Raises:
         UnfitError: the device or the model cannot be used.
     """
     global _recognizer  # noqa: PLW0603 - the one thing that a process keeps between two batches
-    libraries: list[str] = []
     try:
-        if spec.device == "cuda":
-            from pipeline.doctor import libraries as cuda  # noqa: PLC0415 - only where there is a GPU
-
-            libraries = cuda.preload()
+        libraries = spec.backend.preload(spec.device)
         begun = time.monotonic()
-        from pipeline.transcribe.recognizer import Recognizer  # noqa: PLC0415 - after the libraries are in
-
-        # The spectrogram's one matrix product: slots that all spread it over all cores take 16 times as long for it.
-        threadpool_limits(1, user_api="blas")
-        recognizer = Recognizer(
-            spec.path, spec.device, spec.compute_type, spec.threads, spec.encoder_window, spec.beam_size
-        )
+        recognizer = spec.backend.load(spec.path, spec.device, spec.compute_type, spec.threads)
         loaded = time.monotonic()
         recognizer.canary()
-    except Exception as error:  # whatever it is, the parent must hear of it in words
+    except Exception as error:  # the library's own exceptions need not survive pickling
         raise UnfitError(f"{spec.model} on {spec.device_name}: {type(error).__name__}: {error}") from error
     if recognizer.device != spec.device:
         raise UnfitError(f"{spec.model} was to run on {spec.device} and runs on {recognizer.device}")
@@ -136,16 +103,14 @@ def start(spec: Spec) -> SlotInfo:
         path=str(spec.path),
         load_seconds=round(loaded - begun, 2),
         canary_seconds=round(time.monotonic() - loaded, 2),
-        libraries=tuple(libraries),
+        libraries=libraries,
         pid=os.getpid(),
-        languages=frozenset(recognizer.languages),
-        window=recognizer.window,
-        long_window=recognizer.long_window,
+        capabilities=recognizer.capabilities,
     )
 
 
 def canary() -> None:
-    """Prove an idle slot: decode noise to its end."""
+    """Run the canary of an idle slot."""
     _guarded(_loaded().canary)
 
 
@@ -158,13 +123,13 @@ def trial() -> float:
     return done / took
 
 
-def run(work: Sequence[tuple[Window, Options]]) -> list[WindowResult]:
+def run(requests: Sequence[WindowRequest]) -> list[WindowResult]:
     """Decode a batch of windows.
 
     Raises:
         OutOfMemoryError: the batch does not fit.
     """
-    return _guarded(_loaded().run, work)
+    return _guarded(_loaded().run, requests)
 
 
 def _loaded() -> Recognizer:
@@ -174,7 +139,7 @@ def _loaded() -> Recognizer:
 
 
 def _guarded(function: Callable[..., T], *args: Any) -> T:
-    """Call into the model; any failure but a lack of memory leaves the process in doubt, and is reported as such."""
+    """Call into the model; report any error but a lack of memory as one after which the process is not reused."""
     try:
         return function(*args)
     except MemoryError as error:

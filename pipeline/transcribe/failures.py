@@ -1,4 +1,4 @@
-"""How the engine itself can fail, apart from the messages it is given (those fail with a JobError)."""
+"""How the engine itself can fail. A message that fails gets a JobError."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ class EngineError(Exception):
 
 
 class ModelError(EngineError):
-    """The model cannot be had."""
+    """The model is unknown, incomplete, damaged or out of reach."""
 
 
 class UnfitError(EngineError):
@@ -20,11 +20,11 @@ class OutOfMemoryError(Exception):
 
 
 class DiedError(Exception):
-    """A slot's process died in the middle of its work, or cannot be trusted any more."""
+    """A slot's process died during its work, or cannot be trusted any more."""
 
 
 class BrokenError(DiedError):
-    """The model's library raised what it should not: on a GPU, every later call may fail too."""
+    """The speech engine raised an unexpected error: on a GPU, every later call may fail too."""
 
 
 class GoneError(DiedError):
@@ -32,4 +32,4 @@ class GoneError(DiedError):
 
 
 class HungError(Exception):
-    """A slot's process was killed because its work went past the time limit."""
+    """A slot's process was killed because its work exceeded the time limit."""

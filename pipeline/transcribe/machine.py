@@ -1,14 +1,29 @@
-"""What this machine has for the engine: cores, memory and a processor, within the container's limits."""
+"""Cores, memory and processor of this machine, within the container's limits."""
 
 from __future__ import annotations
 
 import os
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the engine plans with."""
+
+    cores: int
+    memory: int  # bytes
+    processor: str
+
+    @classmethod
+    def current(cls) -> Machine:
+        """Return the machine that this process runs on."""
+        return cls(available_cores(), available_memory(), processor())
+
+
 def available_memory() -> int:
-    """Return the bytes that this process may still take: the machine's, page cache included, within the container's."""
+    """Return the bytes that this process may still take, page cache included, within the container's limit."""
     meminfo = Path("/proc/meminfo").read_text(encoding="ascii")
     room = int(meminfo.partition("MemAvailable:")[2].split()[0]) * 1024
     group = Path("/sys/fs/cgroup")
@@ -30,7 +45,7 @@ def available_cores() -> int:
 
 
 def processor() -> str:
-    """Return the processor's name; "unknown" where the kernel does not tell."""
+    """Return the processor's name, or "unknown" if the kernel does not report it."""
     with suppress(OSError, IndexError):
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
         return text.partition("model name")[2].partition(":")[2].splitlines()[0].strip()

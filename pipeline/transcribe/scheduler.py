@@ -1,8 +1,9 @@
-"""Which windows go next: those of all messages wait here, and a free slot takes a batch of them at once.
+"""The order of windows: those of all messages wait here, and a free slot takes a batch of them at once.
 
-Messages take turns, a window each, and one that has had none yet goes first, so that a long recording does not hold up
-short ones; nor can they hold it up for ever. Nothing waits on a timer: what waits when a slot falls free is the batch.
-This is the one place of the engine where state changes under a lock.
+Messages take turns, one window each, and a new message goes first, so that a long recording does not delay short ones.
+After `patience` seconds a message that has had a turn goes before new ones, so that it is not delayed for ever. No
+timer delays a batch: a free slot takes what waits. This is the one module of the engine whose state changes under a
+lock.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pipeline.transcribe.message import Message, Task
+from pipeline.transcribe.message import Message, WindowTask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pipeline.transcribe.window import Window, WindowResult
+    from pipeline.transcribe.backends.base import WindowResult
+    from pipeline.transcribe.window import Window
 
 ALIKE = 1.25  # the longest window of a batch is at most this many times the shortest, since all are padded to it
 PATIENCE = 5.0  # seconds after which a message that has had a turn goes before those that have not
@@ -28,24 +30,28 @@ PADDED_ALIKE = 8.0  # seconds; shorter windows are all padded to the same length
 
 
 class Scheduler:
-    """The waiting room. Every method may be called from any thread.
+    """The windows that wait. Every method may be called from any thread.
 
     Args:
-        shares: a batch holds at most one of this many parts of what waits, so that all slots have work.
-        seconds: most audio in a batch of several windows: what comes meanwhile waits until it is done.
+        shares: a batch holds at most one of this many parts of the waiting windows, so that all slots have work.
+        seconds: most audio in a batch of several windows, since messages that arrive meanwhile wait for its end.
         give_way: whether later windows of long messages wait while short messages are being cut, which on a CPU they
             would only slow down.
+        patience: seconds after which a message that has had a turn goes before those that have not.
     """
 
-    def __init__(self, shares: int = 1, seconds: float = math.inf, *, give_way: bool = False) -> None:
+    def __init__(
+        self, shares: int = 1, seconds: float = math.inf, *, give_way: bool = False, patience: float = PATIENCE
+    ) -> None:
         self._shares = shares
         self._seconds = seconds
         self._give_way = give_way
+        self._patience = patience
         self._arriving = 0  # messages that are being cut
         self._changed = threading.Condition()
-        self._new: deque[Message] = deque()  # messages that have had no turn yet, in the order of their coming
-        self._turns: deque[Message] = deque()  # those that have, in the order of their next ones
-        self._alone: deque[Task] = deque()  # windows whose batch ended badly: each is tried by itself, before the rest
+        self._new: deque[Message] = deque()  # messages that have had no turn yet, in order of arrival
+        self._turns: deque[Message] = deque()  # those that have, in order of their next one
+        self._alone: deque[WindowTask] = deque()  # windows of failed batches: each is decoded alone, before the rest
         self._unfinished: set[Message] = set()
         self._closed = False
 
@@ -62,7 +68,7 @@ class Scheduler:
                 self._changed.notify_all()
 
     def add(self, message: Message) -> bool:
-        """Let a message wait for its turn; False once the scheduler is closed."""
+        """Queue a message; return False once the scheduler is closed."""
         with self._changed:
             if self._closed:
                 return False
@@ -71,7 +77,7 @@ class Scheduler:
             self._changed.notify()
             return True
 
-    def take(self, most: int, timeout: float) -> list[Task] | None:
+    def take(self, most: int, timeout: float) -> list[WindowTask] | None:
         """Return the next batch of at most `most` windows; [] after `timeout` idle seconds, None once closed."""
         with self._changed:
             woken = True
@@ -82,11 +88,11 @@ class Scheduler:
                     return batch
                 if not woken:
                     return []
-                woken = self._changed.wait(timeout)  # a notice may reach one whose time is just up: it looks once more
+                woken = self._changed.wait(timeout)  # after a timeout check once more: a notice may just have come
             return None
 
-    def finish(self, task: Task, result: WindowResult) -> bool:
-        """Note a window's result; the first tells the language. True when it was the message's last window."""
+    def finish(self, task: WindowTask, result: WindowResult) -> bool:
+        """Store a window's result; the first sets the language. Return whether it was the message's last window."""
         with self._changed:
             message = task.message
             message.results[task.index] = result
@@ -103,25 +109,25 @@ class Scheduler:
             self._unfinished.discard(message)
             return True
 
-    def give_back(self, tasks: list[Task]) -> None:
-        """Take windows back whose batch ended badly; each will be tried alone."""
+    def give_back(self, tasks: list[WindowTask]) -> None:
+        """Take back the windows of a failed batch; each will be decoded alone."""
         with self._changed:
             self._alone.extend(tasks)
             self._changed.notify_all()
 
     def drop(self, message: Message) -> None:
-        """Forget a message that has failed, with all its windows that still wait."""
+        """Forget a message that has failed, and its waiting windows."""
         with self._changed:
             self._forget(message)
 
     def close(self) -> list[Message]:
-        """Hand out no further batch; return the messages that are not finished."""
+        """Give out no further batch; return the unfinished messages."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
             return list(self._unfinished)
 
-    def _next(self, most: int) -> list[Task]:
+    def _next(self, most: int) -> list[WindowTask]:
         while self._alone:
             task = self._alone.popleft()
             if not task.message.future.done():
@@ -132,7 +138,7 @@ class Scheduler:
             return []
         ready = sum(message.ready for message in line)
         batch = self._fill(line, min(most, -(-ready // self._shares)))
-        served = dict.fromkeys(task.message for task in batch)  # in their order, in which they will go again
+        served = dict.fromkeys(task.message for task in batch)  # in order, which is that of their next turns
         self._new = deque(message for message in self._new if message not in served)
         self._turns = deque(message for message in self._turns if message not in served)
         now = time.monotonic()
@@ -143,13 +149,13 @@ class Scheduler:
         return batch
 
     def _line(self) -> list[Message]:
-        """Return the messages in the order in which they may go now; the cancelled are forgotten."""
+        """Return the messages that have windows to decode, in order of their turns; forget cancelled ones."""
         for message in [one for one in (*self._new, *self._turns) if one.future.done()]:
             self._forget(message)
         self._new = deque(message for message in self._new if message.ready)
         self._turns = deque(message for message in self._turns if message.ready)
         line = [*self._new, *self._turns]
-        if self._turns and time.monotonic() - self._turns[0].last_turn > PATIENCE:
+        if self._turns and time.monotonic() - self._turns[0].last_turn > self._patience:
             line.insert(0, line.pop(len(self._new)))
         elif self._give_way and self._arriving and not self._new:
             return []
@@ -159,16 +165,16 @@ class Scheduler:
         message.waiting.clear()
         self._unfinished.discard(message)
 
-    def _fill(self, line: list[Message], most: int) -> list[Task]:
-        """Take a window of each message that is alike the first one's; more of one only where nobody else waits."""
-        batch: list[Task] = []
+    def _fill(self, line: list[Message], most: int) -> list[WindowTask]:
+        """Take one window of similar length from each message; more from one message only if no other waits."""
+        batch: list[WindowTask] = []
         seconds = 0.0
         while len(batch) < most:
             before = len(batch)
             for message in line:
                 if len(batch) == most or not message.waiting or (message.held and before):
                     continue
-                task = Task(message, message.waiting[0])
+                task = WindowTask(message, message.waiting[0])
                 seconds += task.window.duration
                 if batch and (seconds > self._seconds or not _alike(batch[0].window, task.window)):
                     seconds -= task.window.duration

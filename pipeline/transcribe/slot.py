@@ -22,9 +22,8 @@ from pipeline.transcribe.failures import BrokenError, DiedError, GoneError, Hung
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from pipeline.transcribe.backends.base import WindowRequest, WindowResult
     from pipeline.transcribe.child import SlotInfo, Spec
-    from pipeline.transcribe.options import Options
-    from pipeline.transcribe.window import Window, WindowResult
 
 START_TIMEOUT = 300.0  # seconds; a large model from a cold disk, and PTX compiled for a new GPU (180 s)
 TIMEOUT_PER_SECOND = 4.0  # seconds of work allowed for a second of audio, on top of the constant part
@@ -36,27 +35,28 @@ log = structlog.get_logger(__name__)
 
 
 class Slot:
-    """One process with one model; its methods are called by the one thread that serves it.
+    """One process with one model. All methods but `retire` belong to the thread that serves the slot.
 
     The process gets a parent-death signal that follows the thread which spawned it, so that thread must live as long.
 
     Args:
         spec: the model and the device.
         timeout: constant part of a batch's time limit (seconds).
+        timeout_per_second: seconds of work allowed for a second of audio, on top of `timeout`.
     """
 
-    def __init__(self, spec: Spec, timeout: float) -> None:
+    def __init__(self, spec: Spec, timeout: float, timeout_per_second: float = TIMEOUT_PER_SECOND) -> None:
         self.spec = spec
-        self.info: SlotInfo | None = None  # as it proved itself last
+        self.info: SlotInfo | None = None  # of the last start
         self.retired = False  # for good: it takes no more work
-        self.proved_at: float | None = None  # on the monotonic clock, by its canary or a batch; None: it is not there
-        self._timeout = timeout
+        self.proved_at: float | None = None  # monotonic time of the last canary or batch; None: the process is starting
+        self._timeout, self._timeout_per_second = timeout, timeout_per_second
         self._pool: ProcessPool | None = None
         self._running: Future[Any] | None = None
         self._fresh = 0  # bytes that the process held when it was new
 
     def start(self) -> SlotInfo:
-        """Start the process, or give the one that took a dead one's place its model, and wait for its canary.
+        """Start the process if there is none, have it load the model, and wait for its canary.
 
         Raises:
             UnfitError: the model does not work on the device.
@@ -66,7 +66,7 @@ class Slot:
             self.stop()
         try:
             info = self._call(child.start, self.spec, timeout=START_TIMEOUT)
-        except GoneError as error:  # as it imported the main program, which a spawned process does first
+        except GoneError as error:  # while it imported the main program, which a spawned process does first
             raise UnfitError(
                 f"{self.spec.model} on {self.spec.device_name}: the process ended before it loaded anything; "
                 'a program of your own must make its Engine under `if __name__ == "__main__":`'
@@ -78,26 +78,26 @@ class Slot:
         self.proved_at = time.monotonic()
         return info
 
-    def run(self, work: Sequence[tuple[Window, Options]]) -> list[WindowResult]:
+    def run(self, requests: Sequence[WindowRequest]) -> list[WindowResult]:
         """Decode a batch.
 
         Raises:
-            DiedError: the process died of it.
-            HungError: it took longer than it may, and was killed.
+            DiedError: the process died during the batch.
+            HungError: the batch exceeded its time limit, and the process was killed.
             OutOfMemoryError: the batch is too large for the device.
         """
-        seconds = sum(window.duration for window, _ in work)
-        limit = self._timeout + TIMEOUT_PER_SECOND * seconds
+        seconds = sum(request.window.duration for request in requests)
+        limit = self._timeout + self._timeout_per_second * seconds
         try:
-            results = self._call(child.run, work, timeout=limit)
-        except GoneError:  # no fault of this batch
+            results = self._call(child.run, requests, timeout=limit)
+        except GoneError:  # before this batch reached it
             self._replace_dead()
-            results = self._call(child.run, work, timeout=limit)
+            results = self._call(child.run, requests, timeout=limit)
         self.proved_at = time.monotonic()
         return results
 
     def canary(self) -> None:
-        """Have the process prove itself; raises as `run` does."""
+        """Run the canary; raises as `run` does."""
         try:
             self._call(child.canary, timeout=self._timeout)
         except GoneError:
@@ -110,7 +110,7 @@ class Slot:
 
     @property
     def grown(self) -> int:
-        """Bytes of physical memory that the process holds more than when it was new."""
+        """Bytes of physical memory that the process has gained since it was new."""
         return resident(self.info.pid) - self._fresh if self.info else 0
 
     def stop(self) -> None:
@@ -124,7 +124,7 @@ class Slot:
         """End the process for good; may be called from any thread, also while a batch runs."""
         self.retired = True
         if self._running is not None:
-            self._running.cancel()  # pebble leaves who waits for it waiting
+            self._running.cancel()  # pebble would leave its waiter waiting
         self.stop()
 
     def _replace_dead(self) -> None:
@@ -140,13 +140,13 @@ class Slot:
             result: T = self._running.result(timeout=timeout + _GRACE)
         except CancelledError as error:
             raise DiedError("the process was ended") from error
-        except (BrokenProcessPool, RuntimeError) as error:  # pebble's words for a process that died while idle
+        except (BrokenProcessPool, RuntimeError) as error:  # what pebble raises if the process died while idle
             self.stop()
             raise GoneError("the process died while idle") from error
         except ProcessExpired as error:
             raise DiedError(f"the process {_how(error.exitcode)}") from error
         except BrokenError:
-            self.stop()  # what the library left behind is not to be used again
+            self.stop()  # the library's state is unknown
             raise
         except FutureTimeoutError as error:
             self.stop()
@@ -157,13 +157,13 @@ class Slot:
         """Hand a call to the process, which is started with the first one.
 
         Raises:
-            UnfitError: the system refuses what a process takes; its locks lie in /dev/shm.
+            UnfitError: the system refuses the resources of a process; its locks are in /dev/shm.
         """
         pool = self._living_pool()
         try:
             scheduled: Future[T] = pool.schedule(function, args=args, timeout=timeout)
         except OSError as error:
-            self._pool = None  # it never started, so there is nothing to stop
+            self._pool = None  # it never started: there is nothing to stop
             raise UnfitError(
                 f"no process can be started for {self.spec.model}: {error.strerror}. Check that /dev/shm exists, is "
                 "writable and has room, and the limits on open files and processes"
@@ -171,7 +171,7 @@ class Slot:
         return scheduled
 
     def _living_pool(self) -> ProcessPool:
-        """Return the pool of one process, made anew where there is none."""
+        """Return the pool of one process; create it if there is none."""
         if self._pool is None:
             self._pool = ProcessPool(
                 max_workers=1,
@@ -183,7 +183,7 @@ class Slot:
 
 
 def resident(pid: int) -> int:
-    """Return the physical memory that a process holds (bytes); 0 where it is gone."""
+    """Return the physical memory that a process holds (bytes); 0 if it has ended."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
     except (OSError, IndexError):
@@ -192,7 +192,7 @@ def resident(pid: int) -> int:
 
 
 def _how(code: int | None) -> str:
-    """Say in words how a process ended."""
+    """Describe how a process ended."""
     if code is not None and code < 0:
         return f"was killed by {signal.Signals(-code).name}"
     return f"ended with exit code {code}"

@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
-from faster_whisper.vad import VadOptions, get_speech_timestamps
 
-from config.bounds import ENCODER
 from pipeline.transcribe.audio import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from voicemill.transcript import Segment
+    from pipeline.transcribe.backends.base import VoiceDetector
 
-# The VAD's onnxruntime, which is imported with the first message, would call Microsoft.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
-LONGEST = float(ENCODER)  # seconds
-# Seconds kept around speech, since the voice detector cuts off soft beginnings and endings. With 0.2 s and a greedy
+# Seconds kept around speech, since voice detectors cut off soft beginnings and endings. With 0.2 s and a greedy
 # first pass, the word error rate of base is 1.9 points worse than that of faster-whisper's beam 5 (240 prompts in
 # French, Spanish, Italian and Russian); with 0.4 s and a beam of 5 it is 0.5 points better. Either change alone brings
 # little.
 MARGIN = 0.4
 LONGEST_PAUSE = 2.0  # seconds; of a longer silence inside a window only MARGIN at either end is kept
-_PORTION = 300 * SAMPLE_RATE  # samples that the VAD reads at a time, so that hours of audio need no second copy
-_VAD = VadOptions(
-    max_speech_duration_s=LONGEST - 2 * MARGIN,
-    min_silence_duration_ms=160,
-    speech_pad_ms=0,  # MARGIN is added when windows are cut
-)
+PORTION = 300 * SAMPLE_RATE  # samples that a voice detector gets at a time, so that hours of audio need no second copy
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A stretch of the message that stands in a window: `at` seconds into the window's audio lies `start`."""
+    """A stretch of the message, from `start` to `end`, that begins `at` seconds into a window's audio."""
 
     at: float
     start: float
@@ -47,15 +35,16 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What the model looks at in one go.
+    """A stretch of a message that a model decodes at once.
 
-    `audio` is float32 at 16 kHz, `pieces` say where in the message it comes from, `speech` holds the stretches, in
-    seconds from the message's start, in which the VAD heard a voice.
+    `audio` is float32 at 16 kHz, `pieces` say where in the message it comes from, and `speech` holds the stretches of
+    speech, in seconds from the message's start. `channel` is the message's channel that the audio is from.
     """
 
     audio: np.ndarray = field(repr=False)
     pieces: tuple[Piece, ...]
     speech: tuple[tuple[float, float], ...]
+    channel: int = 0
 
     @property
     def duration(self) -> float:
@@ -64,7 +53,7 @@ class Window:
 
     @property
     def spoken(self) -> float:
-        """Seconds in which the VAD hears a voice."""
+        """Seconds of speech in the window."""
         return sum(end - start for start, end in self.speech)
 
     def clock(self, at: float) -> float:
@@ -73,26 +62,17 @@ class Window:
         return min(piece.start + at - piece.at, piece.end)
 
 
-@dataclass(frozen=True, slots=True)
-class WindowResult:
-    """What the model made of one window; `look` names the way of decoding that was good enough."""
-
-    segments: tuple[Segment, ...]
-    language: str
-    language_probability: float | None
-    look: str
-
-
-def cut(audio: np.ndarray, longest: float = LONGEST) -> list[Window]:
-    """Return the windows of a message, in order; none where the VAD hears no voice.
+def cut(audio: np.ndarray, longest: float, detect: VoiceDetector) -> list[Window]:
+    """Return the windows of a message, in order; none if it holds no speech.
 
     Args:
         audio: float32 samples of shape (n,) at 16 kHz.
-        longest: most seconds in a window.
+        longest: most seconds in a window of several stretches of speech.
+        detect: finds the speech.
     """
     groups: list[list[tuple[float, float]]] = []
     length = 0.0  # seconds of audio that the last group will hold
-    for start, end in _speech(audio):
+    for start, end in speech(audio, detect):
         pause = min(start - groups[-1][-1][1], LONGEST_PAUSE) if groups else 0.0
         if groups and length + pause + end - start <= longest:
             groups[-1].append((start, end))
@@ -106,7 +86,7 @@ def cut(audio: np.ndarray, longest: float = LONGEST) -> list[Window]:
 
 
 def halves(window: Window) -> tuple[Window, Window] | None:
-    """Cut a window in two at the pause nearest the middle of what is said in it; None where it has no pause."""
+    """Return the two halves of a window, cut at the pause nearest the middle of its speech; None without a pause."""
     pauses = [(silence + voice) / 2 for (_, silence), (voice, _) in pairwise(window.speech)]
     if not pauses:
         return None
@@ -123,19 +103,20 @@ def halves(window: Window) -> tuple[Window, Window] | None:
     cut_at = second[0].at
     samples = round(cut_at * SAMPLE_RATE)
     return (
-        Window(window.audio[:samples], tuple(first), window.speech[: index + 1]),
+        Window(window.audio[:samples], tuple(first), window.speech[: index + 1], window.channel),
         Window(
             window.audio[samples:],
             tuple(replace(piece, at=max(0.0, piece.at - cut_at)) for piece in second),
             window.speech[index + 1 :],
+            window.channel,
         ),
     )
 
 
-def _window(audio: np.ndarray, speech: list[tuple[float, float]], earliest: float, latest: float) -> Window:
-    """Make the window of these stretches of speech; its margins stay between `earliest` and `latest`."""
+def _window(audio: np.ndarray, stretches: list[tuple[float, float]], earliest: float, latest: float) -> Window:
+    """Return the window of these stretches of speech; its margins stay between `earliest` and `latest`."""
     spans: list[list[float]] = []
-    for start, end in speech:
+    for start, end in stretches:
         if spans and start - spans[-1][1] <= LONGEST_PAUSE:
             spans[-1][1] = end
         else:
@@ -147,17 +128,21 @@ def _window(audio: np.ndarray, speech: list[tuple[float, float]], earliest: floa
         pieces.append(Piece(at / SAMPLE_RATE, first / SAMPLE_RATE, last / SAMPLE_RATE))
         parts.append(audio[first:last])
         at += last - first
-    return Window(parts[0] if len(parts) == 1 else np.concatenate(parts), tuple(pieces), tuple(speech))
+    return Window(parts[0] if len(parts) == 1 else np.concatenate(parts), tuple(pieces), tuple(stretches))
 
 
-def _speech(audio: np.ndarray) -> Iterator[tuple[float, float]]:
-    """Yield the stretches of speech in seconds, reading a portion at a time and cutting only where nobody speaks."""
+def speech(audio: np.ndarray, detect: VoiceDetector, portion: int = PORTION) -> Iterator[tuple[float, float]]:
+    """Yield the stretches of speech (seconds).
+
+    The detector gets `portion` samples at a time. A stretch that reaches the end of a portion starts the next one, so
+    that speech is not cut there.
+    """
     begin = 0
     while begin < len(audio):
-        portion = audio[begin : begin + _PORTION]
-        found = [(begin + one["start"], begin + one["end"]) for one in get_speech_timestamps(portion, _VAD)]
-        begin += len(portion)
-        if found and begin < len(audio) and found[-1][0] > begin - len(portion):
+        part = audio[begin : begin + portion]
+        found = [(begin + start, begin + end) for start, end in detect(part)]
+        begin += len(part)
+        if found and begin < len(audio) and found[-1][0] > begin - len(part):
             begin = found.pop()[0]  # it may go on: the next portion begins with it
         for start, end in found:
             yield start / SAMPLE_RATE, end / SAMPLE_RATE

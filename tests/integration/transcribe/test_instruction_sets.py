@@ -17,6 +17,8 @@ from hearing import SAMPLE, SENTENCE, word_error_rate
 
 from pipeline.transcribe.audio import load
 
+pytestmark = [pytest.mark.model, pytest.mark.processes]
+
 CLONE = Path(__file__).parents[3]
 RATE = 16_000
 PROGRAM = """

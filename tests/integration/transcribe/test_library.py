@@ -8,7 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from hearing import SAMPLE, word_error_rate
+
+pytestmark = [pytest.mark.model, pytest.mark.processes]
 
 CLONE = Path(__file__).parents[3]
 GUARD = 'if __name__ == "__main__":'
@@ -46,7 +49,7 @@ def test_the_example_of_the_page_transcribes_without_redis(tmp_path):
     assert 8 < ends[-1] < 10  # the speaker ends at 9.1 s
 
 
-def test_a_program_that_lacks_its_guard_is_told_of_it(tmp_path):
+def test_a_program_without_its_main_guard_gets_the_reason(tmp_path):
     ran = run(example().replace(GUARD, "if True:"), tmp_path)
 
     assert ran.returncode == 1

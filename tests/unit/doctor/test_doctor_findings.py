@@ -121,7 +121,7 @@ def test_a_requirement_with_a_marker_counts_where_the_marker_does():
 
 
 def test_the_doctor_and_the_engine_know_the_same_bundled_models():
-    from pipeline.transcribe import models
+    from pipeline.transcribe.backends.whisper import models
 
     assert {name: bundled.parts for name, bundled in models.BUNDLED.items()} == model.BUNDLED
 

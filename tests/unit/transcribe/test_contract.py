@@ -1,4 +1,4 @@
-"""What the package shows to others."""
+"""The package's public surface."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the engine starts on which machine: one slot a GPU, or as many processes as a CPU carries."""
+"""Which slots the engine starts: one for each GPU, or as many processes as fit on a CPU."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.doctor import devices as gpus
-from pipeline.transcribe import EngineError, calibration, devices, machine
+from pipeline.transcribe import EngineError, backends, devices
+from pipeline.transcribe.backends.base import DecodingSettings
+from pipeline.transcribe.machine import Machine
 
 GPUS = [SimpleNamespace(index=index, uuid=uuid, name="GPU") for index, uuid in enumerate(["GPU-a", "", "GPU-c"])]
 SIZE = 1000  # bytes of the model's weights
 
 
-def plan(folder, **wishes):
-    given = {"device": "cpu", "compute_type": "auto", "replicas": 0, "gpus": "all", "encoder_window": "auto"} | wishes
-    return devices.plan(model="model", path=folder, beam_size=5, **given)
+def plan(folder, *, encoder_window="auto", **options):
+    backend = backends.create("model", DecodingSettings(encoder_window=encoder_window))
+    return devices.plan(backend=backend, model="model", path=folder, visible=lambda: GPUS, **options)
 
 
 @pytest.mark.parametrize(
     ("wanted", "pinned"),
     [("all", ["GPU-a", "1", "GPU-c"]), ("2", ["GPU-c"]), ("1,0", ["1", "GPU-a"])],
 )
-def test_each_gpu_that_is_wanted_has_a_slot_pinned_to_it(tmp_path, monkeypatch, wanted, pinned):
-    monkeypatch.setattr(gpus, "visible", lambda: GPUS)
+def test_each_gpu_that_is_wanted_has_a_slot_pinned_to_it(tmp_path, wanted, pinned):
     specs = plan(tmp_path, device="cuda", gpus=wanted)
     assert [(spec.device, spec.gpu, spec.compute_type) for spec in specs] == [
         ("cuda", gpu, "float16") for gpu in pinned
@@ -31,14 +31,13 @@ def test_each_gpu_that_is_wanted_has_a_slot_pinned_to_it(tmp_path, monkeypatch, 
 
 
 @pytest.mark.parametrize("index", ["3", "0,3"])
-def test_a_gpu_that_is_not_there_is_refused(tmp_path, monkeypatch, index):
-    monkeypatch.setattr(gpus, "visible", lambda: GPUS)
+def test_a_gpu_that_is_not_there_is_refused(tmp_path, index):
     with pytest.raises(EngineError, match="3 GPUs are visible"):
         plan(tmp_path, device="cuda", gpus=index)
 
 
 @pytest.mark.parametrize(
-    ("wishes", "words"),
+    ("options", "words"),
     [
         ({"device": "tpu"}, "auto, cuda or cpu"),
         ({"replicas": -1}, "a number of processes"),
@@ -49,10 +48,9 @@ def test_a_gpu_that_is_not_there_is_refused(tmp_path, monkeypatch, index):
         ({"encoder_window": "nan"}, "seconds from 1 to 30"),
     ],
 )
-def test_a_wish_that_is_none_is_refused_with_what_can_be_had(tmp_path, monkeypatch, wishes, words):
-    monkeypatch.setattr(gpus, "visible", lambda: GPUS)
+def test_an_invalid_option_is_refused_with_what_it_takes(tmp_path, options, words):
     with pytest.raises(EngineError, match=words):
-        plan(tmp_path, **wishes)
+        plan(tmp_path, **options)
 
 
 @pytest.mark.parametrize(
@@ -64,11 +62,9 @@ def test_a_wish_that_is_none_is_refused_with_what_can_be_had(tmp_path, monkeypat
         (4, 0, 1),
     ],
 )
-def test_a_cpu_carries_as_many_processes_as_its_cores_and_memory_allow(tmp_path, monkeypatch, cores, memory, most):
+def test_a_cpu_gets_as_many_processes_as_its_cores_and_memory_allow(tmp_path, cores, memory, most):
     (tmp_path / "model.bin").write_bytes(bytes(SIZE))
-    monkeypatch.setattr(machine, "available_cores", lambda: cores)
-    monkeypatch.setattr(machine, "available_memory", lambda: int(memory))
-    monkeypatch.setattr(calibration, "replicas", lambda _specs, most: most)
-    specs = plan(tmp_path)
+    machine = Machine(cores, int(memory), "processor")
+    specs = plan(tmp_path, device="cpu", machine=machine, calibrate=lambda _specs, most: most)
     assert len(specs) == most
     assert sum(spec.threads for spec in specs) <= cores

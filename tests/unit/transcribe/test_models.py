@@ -1,15 +1,17 @@
-"""Where a model's files are, and what is said when they are not there."""
+"""Where a Whisper model's files are, and the errors if they are not there."""
 
 from __future__ import annotations
 
 import shlex
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pipeline.transcribe import ModelError, models
+from pipeline.transcribe import ModelError
+from pipeline.transcribe.backends.whisper import models
 
 
 def test_a_folder_is_taken_as_it_is(tmp_path):
@@ -40,23 +42,34 @@ def test_a_folder_without_weights_is_refused(tmp_path, content, says):
         models.resolve(str(tmp_path))
 
 
-def test_bundled_weights_are_hashed_once_and_the_verdict_is_remembered(tmp_path, monkeypatch):
+@pytest.mark.model
+def test_bundled_weights_are_hashed_once_and_the_outcome_is_kept(tmp_path):
     folder = models.resolve("bundled:tiny.en", tmp_path)
     assert (folder / "tokenizer.json").is_file()
-    monkeypatch.setattr(models, "_sha256", lambda _: pytest.fail("the weights were read again"))
+    kept = tmp_path / "tiny.en.verified.json"
+    written = kept.stat().st_mtime_ns
     assert models.resolve("bundled:tiny.en", tmp_path) == folder
+    assert kept.stat().st_mtime_ns == written, "the weights were hashed again"
 
 
-def test_damaged_weights_are_refused_with_the_command_that_mends_them(tmp_path, monkeypatch):
-    monkeypatch.setattr(models, "_sha256", lambda _: "0" * 64)
+@pytest.mark.model
+def test_damaged_weights_are_refused_with_the_command_that_reinstalls_them(tmp_path):
+    other = {"bundled:tiny.en": replace(models.BUNDLED["bundled:tiny.en"], sha256="0" * 64)}
     with pytest.raises(ModelError, match=r"damaged .* PIP_FORCE_REINSTALL=1 sh .*/install_pinned\.sh "):
-        models.resolve("bundled:tiny.en", tmp_path)
+        models.resolve("bundled:tiny.en", tmp_path, bundled=other)
 
 
-def test_a_missing_package_is_named_with_the_command_that_installs_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(models.importlib.util, "find_spec", lambda _: None)
+def test_a_missing_package_is_reported(tmp_path):
+    other = {"bundled:base": replace(models.BUNDLED["bundled:base"], parts=(("no_such_package", "model.bin"),))}
+    with pytest.raises(ModelError, match="bundled:base is not installed: run sh "):
+        models.resolve("bundled:base", tmp_path, bundled=other)
+
+
+def test_missing_weights_are_reported_with_the_command_that_installs_their_package(tmp_path):
+    absent = tuple((package, "absent") for package, _ in models.BUNDLED["bundled:base"].parts)
+    other = {"bundled:base": replace(models.BUNDLED["bundled:base"], parts=absent)}
     with pytest.raises(ModelError, match="bundled:base is not installed") as raised:
-        models.resolve("bundled:base", tmp_path)
+        models.resolve("bundled:base", tmp_path, bundled=other)
 
     script, python, pins, *packages = shlex.split(str(raised.value).partition(": run sh ")[2])
     assert Path(script).is_file()
@@ -66,6 +79,7 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(tmp_path, 
     assert all(f"\n{package}==" in pinned for package in packages)
 
 
+@pytest.mark.model
 def test_two_workers_that_start_at_once_join_the_parts_once(tmp_path):
     found: list[Path] = []
     threads = [

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
 from processes import becomes
 
-from pipeline.transcribe import Options, Segment
+from pipeline.transcribe import DecodingOptions, Segment
+from pipeline.transcribe.backends.base import Capabilities, WindowResult
 from pipeline.transcribe.child import SlotInfo
-from pipeline.transcribe.message import Message, Task
+from pipeline.transcribe.message import Message, WindowTask
 from pipeline.transcribe.scheduler import Scheduler
-from pipeline.transcribe.window import Piece, Window, WindowResult
+from pipeline.transcribe.window import Piece, Window
 
-SLOT = SlotInfo("cpu", "CPU", "tiny.en", "int8", "", 0, 0, (), 1, frozenset({"en"}), 20, 15)
+SLOT = SlotInfo("cpu", "CPU", "tiny.en", "int8", "", 0, 0, (), 1, Capabilities(frozenset({"en"}), 20, 15))
 WAKING = 10.0  # seconds, on a busy machine
 
 
@@ -23,14 +25,14 @@ def window(seconds: float) -> Window:
 
 
 def message(*seconds: float, language: str | None = "en") -> Message:
-    return Message(Options(language=language), [window(length) for length in seconds], sum(seconds), Future())
+    return Message(DecodingOptions(language=language), [window(length) for length in seconds], sum(seconds), Future())
 
 
 def result(language: str = "ko") -> WindowResult:
     return WindowResult((), language, 0.9, "quick")
 
 
-def take(scheduler: Scheduler, most: int = 8) -> list[Task]:
+def take(scheduler: Scheduler, most: int = 8) -> list[WindowTask]:
     batch = scheduler.take(most, timeout=0.01)
     assert batch is not None
     return batch
@@ -73,21 +75,19 @@ def test_a_new_message_goes_before_the_next_window_of_one_that_has_had_a_turn():
     assert [task.message for task in take(scheduler)] == [short]
 
 
-def test_new_messages_cannot_hold_up_an_older_one_for_ever(monkeypatch):
-    monkeypatch.setattr("pipeline.transcribe.scheduler.PATIENCE", 0.0)
-    scheduler, hour = Scheduler(), message(*[20] * 50)
+def test_new_messages_cannot_hold_up_an_older_one_for_ever():
+    scheduler, hour = Scheduler(patience=0.0), message(*[20] * 50)
     scheduler.add(hour)
     take(scheduler, 1)
     scheduler.add(message(3))
     assert [task.message for task in take(scheduler)] == [hour]
 
 
-def test_of_several_that_have_waited_too_long_the_one_that_has_waited_longest_goes(monkeypatch):
-    scheduler, hours = Scheduler(), [message(*[20] * 50) for _ in range(3)]
+def test_of_several_that_have_waited_too_long_the_one_that_has_waited_longest_goes():
+    scheduler, hours = Scheduler(patience=0.0), [message(*[20] * 50) for _ in range(3)]
     for one in hours:
         scheduler.add(one)
     take(scheduler, 3)
-    monkeypatch.setattr("pipeline.transcribe.scheduler.PATIENCE", 0.0)
     scheduler.add(message(3))
     assert [[task.message for task in take(scheduler, 1)] for _ in range(3)] == [[one] for one in hours]
 
@@ -197,7 +197,7 @@ def test_a_message_that_has_failed_is_forgotten_with_the_windows_that_waited():
     assert scheduler.close() == []
 
 
-def test_the_longest_of_the_first_windows_tells_the_language_before_the_others_go():
+def test_the_language_is_detected_in_the_longest_of_the_first_windows_before_the_others_go():
     scheduler, unknown = Scheduler(), message(2, 9, 5, language=None)
     scheduler.add(unknown)
     [first] = take(scheduler)
@@ -205,15 +205,17 @@ def test_the_longest_of_the_first_windows_tells_the_language_before_the_others_g
     assert take(scheduler) == []
     assert not scheduler.finish(first, result("ko"))
     assert (unknown.options.language, unknown.language_probability) == ("ko", 0.9)
-    assert {task.index for task in take(scheduler)} == {0, 2}
+    rest = take(scheduler)
+    assert {task.index for task in rest} == {0, 2}
+    assert {task.request.language for task in rest} == {"ko"}
 
 
-def test_windows_that_end_in_another_order_are_told_in_their_own():
+def test_windows_that_end_in_another_order_are_joined_in_their_own():
     two = message(3, 3)
     two.language_probability = 0.9
     for index in (1, 0):
         two.results[index] = WindowResult((Segment(index, index + 1, f"Part {index}.", 0, 0),), "en", None, "quick")
-    two.deliver(SLOT, None)
+    two.deliver(two.transcript(SLOT, None))
     transcript = two.future.result(0)
     assert (transcript.text, transcript.language_probability) == ("Part 0. Part 1.", 0.9)
 
@@ -241,7 +243,7 @@ def test_a_message_wakes_as_many_slots_as_it_gives_work():
         assert sorted(task.index for one in got for task in one.result(WAKING) or ()) == [0, 1]
 
 
-def test_a_language_that_has_been_told_wakes_a_slot_for_the_other_windows():
+def test_a_detected_language_wakes_a_slot_for_the_other_windows():
     scheduler = Scheduler()
     scheduler.add(message(3, 3, language=None))
     [first] = take(scheduler)
@@ -281,7 +283,12 @@ def test_closing_wakes_every_slot():
         assert [one.result(WAKING) for one in got] == [None, None]
 
 
-def test_a_message_that_comes_as_a_slot_s_time_is_up_is_taken_and_not_left_to_the_next_look(monkeypatch):
+def test_a_message_that_comes_as_a_slot_s_time_is_up_is_taken_at_once():
     scheduler, late = Scheduler(), message(3)
-    monkeypatch.setattr(scheduler._changed, "wait", lambda _timeout: not scheduler.add(late))
+
+    class TimesOut(threading.Condition):
+        def wait(self, timeout=None):
+            return not scheduler.add(late)
+
+    scheduler._changed = TimesOut()
     assert [task.message for task in take(scheduler)] == [late]

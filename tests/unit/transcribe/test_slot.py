@@ -1,4 +1,4 @@
-"""What a slot does where the system refuses it a process."""
+"""A slot to which the system refuses a process."""
 
 import errno
 import os
@@ -20,8 +20,8 @@ class RefusingPool:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_a_full_dev_shm_ends_the_start_of_an_engine_at_once_and_is_named(monkeypatch):
+def test_a_full_dev_shm_ends_the_start_of_an_engine_at_once_and_is_reported(monkeypatch):
     monkeypatch.setattr(slot, "ProcessPool", RefusingPool)
 
     with pytest.raises(EngineError, match=r"No space left on device\. Check that /dev/shm exists"):
-        Engine("bundled:tiny.en", device="cpu", replicas=1)
+        Engine("fake", device="cpu", replicas=1)

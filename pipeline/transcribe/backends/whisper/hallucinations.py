@@ -1,6 +1,7 @@
-"""What Whisper writes where nobody speaks: the subtitlers' phrases it was trained on, dropped where unlikely.
+"""Phrases that Whisper writes where nobody speaks: credits of the subtitles that it was trained on.
 
-Such a phrase is dropped only when the model itself doubts that there is speech, since people do say "thank you".
+Such a phrase is dropped only when the model's own probabilities say that there may be no speech, since people do say
+"thank you".
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.transcribe.guard import Draft
+    from pipeline.transcribe.backends.whisper.quality import Draft
 
-DOUBTFUL = 0.3  # no-speech probability from which on a known phrase is not believed
-IMPROBABLE = -0.5  # mean log-probability under which it is not believed either
+DOUBTFUL = 0.3  # no-speech probability above which a known phrase is dropped
+IMPROBABLE = -0.5  # mean log-probability below which it is dropped too
 _PUNCTUATION = re.compile(r"[^\w\s]+")
 
 # Whole texts, lower case, without punctuation; collected from the public trackers of Whisper and faster-whisper.
@@ -66,6 +67,6 @@ PHRASES = frozenset(
 
 
 def hallucinated(draft: Draft) -> bool:
-    """Tell whether a decoding is one of those phrases, and the model not sure of hearing a voice."""
+    """Return whether the whole text is one of the phrases and the model is unsure of it or of hearing speech."""
     text = " ".join(_PUNCTUATION.sub("", draft.text.lower()).split())
     return text in PHRASES and (draft.no_speech_prob > DOUBTFUL or draft.avg_logprob < IMPROBABLE)

@@ -1,4 +1,4 @@
-"""Small JSON files that keep what took long to find out, so that no later start finds it out again."""
+"""Small JSON files that keep results which are slow to compute from one start to the next."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def read(file: Path) -> Any:
-    """Return what `file` holds; None where it is missing, unreadable or damaged."""
+    """Return the value in `file`, or None if it is missing, unreadable or damaged."""
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -22,7 +22,7 @@ def read(file: Path) -> Any:
 
 
 def write(file: Path, value: Any) -> None:
-    """Put `value` into `file` in one step; a read-only folder costs only finding it out again at the next start."""
+    """Write `value` to `file` atomically; do nothing in a read-only folder."""
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         scratch = file.with_name(f".{file.name}.{os.getpid()}")
@@ -32,9 +32,9 @@ def write(file: Path, value: Any) -> None:
 
 @contextlib.contextmanager
 def locked(file: Path) -> Iterator[None]:
-    """Hold an advisory lock: of two starting workers one finds out, and the second waits for it.
+    """Hold an advisory lock, so that of two starting workers one computes the value and the other waits for it.
 
-    In a read-only folder there is none, for nothing can be kept there.
+    In a read-only folder there is no lock, since nothing can be kept there.
     """
     with contextlib.ExitStack() as held:
         with contextlib.suppress(OSError):

@@ -1,8 +1,8 @@
-"""Doubt what the model wrote: the signs that a window has to be looked at again, with more care.
+"""The quality check: why the text of a decoding pass is rejected, so that the window is decoded again with more care.
 
 A shortened encoder window makes Whisper loop now and then ("Please increase that limit. Please increase that limit."),
-or stop before the speaker does. What is doubted is only looked at again, so the signs may be generous for a short look,
-which is cheap to repeat; for a full one they are OpenAI's own, and that it ends where the speaker does.
+or stop before the speaker does. Rejecting a quick pass costs only another pass, so its limits are strict. For a full
+pass they are OpenAI's own, and the text must reach the end of the speech.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from dataclasses import dataclass
 
 COMPRESSION_RATIO = 2.4  # OpenAI's threshold for text that repeats itself
 LOGPROB = -1.0  # OpenAI's threshold of the mean log-probability of a token
-LOGPROB_SHORT = -0.7  # of a short look; 1 to 5 of 100 prompts fall under it
+LOGPROB_SHORT = -0.7  # the same for a quick pass; 1 to 5 of 100 prompts fall below it
 TOKENS_PER_SECOND = 8  # more than speech needs in the languages whose words Whisper's vocabulary holds
 # More than speech needs where the vocabulary holds hardly more than the script's bytes. Measured with base's tokenizer
 # on what espeak-ng speaks: Greek 10, Tamil 14, Hindi 16, Telugu 23, Bengali 26, Georgian 34 tokens a second.
 TOKENS_PER_SECOND_SPELLED = 40
 TOKENS_AT_LEAST = 12
 WORDS_PER_SECOND = 6.0  # the fastest speakers stay under 5
-WORDS_AT_LEAST = 4  # said in no time at all: the VAD's edges are not exact
-SPARSE = 2.5  # words a second; of who speaks more slowly it is asked where the last word ends
-UNTOLD = 0.8  # seconds of speech after the last word; whole texts stay under 0.6, those that stop early are over 1
-SENTENCE = 1.5  # seconds of speech after the last word of a full look, which another window may hold
-LONGEST_WORD = 3.0  # seconds of speech; an aligned word that fills more covers something left out
-# Aligned words in a row that take no time: where a text repeats itself, a copy that nobody said. Beam search makes both
-# short passes write the same extra copy of a phrase that was said twice.
+WORDS_AT_LEAST = 4  # allowed in any window, since the edges of detected speech are not exact
+SPARSE = 2.5  # words a second; slower speech is aligned, to find out where its last word ends
+UNALIGNED_TAIL = 0.8  # seconds of speech after the last word; whole texts stay below 0.6, truncated ones exceed 1
+SENTENCE = 1.5  # seconds of speech after the last word of a full pass, which a smaller window may transcribe
+LONGEST_WORD = 3.0  # seconds of speech; a longer aligned word hides words that are missing
+# Aligned words in a row that take no time: in a text that repeats itself, a copy that nobody said. Beam search makes
+# both quick passes write the same extra copy of a phrase that was said twice.
 INSTANT_WORDS = 3
 _WORD = re.compile(r"\w+(?:['\u2019]\w+)*")  # with the apostrophes inside, straight or curly
 _SPELLED = frozenset(
@@ -39,7 +39,7 @@ _CHARACTERS_PER_WORD = 2.0  # in those
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """One decoding of one window, before it is believed."""
+    """The text of one pass over one window, before the quality check."""
 
     tokens: tuple[int, ...]
     text: str
@@ -47,53 +47,53 @@ class Draft:
     no_speech_prob: float
     language: str
     language_probability: float | None
-    short: bool  # the encoder saw less than 30 s
+    short: bool  # of a quick pass: the encoder saw less than 30 s
 
 
-def budget(seconds: float, language: str, *, short: bool) -> int:
-    """Return how many tokens a window of this length may take; a full look is the last, and cuts no language short."""
+def token_budget(seconds: float, language: str, *, short: bool) -> int:
+    """Return how many tokens a window of `seconds` may take; a full pass has the larger budget in every language."""
     rate = TOKENS_PER_SECOND if short and language not in _SPELLED else TOKENS_PER_SECOND_SPELLED
     return TOKENS_AT_LEAST + round(rate * seconds)
 
 
-def doubt(
+def reject_reason(
     draft: Draft,
     seconds: float,
     speech: float,
     *,
     longest_word: float = 0.0,
-    untold: float = 0.0,
+    unaligned_tail: float = 0.0,
     instant: int = 0,
     earlier: Collection[Draft] = (),
     contested: bool = False,
 ) -> str | None:
-    """Return why a decoding is not to be believed, or None.
+    """Return why a decoding is rejected, or None if it is accepted.
 
     Args:
-        draft: the decoding.
+        draft: the text to check.
         seconds: length of the window.
-        speech: how much of it the VAD takes for a voice (seconds).
-        longest_word: how much speech its longest aligned word fills, where it was aligned (seconds).
-        untold: how much speech follows its last aligned word, where it was aligned (seconds).
-        instant: how many aligned words in a row take no time, where it was aligned.
-        earlier: what other looks at the window wrote. A loop is the work of one look; what two repeat was said so.
-        contested: whether two other looks agree on a text that repeats itself; a full look, too, must then leave no
-            hole: Whisper likes to write down once what was said twice.
+        speech: how much of it is speech (seconds).
+        longest_word: how much speech its longest aligned word fills (seconds); 0 where nothing was aligned.
+        unaligned_tail: how much speech follows its last aligned word (seconds); 0 where nothing was aligned.
+        instant: how many aligned words in a row take no time.
+        earlier: what other passes wrote. A loop is an artefact of one pass; a repetition in two was really said.
+        contested: whether two other passes agree on a text that repeats itself. A full pass is then checked as
+            strictly as a quick one, since Whisper tends to write once what was said twice.
     """
-    if len(draft.tokens) >= budget(seconds, draft.language, short=draft.short) - 1:
+    if len(draft.tokens) >= token_budget(seconds, draft.language, short=draft.short) - 1:
         return "too many tokens"
     agreed = instant < INSTANT_WORDS and any(_words(draft) == _words(one) for one in earlier)
     if compression_ratio(draft.text) > COMPRESSION_RATIO and not agreed:
         return "compressible"
     if draft.avg_logprob < (LOGPROB_SHORT if draft.short else LOGPROB):
         return "improbable"
-    if untold > UNTOLD:
+    if unaligned_tail > UNALIGNED_TAIL:
         return "speech after the last word"
-    return _doubt_closely(draft, speech, longest_word, agreed=agreed) if draft.short or contested else None
+    return _strict_reason(draft, speech, longest_word, agreed=agreed) if draft.short or contested else None
 
 
-def _doubt_closely(draft: Draft, speech: float, longest_word: float, *, agreed: bool) -> str | None:
-    """Return what tells against a look at a shortened window, or one that others contradict."""
+def _strict_reason(draft: Draft, speech: float, longest_word: float, *, agreed: bool) -> str | None:
+    """Return why a quick pass, or one that others contradict, is rejected, or None."""
     if repeats(_words(draft)) and not agreed:
         return "a phrase repeated"
     if _count(draft) > WORDS_AT_LEAST + WORDS_PER_SECOND * speech:
@@ -103,29 +103,29 @@ def _doubt_closely(draft: Draft, speech: float, longest_word: float, *, agreed: 
     return None
 
 
-def omits(draft: Draft, longest_word: float, untold: float) -> bool:
-    """Tell whether a full look leaves out what smaller windows would have: Whisper avoids saying a thing too often.
+def omits_speech(draft: Draft, longest_word: float, unaligned_tail: float) -> bool:
+    """Return whether a full pass omits speech that smaller windows would transcribe: Whisper avoids repetitions.
 
-    It ends before the speaker does, or its text repeats itself around a hole.
+    Its text ends before the speech does, or repeats itself and has a word that is too long.
     """
-    if untold > SENTENCE:
+    if unaligned_tail > SENTENCE:
         return True
     repeating = compression_ratio(draft.text) > COMPRESSION_RATIO or repeats(_words(draft))
     return repeating and longest_word > LONGEST_WORD
 
 
 def sparse(draft: Draft, speech: float) -> bool:
-    """Tell whether a text has so few words for its seconds of speech that it may have stopped before the speaker."""
+    """Return whether a text has so few words for its seconds of speech that it may be truncated."""
     return _count(draft) < SPARSE * speech
 
 
 def must_align(draft: Draft, speech: float) -> bool:
-    """Return whether the times of its words are needed to judge a text: it is sparse, or it repeats itself."""
+    """Return whether the quality check needs the times of a text's words: it is sparse, or it repeats itself."""
     return sparse(draft, speech) or repeats(_words(draft))
 
 
 def compression_ratio(text: str) -> float:
-    """Return how many times zlib shrinks the text."""
+    """Return the size of the text over its size when compressed by zlib; 0 for an empty text."""
     data = text.encode()
     return len(data) / len(zlib.compress(data)) if data else 0.0
 
@@ -139,7 +139,7 @@ def _count(draft: Draft) -> float:
 
 
 def repeats(words: list[str]) -> bool:
-    """Tell whether a word or a phrase stands twice in a row: a loop, or said so, which another look will tell."""
+    """Return whether a word or a phrase stands twice in a row."""
     return any(
         words[at : at + size] == words[at + size : at + 2 * size]
         for size in range(1, len(words) // 2 + 1)

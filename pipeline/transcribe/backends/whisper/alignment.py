@@ -1,7 +1,8 @@
-"""Put words and segments on the clock: from the VAD where one stretch of speech says all, else by cross-attention.
+"""Put words and segments on the message's clock.
 
-Cross-attention knows the order of the words and is off by a tenth of a second or two; the VAD knows to a hundredth
-where there is silence. So words are taken from the first and kept out of the second's pauses.
+A window with one short stretch of speech takes its times from the voice detector, any other from cross-attention.
+Cross-attention knows the order of the words but is off by 0.1 to 0.2 s; the voice detector knows to 0.01 s where there
+is silence. So words come from the first and are kept out of the pauses of the second.
 """
 
 from __future__ import annotations
@@ -12,30 +13,29 @@ from typing import TYPE_CHECKING, Any
 
 from faster_whisper.transcribe import merge_punctuations
 
-from pipeline.transcribe.options import Options
-from voicemill.transcript import Segment, Word
+from pipeline.transcribe.transcript import Segment, Word
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pipeline.transcribe.guard import Draft
+    from pipeline.transcribe.backends.whisper.quality import Draft
+    from pipeline.transcribe.options import DecodingOptions
     from pipeline.transcribe.window import Window
 
 Timings = list[dict[str, Any]]  # faster-whisper's aligned words: word, tokens, start, end (seconds), probability
 
 SENTENCE_END = ".?!。？！…"
-TITLES = frozenset({"mr.", "mrs.", "ms.", "dr.", "prof.", "st."})  # a name follows, and no sentence
+TITLES = frozenset({"mr.", "mrs.", "ms.", "dr.", "prof.", "st."})  # no sentence ends here: a name follows
 ONE_SEGMENT = 8.0  # seconds; a window with one sentence this short is one segment
 PAUSE = 0.8  # seconds of silence between two words that end a segment without a full stop
 LONGEST = 12.0  # seconds; a longer segment ends at the next comma or pause
 BRIEF_PAUSE = 0.3  # seconds; where a segment that is too long may end
 PREPENDED, APPENDED = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"
-CANARY_OPTIONS = Options()
 _SENTENCES = re.compile(rf"[{SENTENCE_END}]+\s+\S")
 
 
-def wants_words(window: Window, options: Options, text: str) -> bool:
-    """Tell whether the window's text must be aligned word by word to know its segments' times."""
+def wants_words(window: Window, options: DecodingOptions, text: str) -> bool:
+    """Return whether the window's text must be aligned word by word to time its segments."""
     return (
         options.word_timestamps
         or window.duration > ONE_SEGMENT
@@ -50,7 +50,7 @@ def segments(window: Window, draft: Draft, timings: Timings, *, keep_words: bool
     Args:
         window: the window.
         draft: its text.
-        timings: its aligned words, in seconds from the start of the window's audio; none: it is one segment.
+        timings: its aligned words, in seconds from the start of the window's audio; if empty, the text is one segment.
         keep_words: whether the segments carry their words.
     """
     if not draft.text:
@@ -73,19 +73,19 @@ def segments(window: Window, draft: Draft, timings: Timings, *, keep_words: bool
 
 
 def voiced(window: Window, timing: dict[str, Any]) -> float:
-    """Return how much of an aligned word the VAD takes for a voice (seconds)."""
+    """Return how much of an aligned word is speech (seconds)."""
     start, end = window.clock(float(timing["start"])), window.clock(float(timing["end"]))
     return sum(max(0.0, min(end, last) - max(start, first)) for first, last in window.speech)
 
 
-def untold(window: Window, timings: Timings) -> float:
-    """Return how much of what the VAD takes for a voice follows the last aligned word (seconds).
+def unaligned_tail(window: Window, timings: Timings) -> float:
+    """Return how much speech follows the last aligned word (seconds).
 
-    A full stop is no word: what the text leaves out may be aligned to it.
+    Punctuation does not count as a word, since speech that the text leaves out may be aligned to it.
     """
     words = [timing for timing in timings if any(map(str.isalnum, timing["word"]))]
-    told = window.clock(float(words[-1]["end"])) if words else 0.0
-    return sum(max(0.0, last - max(first, told)) for first, last in window.speech)
+    aligned = window.clock(float(words[-1]["end"])) if words else 0.0
+    return sum(max(0.0, last - max(first, aligned)) for first, last in window.speech)
 
 
 def longest_instant(timings: Timings) -> int:
@@ -99,7 +99,7 @@ def longest_instant(timings: Timings) -> int:
 
 
 def _on_the_clock(window: Window, timings: Timings) -> Iterator[Word]:
-    """Yield the words on the message's clock, in order, none of them reaching into a silence."""
+    """Yield the words on the message's clock, in order, kept out of silences."""
     merge_punctuations(timings, PREPENDED, APPENDED)
     spoken = [timing for timing in timings if timing["word"].strip()]
     passed = window.speech[0][0]
@@ -115,7 +115,7 @@ def _on_the_clock(window: Window, timings: Timings) -> Iterator[Word]:
 
 
 def _out_of_silence(start: float, end: float, speech: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Move the ends of a word that lie in a silence to where the voice is."""
+    """Move the ends of a word that lie in a silence to the nearest speech."""
     for (_, silence), (voice, _) in pairwise(speech):
         if start < silence and voice < end and voice - silence >= PAUSE:  # no word lasts through a pause
             if end - voice > silence - start:
@@ -130,7 +130,7 @@ def _out_of_silence(start: float, end: float, speech: Sequence[tuple[float, floa
 
 
 def _grouped(words: Sequence[Word]) -> Iterator[list[Word]]:
-    """Cut words into segments: at the ends of sentences, at pauses, and where one grows too long."""
+    """Cut words into segments: at the ends of sentences, at pauses, and where a segment grows too long."""
     group: list[Word] = []
     for word in words:
         if group and _ends(group, word):
@@ -151,5 +151,5 @@ def _ends(group: Sequence[Word], word: Word) -> bool:
 
 
 def _abbreviates(before: str, after: str) -> bool:
-    """Tell whether a full stop is a shortened word's: a title's, or one after which no sentence begins ("a.m. on")."""
+    """Return whether a full stop belongs to an abbreviation: a title, or one in mid-sentence ("a.m. on")."""
     return before.endswith(".") and (before.lower() in TITLES or after[:1].islower())

@@ -1,7 +1,7 @@
-"""Where a model's files are: a folder, a name from the model hub, or one of the models that the package index carries.
+"""Find a Whisper model's files: a folder, a name from the model hub, or a model that the package index carries.
 
-Bundled models come in packages of the `models` extra. Their checksum is verified when they are first used; a small file
-under the model folder remembers the verdict, so that no later start reads the weights twice.
+Bundled models come in packages of the `models` extra. Their checksum is verified at first use, and the outcome is kept
+in a small file under the model folder, so that later starts don't read the weights twice.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import shlex
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from config.environment import ROOT, STATE
-from pipeline.transcribe import remembered
+from pipeline.transcribe import json_cache
 from pipeline.transcribe.failures import ModelError
 
 RUNPOD_VOLUME = Path("/workspace")  # the persistent disk of a RunPod machine
@@ -54,21 +55,22 @@ BUNDLED = {
 }
 
 
-def resolve(name: str, model_dir: str | Path | None = None) -> Path:
-    """Return the folder that holds the model called `name`, fetched or joined first where need be.
+def resolve(name: str, model_dir: str | Path | None = None, *, bundled: Mapping[str, Bundled] = BUNDLED) -> Path:
+    """Return the folder that holds the model called `name`, fetched or joined first if necessary.
 
     Args:
         name: a folder, `bundled:tiny.en`, `bundled:base`, or a name from the hub (`small`, `owner/name`).
         model_dir: where fetched and joined models are kept; None: `/workspace/models` where there is a `/workspace`,
             else the hub's own cache (and this clone's `.voicemill/models` for joined ones).
+        bundled: the models that packages carry, by name.
 
     Raises:
         ModelError: the model is unknown, incomplete, damaged or out of reach.
     """
-    if name in BUNDLED:
-        return _bundled(name, BUNDLED[name], _folder(model_dir) or STATE / "models")
+    if name in bundled:
+        return _bundled(name, bundled[name], _folder(model_dir) or STATE / "models")
     if name.startswith("bundled:"):
-        raise ModelError(f"There is no model {name!r}; bundled are {', '.join(BUNDLED)}.")
+        raise ModelError(f"There is no model {name!r}; bundled are {', '.join(bundled)}.")
     path = Path(name).expanduser()
     if path.is_dir():
         return _complete(path)
@@ -84,7 +86,7 @@ def _folder(model_dir: str | Path | None) -> Path | None:
 
 
 def _complete(path: Path) -> Path:
-    """Refuse a folder whose weights are missing or are the pointer that git leaves where LFS is not installed."""
+    """Return `path`; raise if its weights are missing or are a pointer that git left because LFS is not installed."""
     weights = path / "model.bin"
     if not weights.is_file():
         raise ModelError(f"{path} holds no model.bin: WHISPER_MODEL takes a model converted for CTranslate2.")
@@ -116,24 +118,24 @@ def _from_hub(name: str, folder: Path | None) -> Path:
 
 
 def _bundled(name: str, model: Bundled, folder: Path) -> Path:
-    parts = [_installed(name, *place) for place in model.parts]
+    parts = [_installed(name, model, *place) for place in model.parts]
     if len(parts) == 1:
         stat = parts[0].stat()
-        verdict = folder / f"{name.removeprefix('bundled:')}.verified.json"
+        verified = folder / f"{name.removeprefix('bundled:')}.verified.json"
         seen = {"file": str(parts[0]), "size": stat.st_size, "modified": stat.st_mtime_ns, "sha256": model.sha256}
-        if remembered.read(verdict) != seen:
+        if json_cache.read(verified) != seen:
             _check(name, _sha256(parts), model)
-            remembered.write(verdict, seen)
+            json_cache.write(verified, seen)
         return parts[0].parent
     target = folder / name.removeprefix("bundled:")
-    with remembered.locked(folder / f".{target.name}.lock"):
+    with json_cache.locked(folder / f".{target.name}.lock"):
         if not target.is_dir():
             _join(name, model, parts, target)
     return _complete(target)
 
 
 def _join(name: str, model: Bundled, parts: list[Path], target: Path) -> None:
-    """Put the model together beside `target` and move it there when it is whole and proven."""
+    """Join the model beside `target`, verify it, and move it there."""
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
         staging = Path(scratch) / "model"
         staging.mkdir()
@@ -146,16 +148,16 @@ def _join(name: str, model: Bundled, parts: list[Path], target: Path) -> None:
                         weights.write(block)
         _check(name, digest.hexdigest(), model)
         for place in model.beside:
-            shutil.copy(_installed(name, *place), staging)
+            shutil.copy(_installed(name, model, *place), staging)
         staging.rename(target)
 
 
-def _installed(name: str, package: str, path: str) -> Path:
+def _installed(name: str, model: Bundled, package: str, path: str) -> Path:
     """Find a file of an installed package without importing it."""
     spec = importlib.util.find_spec(package)
     file = Path(spec.origin).parent / path if spec and spec.origin else None
     if not file or not file.is_file():
-        raise ModelError(f"{name} is not installed: run {_install(BUNDLED[name])}")
+        raise ModelError(f"{name} is not installed: run {_install(model)}")
     return file
 
 
