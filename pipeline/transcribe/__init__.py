@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.transcribe.failures import EngineError, ModelError
 from pipeline.transcribe.options import DecodingOptions
-from pipeline.transcribe.transcript import Segment, Transcript, Word
+from voicemill.transcript import Segment, Transcript, Word
 
 if TYPE_CHECKING:
     from pipeline.transcribe.engine import Engine, SlotInfo

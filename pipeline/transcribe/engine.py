@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 import structlog
 
-from pipeline import measures
-from pipeline.errors import JobError
+from pipeline.metrics import hooks
 from pipeline.transcribe import backends, devices, postprocess
 from pipeline.transcribe.audio import SAMPLE_RATE, check_samples
 from pipeline.transcribe.backends.base import DecodingSettings
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
     from pipeline.transcribe.backends.base import Backend, WindowResult
     from pipeline.transcribe.postprocess import PostProcessor
-    from pipeline.transcribe.transcript import Transcript
+    from voicemill.transcript import Transcript
 
 __all__ = ["Engine", "SlotInfo"]
 
@@ -262,8 +261,8 @@ class Engine:
 
     def _gone(self) -> JobError:
         if self._stopping:
-            return JobError("worker_stopped", "the worker stopped before the message was done")
-        return JobError("gpu_unfit", "no device of this worker can run the model any more")
+            return JobError(ErrorCode.WORKER_STOPPED, "the worker stopped before the message was done")
+        return JobError(ErrorCode.GPU_UNFIT, "no device of this worker can run the model any more")
 
     def _serve(self, slot: Slot, ready: Future[SlotInfo]) -> None:
         """Run in a slot's thread: start the slot and feed it until the engine stops or the slot cannot be restarted."""
@@ -293,11 +292,12 @@ class Engine:
                 self._batch = max(1, self._batch // 2)
             hooks.note("batches_failed_total", reason="out_of_memory")
             log.warning("out of memory", windows=len(batch), batch_from_now_on=self._batch)
-            self._retry(batch, JobError("out_of_memory", str(error)), charged=len(batch) == 1)
+            self._retry(batch, JobError(ErrorCode.OUT_OF_MEMORY, str(error)), charged=len(batch) == 1)
             return True
         except (DiedError, HungError) as error:
             hung = isinstance(error, HungError)
-            code, reason = ("transcribe_timeout", "hung") if hung else ("transcribe_crashed", "died")
+            code = ErrorCode.TRANSCRIBE_TIMEOUT if hung else ErrorCode.TRANSCRIBE_CRASHED
+            reason = "hung" if hung else "died"
             hooks.note("batches_failed_total", reason=reason)
             log.warning("slot lost", device_name=slot.spec.device_name, windows=len(batch), reason=str(error))
             self._retry(batch, JobError(code, f"{error} at this message"), charged=True)
@@ -309,7 +309,7 @@ class Engine:
         except Exception as error:
             hooks.note("batches_failed_total", reason="fault")
             log.exception("fault while a batch ran", device_name=slot.spec.device_name, windows=len(batch))
-            self._retry(batch, JobError("internal", f"{type(error).__name__}: {error}"), charged=True)
+            self._retry(batch, JobError(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}"), charged=True)
             return self._restart(slot, "fault")
         _measure(batch, results, time.monotonic() - began)
         for task, result in zip(batch, results, strict=True):
@@ -404,11 +404,11 @@ class Engine:
 
 
 def _measure(batch: list[WindowTask], results: list[WindowResult], took: float) -> None:
-    measures.note("batch_windows", len(batch))
-    measures.note("batch_seconds", took)
-    measures.note("real_time_factor", took / sum(task.window.duration for task in batch))
+    hooks.note("batch_windows", len(batch))
+    hooks.note("batch_seconds", took)
+    hooks.note("real_time_factor", took / sum(task.window.duration for task in batch))
     for result in results:
-        measures.note("windows_total", look=result.decoding_pass.partition(" ")[0])  # without the temperature
+        hooks.note("windows_total", look=result.decoding_pass.partition(" ")[0])  # without the temperature
 
 
 def _lower_priority() -> None:

@@ -8,9 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pipeline import measures
+from pipeline.metrics import hooks
 from pipeline.transcribe.backends.base import WindowRequest
-from pipeline.transcribe.transcript import Transcript
+from voicemill.errors import JobError
+from voicemill.transcript import Transcript
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from pipeline.errors import JobError
     from pipeline.transcribe.backends.base import WindowResult
     from pipeline.transcribe.child import SlotInfo
     from pipeline.transcribe.options import DecodingOptions
@@ -79,7 +79,7 @@ class Message:
 
     def deliver(self, transcript: Transcript) -> None:
         """Hand the transcript to the sender."""
-        measures.note("audio_seconds_total", self.duration)
+        hooks.note("audio_seconds_total", self.duration)
         with suppress(InvalidStateError):  # it was cancelled
             self.future.set_result(transcript)
 

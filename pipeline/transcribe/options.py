@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from config.bounds import BEAMS
-from pipeline import options as job_options
-from pipeline.errors import JobError
+from voicemill import options as job_options
+from voicemill.errors import ErrorCode, JobError
 
 if TYPE_CHECKING:
     from pipeline.transcribe.child import SlotInfo
@@ -45,14 +45,14 @@ def check(options: DecodingOptions, duration: float, slot: SlotInfo) -> None:
     ):
         if not good:
             shown = job_options.shown(getattr(options, name))
-            raise JobError("invalid_options", f"{name} is {shown}: it takes {takes}")
+            raise JobError(ErrorCode.INVALID_OPTIONS, f"{name} is {shown}: it takes {takes}")
     if limit is not None and duration > limit:
-        raise JobError("too_long", f"the message lasts {duration:.0f} s, allowed are {limit:.0f} s")
+        raise JobError(ErrorCode.TOO_LONG, f"the message lasts {duration:.0f} s, allowed are {limit:.0f} s")
     capabilities = slot.capabilities
     if options.language is not None and options.language not in capabilities.languages:
         only = f"; it knows {capabilities.only_language!r} only" if capabilities.only_language else ""
-        raise JobError("invalid_options", f"{slot.model} does not know language {options.language!r}{only}")
+        raise JobError(ErrorCode.INVALID_OPTIONS, f"{slot.model} does not know language {options.language!r}{only}")
     if options.task not in capabilities.tasks:
-        raise JobError("invalid_options", f"{slot.model} cannot {options.task}: use a multilingual model")
+        raise JobError(ErrorCode.INVALID_OPTIONS, f"{slot.model} cannot {options.task}: use a multilingual model")
     if options.word_timestamps and not capabilities.word_times:
-        raise JobError("invalid_options", f"{slot.model} gives no word times: leave word_timestamps out")
+        raise JobError(ErrorCode.INVALID_OPTIONS, f"{slot.model} gives no word times: leave word_timestamps out")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from pipeline.transcribe.transcript import Transcript
+from voicemill.transcript import Transcript
 
 if TYPE_CHECKING:
     import numpy as np

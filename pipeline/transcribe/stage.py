@@ -13,7 +13,7 @@ import redis
 from config.settings import Settings
 from pipeline import dedupe
 from pipeline.stage import Context, Result
-from pipeline.transcribe.options import Options
+from pipeline.transcribe.options import DecodingOptions
 from voicemill.errors import ErrorCode, JobError
 from voicemill.job import Job
 
@@ -60,10 +60,10 @@ class Transcribing:
         return future.result()
 
 
-def options(job: Job, settings: Settings) -> Options:
+def options(job: Job, settings: Settings) -> DecodingOptions:
     """Return how the engine is to transcribe a job."""
     chosen = job.options
-    return Options(
+    return DecodingOptions(
         language=chosen.language,
         task=chosen.task,
         prompt=chosen.prompt,

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from pipeline.transcribe.options import DecodingOptions
-    from pipeline.transcribe.transcript import Segment
     from pipeline.transcribe.window import Window
+    from voicemill.transcript import Segment
 
 # Finds speech in float32 samples of shape (n,) at 16 kHz: the first sample and the one after the last of each stretch,
 # in order and without overlap.

@@ -24,8 +24,8 @@ import numpy as np
 from pipeline.transcribe.audio import SAMPLE_RATE
 from pipeline.transcribe.backends.base import Backend, Capabilities, Recognizer, WindowResult
 from pipeline.transcribe.failures import EngineError
-from pipeline.transcribe.transcript import Segment, Word
 from pipeline.transcribe.window import MARGIN
+from voicemill.transcript import Segment, Word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from faulty import Faulty
 
-from pipeline import measures
+from pipeline.metrics import hooks
 from pipeline.transcribe import Engine
 from pipeline.transcribe.audio import load
 
@@ -35,9 +35,9 @@ def noted():
     def listen(*what):
         found.append(what)
 
-    measures.listeners.append(listen)
+    hooks.listeners.append(listen)
     yield found
-    measures.listeners.remove(listen)
+    hooks.listeners.remove(listen)
 
 
 @pytest.fixture(scope="session")

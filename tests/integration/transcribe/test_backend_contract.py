@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from hearing import SENTENCE, word_error_rate
 
-from pipeline.errors import JobError
 from pipeline.transcribe import DecodingOptions, Engine, backends
 from pipeline.transcribe.backends.base import Capabilities, WindowRequest
 from pipeline.transcribe.backends.fake import say
 from pipeline.transcribe.window import cut
+from voicemill.errors import JobError
 
 RATE = 16_000
 MULTILINGUAL = ["fake", pytest.param("bundled:base", marks=pytest.mark.model)]

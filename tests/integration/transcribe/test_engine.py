@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from hearing import SENTENCE, SENTENCES, word_error_rate
 
-from pipeline.errors import JobError
 from pipeline.transcribe import DecodingOptions, Engine, EngineError
 from pipeline.transcribe.backends.fake import say
+from voicemill.errors import JobError
 
 pytestmark = pytest.mark.processes
 

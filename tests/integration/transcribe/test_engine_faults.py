@@ -14,9 +14,9 @@ from faulty import Faulty
 from hearing import SENTENCE
 from processes import becomes
 
-from pipeline.errors import JobError
 from pipeline.transcribe import DecodingOptions, Engine, EngineError
 from pipeline.transcribe.backends.fake import Fake, say
+from voicemill.errors import JobError
 
 pytestmark = pytest.mark.processes
 

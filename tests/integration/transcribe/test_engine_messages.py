@@ -11,9 +11,7 @@ from hearing import GERMAN, SENTENCE, SENTENCES, character_error_rate, word_erro
 
 from pipeline.transcribe import DecodingOptions
 from pipeline.transcribe.backends import silero
-from pipeline.transcribe.transcript import Segment
 from pipeline.transcribe.window import cut
-from voicemill.errors import JobError
 from voicemill.transcript import Segment
 
 pytestmark = [pytest.mark.model, pytest.mark.processes]

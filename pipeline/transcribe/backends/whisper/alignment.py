@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from faster_whisper.transcribe import merge_punctuations
 
-from pipeline.transcribe.transcript import Segment, Word
+from voicemill.transcript import Segment, Word
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
