@@ -26,14 +26,13 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
-from voicemill.lifecycle import STAGES
-
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from cli.signals import stops  # noqa: E402
 from cli.supervisor import Supervisor, procfile  # noqa: E402
 from config import environment, settings  # noqa: E402 - works without `make install`, too
+from voicemill.lifecycle import STAGES  # noqa: E402
 
 STATUS_TIMEOUT = 30.0  # seconds
 

@@ -6,6 +6,7 @@ import argparse
 import json
 import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from typing import NoReturn
@@ -21,6 +22,7 @@ from voicemill.store.workers import Worker
 
 EVERY = 2.0  # seconds between two refreshes with --watch
 CLEAR = "\x1b[H\x1b[J"  # the terminal, from its upper left corner
+PAUSED = "  paused: "
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -77,7 +79,14 @@ def shown(now: SystemStatus, columns: int, *, coloured: bool = False) -> list[st
     """
     red = output.red if coloured else str
     tables = [line.replace("none", red("none")) for line in output.beside(_queues(now), _times(now), columns)]
-    return [*tables, "", *_workers(now, red), *_remarks(now)]
+    return [*tables, "", *_wrapped(_workers(now), columns, red), *_wrapped(_remarks(now), columns, red)]
+
+
+def _wrapped(lines: Iterator[str], columns: int, red: Callable[[str], str]) -> Iterator[str]:
+    for line in lines:
+        indent = "    " if line.startswith(" ") else "  "
+        parts = textwrap.wrap(line, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        yield from map(red, parts) if line.startswith(PAUSED) else parts or [""]
 
 
 def _queues(now: SystemStatus) -> list[str]:
@@ -100,7 +109,7 @@ def _times(now: SystemStatus) -> list[str]:
     return output.table(titles, rows, right=range(1, len(titles)))
 
 
-def _workers(now: SystemStatus, red: Callable[[str], str]) -> Iterator[str]:
+def _workers(now: SystemStatus) -> Iterator[str]:
     """Yield a line for each worker and one for each of its devices."""
     present = {worker.name: worker for stage in now.stages.values() for worker in stage.workers}
     present |= {worker.name: worker for worker in now.webhooks.workers}
@@ -108,7 +117,7 @@ def _workers(now: SystemStatus, red: Callable[[str], str]) -> Iterator[str]:
     for name, worker in present.items():
         yield output.printable(f"{name:<{longest}}  {', '.join(worker.stages)} since {output.clock(worker.since)}")
         if worker.paused:
-            yield red(output.printable(f"  paused: {worker.paused}"))
+            yield output.printable(f"{PAUSED}{worker.paused}")
         yield from (output.printable(f"  {device}") for device in _devices(worker))
     if present:
         yield ""
@@ -119,8 +128,8 @@ def _remarks(now: SystemStatus) -> Iterator[str]:
     yield f"{now.unfinished} jobs not finished; {now.handoff_bytes / 1e6:.1f} MB of audio in the handoff store"
     webhooks, spent = now.webhooks, now.enrichment
     if webhooks.undelivered or webhooks.depth.dead:
-        yield f"{webhooks.undelivered} jobs have webhooks to deliver, {webhooks.depth.dead} were given up;"
-        yield "`voicemill webhook list` shows the receivers"
+        pending = f"{webhooks.undelivered} jobs have webhooks to deliver, {webhooks.depth.dead} were given up"
+        yield f"{pending}; `voicemill webhook list` shows the receivers"
     if spent["requests"]:
         tokens = f"{spent['input_tokens']:,} tokens in, {spent['output_tokens']:,} out"
         unpriced = f"; requests without a price: {spent['unpriced_requests']}" if spent["unpriced_requests"] else ""
