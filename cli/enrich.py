@@ -1,4 +1,4 @@
-"""`enrich`: another summary of what was transcribed already, with another prompt or model; no audio is touched."""
+"""`enrich`: write the summary of finished jobs again, with another prompt or model; the audio is not needed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from pathlib import Path
 
 from config import settings
 from pipeline.enrich import Enricher
+from voicemill import Client
 from voicemill.errors import ErrorCode, JobError, UnknownJob
+from voicemill.lifecycle import Status
+from voicemill.store import Store
 
-UNKNOWN_JOB, UNFINISHED = 4, 5  # exit codes
+FAILED, UNKNOWN_JOB, UNFINISHED = 1, 4, 5  # exit codes
 TIMEOUT = 600.0  # seconds
 
 
@@ -25,43 +28,41 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=TIMEOUT,
         metavar="SECONDS",
-        help=f"of each job: where Gemini keeps failing, give up after this ({TIMEOUT:g})",
+        help=f"of each job: give up if the provider keeps failing so long ({TIMEOUT:g})",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write each summary anew; 1 where one could not be had, 4 where a job is unknown, 5 where time ran out.
+    """Write each summary again; 1 if one failed, 4 if a job is unknown, 5 if time ran out.
 
-    Old ones stay until then.
+    A job keeps its old summary until the new one is written.
     """
-    chosen = settings.get()
-    if chosen.gemini_api_key is None:
-        raise settings.SettingsError("GEMINI_API_KEY is not set: there is nobody to ask")
-    enricher = Enricher(chosen)
     code = 0
-    for job_id in arguments.id:
-        try:
-            _enrich(enricher, job_id, arguments)
-        except UnknownJob as error:
-            print(error, file=sys.stderr)
-            code = UNKNOWN_JOB
-        except TimeoutError as error:
-            print(error, file=sys.stderr)
-            code = code or UNFINISHED
-        except JobError as error:
-            print(f"{job_id}: {error}. {ErrorCode(error.code).remedy}", file=sys.stderr)
-            code = code or 1
+    with Client() as client:
+        enricher = Enricher(settings.get(), client.store)
+        for job_id in arguments.id:
+            try:
+                _enrich(enricher, client.store, job_id, arguments)
+            except UnknownJob as error:
+                print(error, file=sys.stderr)
+                code = UNKNOWN_JOB
+            except TimeoutError as error:
+                print(error, file=sys.stderr)
+                code = code or UNFINISHED
+            except JobError as error:
+                print(f"{job_id}: {error.advice}", file=sys.stderr)
+                code = code or FAILED
     return code
 
 
-def _enrich(enricher: Enricher, job_id: str, arguments: argparse.Namespace) -> None:
+def _enrich(enricher: Enricher, store: Store, job_id: str, arguments: argparse.Namespace) -> None:
     deadline = time.monotonic() + arguments.timeout
     job = store.jobs.get(job_id)
-    if job.status != "done" or job.transcript is None:
+    if job.status != Status.DONE or job.transcript is None:
         raise JobError(ErrorCode.ENRICH_NO_TRANSCRIPT, f"the job is {job.status}, not done")
-    if job.transcript.get("no_speech") or not job.transcript.get("text", "").strip():
-        raise JobError(ErrorCode.ENRICH_NO_TRANSCRIPT, "the message holds no speech")
-    store.spending.close(job_id, parts=False)  # what an earlier run paid, or had to try, is not held against this one
+    if job.transcript.no_speech or not job.transcript.text.strip():
+        raise JobError(ErrorCode.ENRICH_NO_TRANSCRIPT, "the recording has no speech")
+    store.spending.close(job_id, parts=False)  # requests of an earlier run do not count against this one
     prompt = None if arguments.prompt is None else arguments.prompt.absolute()
     while True:
         try:
@@ -74,10 +75,10 @@ def _enrich(enricher: Enricher, job_id: str, arguments: argparse.Namespace) -> N
             if time.monotonic() + error.retry_after > deadline:
                 late = f"not written within {arguments.timeout:g} s: the job keeps the summary it had"
                 raise TimeoutError(f"{job_id}: {error.message}; {late}") from None
-            print(f"{job_id}: {error.message}; again in {error.retry_after:.0f} s", file=sys.stderr)
+            print(f"{job_id}: {error.message}; retried in {error.retry_after:.0f} s", file=sys.stderr)
             time.sleep(error.retry_after)
         else:
             if not store.jobs.rewrite(job_id, enrichment):
-                raise JobError(ErrorCode.ENRICH_NO_TRANSCRIPT, "the job was deleted or began anew meanwhile")
-            print(f"{job_id}: {enrichment.get('title') or 'written'}")
+                raise JobError(ErrorCode.ENRICH_NO_TRANSCRIPT, "the job was deleted or restarted meanwhile")
+            print(f"{job_id}: {enrichment.title or 'written'}")
             return

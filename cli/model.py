@@ -1,4 +1,4 @@
-"""`model`: the configured Whisper model, fetched now instead of at the first start of a worker."""
+"""`model`: download the configured Whisper model now instead of at the first start of a worker."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pipeline.transcribe.failures import ModelError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Say where the choice is made: the command takes no options of its own."""
-    parser.description = "Fetch the model of WHISPER_MODEL into WHISPER_MODEL_DIR and print its folder."
+    """Describe where the model is chosen; the command has no options."""
+    parser.description = "Download the model of WHISPER_MODEL into WHISPER_MODEL_DIR and print its folder."
 
 
 def run(_arguments: argparse.Namespace) -> int:
-    """Fetch or join the model; 1 where it cannot be had, with the reason in a line."""
+    """Download the model, or join its parts; 1 if that fails."""
     chosen = settings.get()
     try:
         model = chosen.whisper_model

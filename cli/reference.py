@@ -1,7 +1,6 @@
-"""The reference pages of the documentation, made of the code so that they cannot tell another story than it does.
+"""The reference pages of the documentation, generated from the code.
 
-`python -m cli.reference` writes them to docs/reference/; `make generated` runs it, and a test holds that
-what lies there is what the code says.
+`python -m cli.reference` writes them to docs/reference/; `make generated` runs it, and a test compares them.
 """
 
 from __future__ import annotations
@@ -20,21 +19,22 @@ import config.settings
 import voicemill.errors
 from config import environment
 from config.settings import Settings, variable
-from pipeline.__main__ import COMMANDS, EXIT_CODES
-from pipeline.doctor import cli
+from voicemill import _cli
+from voicemill._cli import exits
+from voicemill.errors import ErrorCode
 
 FOLDER = environment.STATE.parent / "docs" / "reference"
-MADE = "<!-- Made of the code by `make generated`; change the code, not this page. -->\n"
+GENERATED = "<!-- Generated from the code by `make generated`: change the code, not this page. -->\n"
 
 
 def settings() -> str:
-    """Return the page of all settings: variable, default, what it takes and what it means."""
+    """Return the page of all settings: variable, default and meaning."""
     lines = [
         "# Settings",
         "",
-        MADE,
-        "Every setting is an environment variable, or a line of a file `.env` beside the Procfile; the environment",
-        "wins. `python -m pipeline settings` prints the effective ones, secrets masked.",
+        GENERATED,
+        "Every setting is an environment variable, or a line of the file `.env` beside the Procfile; the environment",
+        "wins. `voicemill settings` prints the effective ones, secrets masked.",
     ]
     headings = _headings(config.settings, r"    (\w+): ")
     for name, field in Settings.model_fields.items():
@@ -48,46 +48,44 @@ def settings() -> str:
 
 
 def errors() -> str:
-    """Return the page of all error codes: whether the same work may succeed later, and what to do."""
+    """Return the page of all error codes: whether a retry may help, where the cause lies, and what to do."""
     lines = [
         "# Error codes",
         "",
-        MADE,
+        GENERATED,
         "A failed job's `error` has one of these codes, a message that says what happened to it, and `retryable`.",
-        "Codes of enrichment stand in `enrichment_error` and those of webhooks in the record's `webhook`: the job is",
-        "`done` all the same. *May pass* means that the same work may succeed later. *Fault* says where the cause",
-        "usually lies: in the message, in the worker's own machine, or outside both. Before a failure is charged to a",
-        "message, a decode worker proves that its machine can decode; see [operations](../operations.md).",
+        "Codes of enrichment are in `enrichment_error` and those of webhooks in the record's `webhook`; the job is",
+        "`done` all the same. *Retryable* means that the same work may succeed later. *Fault* says where the cause",
+        "usually lies: in the message, on the worker's machine, or outside both. Before a decode worker blames a",
+        "message for a failure, it checks that its machine can decode; see [operations](../operations.md).",
     ]
-    headings = _headings(voicemill.errors, r'    "(\w+)": Code\(')
-    for code, row in CODES.items():
-        if code in headings:
-            lines += ["", f"## {headings[code]}", "", "| code | may pass | fault | what to do |"]
+    headings = _headings(voicemill.errors, r"    (\w+) = \(")
+    for code in ErrorCode:
+        if code.name in headings:
+            lines += ["", f"## {headings[code.name]}", "", "| code | retryable | fault | what to do |"]
             lines.append("| --- | --- | --- | --- |")
-        may_pass = "yes" if row.retryable else "no"
-        lines.append(f"| `{code}` | {may_pass} | {row.fault.value} | {_cell(row.remedy)} |")
+        retryable = "yes" if code.retryable else "no"
+        lines.append(f"| `{code}` | {retryable} | {code.fault.value} | {_cell(code.remedy)} |")
     return "\n".join(lines) + "\n"
 
 
 def commands() -> str:
-    """Return the page of all commands with their arguments, as `--help` tells them."""
+    """Return the page of all commands with their arguments, as `--help` shows them."""
     lines = [
         "# Commands",
         "",
-        MADE,
-        "Each is `python -m pipeline COMMAND`, with the Python of the virtual environment: `.venv/bin/python` after",
-        "`make install`. `--help` after a command tells the same as this page.",
+        GENERATED,
+        "Each is `voicemill COMMAND`: in a clone `.venv/bin/voicemill`, after `make install`. `python -m pipeline` is",
+        "an alias. Commands marked *clone* need a clone of the repository or the image; the others are also in the",
+        "client that `pip install voicemill` installs. `--help` shows what is on this page.",
         "",
         "```text",
-        EXIT_CODES,
+        exits.SUMMARY,
         "```",
     ]
-    for name, summary in COMMANDS.items():
-        if name == "doctor":
-            parser = cli._parser()  # noqa: SLF001 - the doctor stands alone, and parses alone
-        else:
-            parser = argparse.ArgumentParser(prog=f"python -m pipeline {name}")
-            importlib.import_module(f"cli.{name}").configure(parser)
+    for name, parser in _cli.parsers().items():
+        command = _cli.COMMANDS[name]
+        summary = f"{command.summary}{' (*clone*)' * command.needs_clone}"
         lines += ["", f"## {name}", "", f"{summary[0].upper()}{summary[1:]}.", *_arguments(parser, f"{name} ")]
     return "\n".join(lines) + "\n"
 
@@ -98,28 +96,28 @@ def metrics() -> str:
     lines = [
         "# Metrics",
         "",
-        MADE,
-        "With `METRICS_PORT=9464` every worker process on a machine answers for itself: decode on port 9464,",
-        "transcribe on 9465, enrich on 9466, webhook on 9467; a second process of a kind on a port four higher, a",
-        "third eight. Unset, nothing listens. The extra `metrics` (prometheus-client) has to be installed. The address",
-        "is `METRICS_HOST`, 127.0.0.1 by itself; these pages know no keys, so let only your Prometheus reach them.",
+        GENERATED,
+        "With `METRICS_PORT=9464` every worker process on a machine serves its own metrics: decode on port 9464,",
+        "transcribe on 9465, enrich on 9466, webhook on 9467; the second process of a kind four ports higher, the",
+        "third eight. If it is unset, nothing listens. The extra `metrics` (prometheus-client) must be installed. The",
+        "address is `METRICS_HOST`, by default 127.0.0.1. It has no authentication: let only your Prometheus reach it.",
         "",
-        "| page | answers |",
+        "| page | response |",
         "| --- | --- |",
-        "| `/metrics` | what is below, for Prometheus; also what the process takes of the machine: `process_…` |",
-        "| `/healthz` | 200 while the process has all its threads, 503 where it should be started again |",
-        "| `/readyz` | 200 while the worker does its work, else 503; the body says which condition fails, and why |",
+        "| `/metrics` | the metrics below, for Prometheus, and those of the process: `process_…` |",
+        "| `/healthz` | 200 while all threads of the process run, 503 if it should be restarted |",
+        "| `/readyz` | 200 while the worker works, else 503; the body says which condition fails, and why |",
         "",
         "A worker is ready while it is `running` (not starting, not stopping), `redis` answers within a second, it is",
-        "`consuming` (it has looked into its queues within 20 s), and, for transcribe, every model process has passed",
+        "`consuming` (it has polled its queues within 20 s), and, for transcribe, every model process has passed",
         "its `canary` or a batch within 60 s and `TRANSCRIBE_TIMEOUT`.",
         "",
-        "`deploy/prometheus/` has a configuration, alerts that name the command to begin with, and their tests;",
+        "`deploy/prometheus/` has a configuration, alerts that name the first command to run, and their tests;",
         "`deploy/grafana/voicemill.json` is a dashboard to import. `make drill-metrics` runs all of it.",
         "",
-        "*From* tells who counts. `Redis`: what all workers share, the same from each of them, so take `max by (…)`",
-        "and never the sum. `stages`: each worker of decode, transcribe and enrich for itself. `transcribe`: each",
-        "worker of that stage. `worker`: every worker of itself.",
+        "*From* says who reports a metric. `Redis`: every worker reports the same, shared value, so use `max by (…)`",
+        "and never the sum. `stages`: each worker of decode, transcribe and enrich reports its own. `transcribe`: each",
+        "worker of that stage. `worker`: every worker.",
         "",
         catalogue.table(),
     ]
@@ -127,7 +125,7 @@ def metrics() -> str:
 
 
 def pages() -> dict[str, Callable[[], str]]:
-    """Return the function that makes each page, by the name of its file in `docs/reference/`."""
+    """Return the functions that generate the pages, by file name in `docs/reference/`."""
     found = {"settings.md": settings, "errors.md": errors, "commands.md": commands}
     if importlib.util.find_spec("pipeline.metrics"):
         found["metrics.md"] = metrics
@@ -135,9 +133,9 @@ def pages() -> dict[str, Callable[[], str]]:
 
 
 def _arguments(parser: argparse.ArgumentParser, prefix: str) -> Iterator[str]:
-    """Yield the lines of a parser's table of arguments, and of those of the commands below it."""
+    """Yield the lines of the table of a parser's arguments, and of those of its subcommands."""
     rows, below = [], []
-    for action in parser._actions:  # noqa: SLF001 - argparse has no other way to ask
+    for action in parser._actions:  # noqa: SLF001 - argparse has no public list of them
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
             summaries = {choice.dest: choice.help or "" for choice in action._choices_actions}  # noqa: SLF001
             below += [(name, summaries[name], child) for name, child in action.choices.items()]
@@ -161,9 +159,9 @@ def _invocation(action: argparse.Action) -> str:
 
 
 def _headings(module: ModuleType, entry: str) -> dict[str, str]:
-    """Return the comments that head groups of entries in a module's source, without what follows a colon.
+    """Return the comments that head groups of entries in a module's source, up to a colon.
 
-    Each is found by the name of the first entry below it; `entry` is the pattern of an entry's line.
+    The keys are the names of the first entries below them; `entry` is the pattern of an entry's line.
     """
     found, heading = {}, ""
     for line in inspect.getsource(module).splitlines():

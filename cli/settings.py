@@ -1,4 +1,4 @@
-"""`settings`: what the workers on this machine would run with, secrets masked."""
+"""`settings`: print the settings of the workers on this machine, secrets masked."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from config import settings
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("--example", action="store_true", help="print .env.example: every setting, explained")
+    parser.add_argument("--example", action="store_true", help="print .env.example: every setting with its description")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,38 +1,38 @@
-"""How a command is told to stop, so that a second signal spoils nothing of what the first one has begun."""
+"""Signals that stop a command, handled so that a second one does not interrupt what the first has begun."""
 
 from __future__ import annotations
 
 import queue
 import signal
 
-TOLD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def stops(*numbers: signal.Signals) -> queue.SimpleQueue[int]:
-    """Return a queue into which each of these signals (`TOLD`) is put as it comes.
+    """Return a queue into which each of these signals (`STOP`) is put when it arrives.
 
-    Not an Event: a handler runs between any two steps of the main thread, those of an earlier handler too, as happens
-    when Ctrl-C reaches us directly and through `make` or `timeout`, and `Event.set` would then wait for a lock that it
-    holds itself. `SimpleQueue.put` is made to be interrupted.
+    Not an Event: a handler runs between any two steps of the main thread, also those of an earlier handler. That
+    happens if Ctrl-C arrives both directly and through `make` or `timeout`; `Event.set` would then wait for a lock that
+    it holds itself. `SimpleQueue.put` is reentrant.
     """
-    told: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for number in numbers or TOLD:
-        signal.signal(number, lambda signalled, _: told.put(signalled))
-    return told
+    received: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for number in numbers or STOP:
+        signal.signal(number, lambda arrived, _: received.put(arrived))
+    return received
 
 
 def interrupt_once() -> None:
-    """Have the first of the signals `TOLD` raise KeyboardInterrupt, and no later one break off the clean-up."""
-    for number in TOLD:
+    """Raise KeyboardInterrupt at the first of the signals `STOP`, and ignore later ones during the clean-up."""
+    for number in STOP:
         signal.signal(number, _interrupt)
 
 
-def shut_out() -> None:
-    """Let none of the signals `TOLD` do anything any more."""
-    for number in TOLD:  # not SIG_IGN, which child processes would inherit
+def ignore() -> None:
+    """Ignore the signals `STOP` from now on."""
+    for number in STOP:  # not SIG_IGN, which child processes would inherit
         signal.signal(number, lambda *_: None)
 
 
 def _interrupt(_number: int, _frame: object) -> None:
-    shut_out()
+    ignore()
     raise KeyboardInterrupt

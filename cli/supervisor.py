@@ -1,4 +1,4 @@
-"""Keeps the stages of the Procfile running on a developer's machine: started, watched, restarted, stopped."""
+"""Runs the stages of the Procfile on a developer's machine: starts, restarts and stops them."""
 
 from __future__ import annotations
 
@@ -13,28 +13,33 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cli.embedded import leash
+from cli.embedded import die_with_parent
 from config.environment import ROOT
 
-FIRST_DELAY = 1.0  # seconds before a stage that ended is started again; doubled each time
+FIRST_DELAY = 1.0  # seconds before a stage that ended is restarted; doubled each time
 LAST_DELAY = 30.0
-STEADY = 60.0  # seconds of running after which the delay begins anew
-LAST_WORDS = 1.0  # seconds that a stage's output is read on after its end
-KILL_AFTER = 10.0  # seconds that a stage gets on top of the shutdown time-out, for its own clean-up
+STEADY = 60.0  # seconds of running after which the delay starts at FIRST_DELAY again
+LAST_OUTPUT = 1.0  # seconds that a stage's output is read after its end
+KILL_AFTER = 10.0  # seconds that a stage gets for its clean-up, beyond the shutdown timeout
 
 _LINE = re.compile(r"^([A-Za-z0-9_-]+):\s*(\S.*)$")
 
 
 def procfile(path: Path = ROOT / "Procfile") -> dict[str, list[str]]:
-    """Return the command of each process group by its name."""
+    """Return the commands of a Procfile by their names."""
     found = (_LINE.match(line) for line in path.read_text(encoding="utf-8").splitlines())
     return {match[1]: shlex.split(match[2]) for match in found if match}
 
 
 class Supervisor:
-    """Runs each command until `stop()`; what it prints goes to `show(name, line)`.
+    """Runs commands until `stop()`, and restarts those that end.
 
-    One that ends by itself is started again, or where there is an `on_end`, that is called with its name and exit code.
+    Args:
+        commands: by name.
+        environment: of the commands.
+        show: called with a command's name and each line that it prints.
+        shutdown_timeout: seconds that a command gets to stop.
+        on_end: called with the name and exit code of a command that ends by itself; None: it is restarted.
     """
 
     def __init__(
@@ -46,7 +51,7 @@ class Supervisor:
         on_end: Callable[[str, int], None] | None = None,
     ) -> None:
         self._commands = commands
-        # The commands of this interpreter's environment come first: `dramatiq` may not be on PATH.
+        # Programs beside this interpreter come first: `dramatiq` may not be on PATH.
         path = os.pathsep.join((str(Path(sys.executable).parent), environment.get("PATH", os.defpath)))
         self._environment = environment | {"PATH": path, "PYTHONUNBUFFERED": "1"}
         self._show = show
@@ -65,7 +70,7 @@ class Supervisor:
             self._keepers.append(keeper)
 
     def stop(self) -> None:
-        """Stop every command: SIGTERM, and SIGKILL for what is left after the shutdown time-out."""
+        """Stop every command: SIGTERM, and SIGKILL for what is left after the shutdown timeout."""
         self._stopping.set()
         with self._lock:
             processes = list(self._processes.values())
@@ -81,7 +86,7 @@ class Supervisor:
             keeper.join()
 
     def pids(self) -> dict[str, int]:
-        """Return the process id of each command that runs now."""
+        """Return the process ids of the commands that run now, by name."""
         with self._lock:
             return {name: process.pid for name, process in self._processes.items() if process.poll() is None}
 
@@ -97,7 +102,7 @@ class Supervisor:
                 return
             if time.monotonic() - began > STEADY:
                 delay = FIRST_DELAY
-            self._show(name, f"ended with exit code {code}; started again in {delay:g} s")
+            self._show(name, f"ended with exit code {code}; restarted in {delay:g} s")
             self._stopping.wait(delay)
             delay = min(LAST_DELAY, delay * 2)
 
@@ -114,15 +119,15 @@ class Supervisor:
                 stderr=subprocess.STDOUT,
                 text=True,
                 errors="replace",
-                start_new_session=True,  # Ctrl-C reaches us alone, and we stop the stages in order
-                preexec_fn=leash,  # noqa: PLW1509 - one system call, nothing that could take a lock
+                start_new_session=True,  # Ctrl-C does not reach it: `stop` does, in order
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, nothing that could take a lock
             )
             self._processes[name] = process
-        # Not until the pipe closes: what the stage left behind might hold it, and the stage would not come back.
+        # Do not wait until the pipe closes: a process that the stage left behind may hold it open.
         reader = threading.Thread(target=self._read, args=(name, process), name=f"reader-{name}", daemon=True)
         reader.start()
         code = process.wait()
-        reader.join(LAST_WORDS)
+        reader.join(LAST_OUTPUT)
         return code
 
     def _read(self, name: str, process: subprocess.Popen[str]) -> None:
@@ -133,7 +138,7 @@ class Supervisor:
 
 
 def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
-    """Signal a stage's master, which tells its workers; to kill, signal its whole group, lest workers stay behind."""
+    """Signal a stage's main process, which stops its workers; SIGKILL goes to the whole group."""
     try:
         if number == signal.SIGKILL:
             os.killpg(process.pid, number)

@@ -1,21 +1,24 @@
-"""`webhook`: try a receiver, see which ones fail, make a secret."""
+"""`webhook`: test a receiver, list the receivers with pending webhooks, generate a secret."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 import uuid
 from dataclasses import asdict
+from typing import Any
 
-from rich.console import Console
-from rich.text import Text
+from pipeline.webhook.delivery import Deliverer
 
 from config import settings
 from pipeline.webhook import event
-from pipeline.webhook.courier import Courier
-from voicemill import webhooks as signature
+from voicemill import Client, webhooks
+from voicemill._cli import output
 from voicemill.errors import ErrorCode, JobError
+from voicemill.lifecycle import WEBHOOK
+from voicemill.store import Store
 from voicemill.store.jobs import receiver_of
 from voicemill.store.outbox import Receiver
 
@@ -31,49 +34,49 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
     test = add("test", "send a signed event of the type webhook.test, as the workers would")
     test.add_argument("url", metavar="URL", help="the receiver's address")
-    shown = add("list", "show the receivers that are still to be told something; exit code 1 where one fails")
-    shown.add_argument("--json", action="store_true", help="print one JSON list")
-    add("secret", "make a secret for WEBHOOK_SECRET, to be set for the webhook workers and given to the receiver")
+    listing = add("list", "list the receivers with pending webhooks; exit code 1 if one fails")
+    listing.add_argument("--json", action="store_true", help="print one JSON list")
+    add("secret", "generate a secret for WEBHOOK_SECRET, which the webhook workers and the receiver need")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do it; 1 where the receiver did not take the test or one of those listed fails, 2 where settings forbid it."""
+    """Do it; 1 if the receiver did not accept the test or a listed one fails, 2 if settings forbid it."""
     if arguments.action == "secret":
-        print(signature.generate())
+        print(webhooks.generate())
         return 0
-    if arguments.action == "list":
-        return _list(as_json=arguments.json)
-    return _test(arguments.url)
+    with Client() as client:
+        if arguments.action == "list":
+            return _list(client.store, as_json=arguments.json)
+        return _test(client.store, arguments.url)
 
 
-def _test(url: str) -> int:
+def _test(store: Store, url: str) -> int:
     try:
         receiver = receiver_of(url)
-    except JobError as wrong:
-        print(f"{wrong.message}. {ErrorCode(wrong.code).remedy}")
+    except JobError as error:
+        print(error.advice, file=sys.stderr)
         return USAGE
-    courier = Courier(settings.get())
-    now = time.time()
-    body = event.envelope("webhook.test", now, {"message": "If you can verify this, webhooks reach you."})
-    answer = courier.send(url, f"msg_test_{uuid.uuid4()}", body)
-    taken = f"after {answer.seconds * 1000:.0f} ms"
-    if answer.error is None:
-        print(f"{receiver} took it: {answer.status} {taken}")
-        return 0
+    deliverer = Deliverer(settings.get(), store)
+    body = event.envelope("webhook.test", time.time(), {"message": "If you can verify this, webhooks reach you."})
+    answer = deliverer.send(url, f"msg_test_{uuid.uuid4()}", body)
+    after = f"after {answer.seconds * 1000:.0f} ms"
     error = answer.error
-    unasked = error.code in ("webhook_forbidden", "webhook_unsigned")
-    status = "it was not asked" if unasked else f"{answer.status or 'no answer'} {taken}"
-    print(f"{receiver} did not take it: {status}\n{error.code}: {error.message}. {ErrorCode(error.code).remedy}")
-    return USAGE if unasked else FAILED
+    if error is None:
+        print(f"{receiver} accepted it: {answer.status} {after}")
+        return 0
+    forbidden = error.code in (ErrorCode.WEBHOOK_FORBIDDEN, ErrorCode.WEBHOOK_UNSIGNED)
+    status = "nothing was sent" if forbidden else f"{answer.status or 'no answer'} {after}"
+    print(f"{receiver} did not accept it: {status}\n{error.advice}")
+    return USAGE if forbidden else FAILED
 
 
-def _list(*, as_json: bool) -> int:
+def _list(store: Store, *, as_json: bool) -> int:
     receivers = store.outbox.receivers()
-    unattended = receivers and not any("webhook" in worker.stages for worker in store.workers.alive())
+    unattended = receivers and not any(WEBHOOK in worker.stages for worker in store.workers.alive())
     if as_json:
-        print(json.dumps([asdict(receiver) for receiver in receivers], indent=2))
+        print(json.dumps([_as_dict(receiver) for receiver in receivers], indent=2))
     elif not receivers:
-        print("all is delivered")
+        print("no pending webhooks")
     else:
         _show(receivers)
         if unattended:
@@ -82,17 +85,17 @@ def _list(*, as_json: bool) -> int:
 
 
 def _show(receivers: list[Receiver]) -> None:
-    """Print two or three lines a receiver, which neither a narrow terminal nor a pipe cuts off."""
-    console = Console(soft_wrap=True)
+    """Print two or three lines for each receiver, uncut."""
     for each in receivers:
-        lines = [f"{each.name}  {each.waiting} waiting, {each.in_progress} in hand, {each.delayed} delayed"]
+        counts = f"{each.waiting} waiting, {each.in_progress} in progress, {each.delayed} delayed"
+        print(output.printable(f"{each.name}  {counts}"))
         if each.failures:
-            paused = f", paused until {_at(each.paused_until)}" if each.paused_until else ""
-            lines.append(f"    failing since {_at(each.failing_since)}, {each.failures} in a row{paused}")
+            paused = f", paused until {output.clock(each.paused_until)}" if each.paused_until else ""
+            since = output.clock(each.failing_since) if each.failing_since else ""
+            print(f"    failing since {since}, {each.failures} in a row{paused}")
         if each.error:
-            lines.append(f"    {each.error['code']}: {each.error['message']}")
-        console.print(Text("\n".join(lines)))  # as Text, which takes out what would steer a terminal
+            print(output.printable(f"    {each.error.code}: {each.error.message}"))
 
 
-def _at(moment: float | None) -> str:
-    return "" if moment is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
+def _as_dict(receiver: Receiver) -> dict[str, Any]:
+    return asdict(receiver) | {"error": None if receiver.error is None else receiver.error.as_dict()}

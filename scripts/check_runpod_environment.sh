@@ -1,6 +1,6 @@
 #!/bin/sh
-# Says whether this GPU machine is fit for Voicemill, and which command mends it: the doctor with the right Python.
-# Arguments are the doctor's; see --help. Exit codes: 0 fit, 1 not, 2 wrong usage, 127 no Python.
+# Checks whether this GPU machine can run Voicemill, and prints the command that fixes it: the doctor with the right
+# Python. Arguments are the doctor's; see --help. Exit codes: 0 fit, 1 not, 2 wrong usage, 127 no Python.
 set -eu
 cd "$(dirname "$0")/.."
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs some of the packages that a requirements file pins, at those versions and checked by its hashes, and nothing
-# that they depend on: install_pinned.sh PYTHON FILE PACKAGE...
+# Installs some of the packages that a requirements file pins, with their hashes checked and without dependencies:
+# install_pinned.sh PYTHON FILE PACKAGE...
 set -eu
 python=$1 file=$2
 shift 2

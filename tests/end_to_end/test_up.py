@@ -74,7 +74,7 @@ class Up:
 
 @pytest.fixture
 def clone(tmp_path):
-    for name in ("actors", "config", "pipeline", "samples"):
+    for name in ("actors", "cli", "config", "pipeline", "samples", "voicemill", "web"):
         shutil.copytree(CLONE / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(CLONE / "Procfile", tmp_path)
     return tmp_path
@@ -114,7 +114,7 @@ def test_up_serves_the_clone_restarts_what_dies_and_leaves_jobs_but_no_process(u
 
     redis = next(pid for pid in children(first.process.pid) if "valkey-server" in command(pid))
     os.kill(redis, signal.SIGKILL)
-    first.until("The embedded Redis ended with exit code -9; it is started again")
+    first.until("The embedded Redis ended with exit code -9; it is restarted")
     assert becomes(lambda: first.run("result", job_id)[0] == 0, timeout=60)
     assert first.run("submit", "--upload", sample, "--language", "en", "--wait")[0] == 0
 
@@ -133,7 +133,7 @@ def test_up_serves_the_clone_restarts_what_dies_and_leaves_jobs_but_no_process(u
 def test_a_redis_that_refuses_is_said_to_come_from_redis_url(up):
     refused = up(ready=0, REDIS_URL="redis://:hunter2@127.0.0.1:1/0")
 
-    refused.until("Unset it for a Redis of `up`'s own.")
+    refused.until("Unset it to use an embedded Redis.")
     assert refused.lines[0].startswith("REDIS_URL (environment or .env) names redis://")
     assert "hunter2" not in refused.lines[0]
 

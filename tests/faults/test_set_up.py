@@ -102,7 +102,7 @@ def test_the_set_up_goes_on_after_a_failure_installs_once_and_ends_fit(set_up):
     said, _ = first.communicate(timeout=100)
     assert first.returncode == 1
     assert "[1] FFmpeg, by apt" in said
-    assert "Step 3 failed. Mend what it says above and run this script again" in said
+    assert "Step 3 failed. Fix what it reports above and run this script again" in said
     by_apt = set_up.begin("--apt")
     said, _ = by_apt.communicate(timeout=100)
     assert by_apt.returncode == 1
@@ -195,8 +195,8 @@ def plan(tmp_path):
         ("package_missing", ["The Python packages"]),
         ("package_unfit", ["The Python packages"]),
         ("executable_stack", ["The Python packages"]),
-        ("build_damaged", ["CTranslate2 once more"]),
-        ("build_without_cuda", ["CTranslate2 once more"]),
+        ("build_damaged", ["CTranslate2 again"]),
+        ("build_without_cuda", ["CTranslate2 again"]),
         ("build_missing", ["cuBLAS"]),
         ("library_missing", ["cuBLAS"]),
         ("library_damaged", ["cuBLAS"]),

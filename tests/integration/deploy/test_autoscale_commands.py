@@ -28,7 +28,7 @@ def scaler(tmp_path):
 
     def start(*arguments):
         say = shlex.join([sys.executable, "-c", SAY, str(done)])
-        numbers = ("--every", "0.05", "--settle", "0", "--calm", "0", "--looks", "1", "--most", "2", "--least", "1")
+        numbers = ("--every", "0.05", "--settle", "0", "--calm", "0", "--checks", "1", "--most", "2", "--least", "1")
         commands = ("--start", f"{say} start {{n}}", "--stop", f"{say} stop {{n}}", "--status", f"cat {status}")
         pipe = subprocess.PIPE
         process = subprocess.Popen([*SCRIPT, *numbers, *commands, *arguments], stdout=pipe, stderr=pipe, text=True)
@@ -48,7 +48,7 @@ def test_a_backlog_and_its_end_are_answered_with_the_operators_commands_and_its_
 
     assert becomes(lambda: done() == ["start 1", "start 2"], 30)
     status.write_text("Redis at redis://127.0.0.1:1/0 cannot be used")
-    assert "cannot see the queue, and change nothing" in next(line for line in process.stdout if "cannot" in line)
+    assert "the status cannot be read, nothing is changed" in next(line for line in process.stdout if "cannot" in line)
     status.write_text(shown(oldest=None))
     assert becomes(lambda: len(done()) > 2, 30)
     process.terminate()
@@ -64,7 +64,7 @@ def test_workers_that_are_there_already_are_counted_and_a_command_that_fails_cha
 
     said = [line for line, _ in zip(process.stdout, range(2), strict=False)]
 
-    assert said == ["autoscale | `false 2` ended with exit code 1; tried again\n"] * 2
+    assert said == ["autoscale | `false 2` ended with exit code 1; retried\n"] * 2
     assert done() == []
 
 

@@ -30,7 +30,7 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_how_many_workers_there_are_to_be(autoscale, name):
-    policy = autoscale.Policy(least=1, most=3, slow=10, looks=2, calm=5, settle=3)
+    policy = autoscale.Policy(least=1, most=3, slow=10, checks=2, calm=5, settle=3)
     count, looks = CASES[name]
     situation, counts = autoscale.Situation(count), []
 

@@ -1,0 +1,3 @@
+"""This project's own data pipeline."""
+
+STEPS = ("load", "store")
