@@ -64,7 +64,7 @@ class Deliverer:
             return self._settle(job_id, receiver, nothing, Verdict("skipped"), {})
         first = delivery.pending[0]
         if not events.is_current(job, first):
-            log.info("Webhook skipped: the job was retried", event=f"job.{first.status}")
+            log.info("Webhook skipped: the job was retried", notification=f"job.{first.status}")
             return self._settle(job_id, receiver, first, Verdict("skipped"), {})
         if time.time() - delivery.since > self._patience:
             return self._give_up(job, receiver, delivery)
