@@ -1,7 +1,7 @@
-"""The work of the decode stage: any voice message, from anywhere that is allowed, to 16 kHz mono audio.
+"""The work of the decode stage: convert a voice message from any permitted source to 16 kHz mono audio.
 
-A source is fetched to a private folder (sources/), probed (probe.py), converted in one FFmpeg run (convert.py), both in
-a cage (cage.py), and its levels are measured (levels.py).
+A source is fetched to a private folder (sources/), probed (probe.py) and converted in one FFmpeg run (convert.py), and
+its levels are measured (levels.py). FFmpeg's programs run in a sandbox (sandbox.py).
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def decode(
         folder: a private temporary folder of this job, which the caller makes and removes.
         settings: sources allowed, limits.
         stream: which of several audio streams, from 0; None: the default one.
-        on_fetched: is called with the fingerprint of the fetched bytes before they are decoded; what it raises ends the
-            work, for instance because the same message has its transcript already.
+        on_fetched: called with the fingerprint of the fetched bytes before they are decoded. An exception that it
+            raises ends the work, for instance because the same message already has a transcript.
         uploads: where `upload:` sources are; None: there are none.
 
     Raises:

@@ -1,7 +1,7 @@
-"""Any sound to what Whisper listens to, in one caged FFmpeg run that streams to disk: 16 kHz, mono, 16-bit FLAC.
+"""Convert any audio to what Whisper expects, in one sandboxed FFmpeg run that streams to disk: 16 kHz mono 16-bit FLAC.
 
-The same run writes a minute of the sound, spread over the message, to its standard output, for its levels to be
-measured. Where these show that mixing the channels has lost the voice, a second run takes the loudest channel alone.
+The same run writes a minute of the audio, sampled across the message, to standard output, to measure its levels. If
+these show that mixing the channels has cancelled the voice, a second run takes the loudest channel alone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from pipeline.decode import cage, levels, reasons
+from pipeline.decode import levels, reasons, sandbox
 from pipeline.decode.levels import Levels
 from pipeline.decode.probe import Sound
 from voicemill.errors import ErrorCode, JobError
@@ -55,7 +55,7 @@ def convert(
         loudness: whether a quiet voice is raised; its levels are those from before.
 
     Raises:
-        JobError: `undecodable`, `too_short`, or the cage's own.
+        JobError: `undecodable`, `too_short`, or those of `sandbox`.
     """
     converted = _run(source, graph(sound, loudness=loudness), sound, folder, longest, seconds)
     if _misled(sound, converted):
@@ -70,12 +70,12 @@ def convert(
 def _run(source: BinaryIO, filters: str, sound: Sound, folder: Path, longest: float, seconds: float) -> Converted:
     path = folder / "audio.flac"
     command = [
-        *("ffmpeg", "-nostdin", "-hide_banner", "-v", "error", "-y", "-threads", "1", *cage.FORBID, *cage.INPUT),
+        *("ffmpeg", "-nostdin", "-hide_banner", "-v", "error", "-y", "-threads", "1", *sandbox.FORBID, *sandbox.INPUT),
         *("-filter_complex", filters),
         *("-map", "[whole]", "-t", f"{longest + MARGIN:.3f}", "-map_metadata", "-1", "-c:a", "flac", path.name),
         *("-map", "[part]", "-t", f"{longest + MARGIN:.3f}", "-f", "s16le", "pipe:1"),
     ]
-    outcome = cage.run(
+    outcome = sandbox.run(
         command,
         source,
         folder,
@@ -83,19 +83,19 @@ def _run(source: BinaryIO, filters: str, sound: Sound, folder: Path, longest: fl
         file_size=int((longest + 60) * SAMPLE_RATE * SAMPLE_WIDTH * 1.1),  # FLAC of noise is a little over PCM
         keep=LEVELS_SECONDS * SAMPLE_RATE * SAMPLE_WIDTH * _heard(sound),
     )
-    cage.judge(outcome, "FFmpeg", seconds)
+    sandbox.judge(outcome, "FFmpeg", seconds)
     duration = flac_duration(path)
-    if not duration and (outcome.status or outcome.said.strip()):
-        raise JobError(ErrorCode.UNDECODABLE, f"FFmpeg cannot decode it: {reasons.reason(outcome.said)}")
+    if not duration and (outcome.status or outcome.errors.strip()):
+        raise JobError(ErrorCode.UNDECODABLE, f"FFmpeg cannot decode it: {reasons.reason(outcome.errors)}")
     if not duration:
         raise JobError(ErrorCode.TOO_SHORT, "it holds no sound at all")
     measured = levels.measure(outcome.output, _heard(sound), SAMPLE_RATE)
     seconds_measured = len(outcome.output) / (SAMPLE_RATE * SAMPLE_WIDTH * _heard(sound))
-    return Converted(path, duration, measured, seconds_measured, reasons.lines(outcome.said))
+    return Converted(path, duration, measured, seconds_measured, reasons.lines(outcome.errors))
 
 
 def _misled(sound: Sound, converted: Converted) -> bool:
-    """Tell whether the header's duration, or none, has led the levels away from where the sound is."""
+    """Return whether a wrong or missing duration in the header made the levels miss the sound."""
     if converted.measured < min(LEVELS_SECONDS, converted.duration) / 2:  # it promised too much
         return True
     beyond = converted.duration > max(sound.duration or 0.0, LEVELS_SECONDS) + 1.0  # it promised too little

@@ -1,4 +1,4 @@
-"""What a file holds, judged by its content and never by its name: a caged ffprobe, and the stream to decode."""
+"""Find out what a file contains with a sandboxed ffprobe, never from its name, and choose the stream to decode."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pipeline.decode import cage, reasons
+from pipeline.decode import reasons, sandbox
 from voicemill.errors import ErrorCode, JobError
 
 TIMEOUT = 30.0  # seconds; ffprobe reads a few megabytes and takes 0.05
@@ -19,7 +19,7 @@ _SHOWN = (
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """The audio stream to decode, as its header tells it: to be believed by nobody who allocates."""
+    """The audio stream to decode, as its header describes it. Never allocate by its numbers: they may be forged."""
 
     stream: int  # among the audio streams, from 0
     codec: str
@@ -34,22 +34,22 @@ def probe(source: BinaryIO, folder: Path, stream: int | None, seconds: float = T
     """Find the audio stream to decode: number `stream` of them, from 0, else the default one, else the first.
 
     Raises:
-        JobError: `undecodable`, `no_audio_stream`, `invalid_options`, or the cage's own.
+        JobError: `undecodable`, `no_audio_stream`, `invalid_options`, or those of `sandbox`.
     """
     limit = min(seconds, TIMEOUT)
-    command = ["ffprobe", "-v", "error", *cage.FORBID, "-show_entries", _SHOWN, "-of", "json", *cage.INPUT]
-    outcome = cage.run(command, source, folder, seconds=limit)
-    cage.judge(outcome, "ffprobe", limit)
+    command = ["ffprobe", "-v", "error", *sandbox.FORBID, "-show_entries", _SHOWN, "-of", "json", *sandbox.INPUT]
+    outcome = sandbox.run(command, source, folder, seconds=limit)
+    sandbox.judge(outcome, "ffprobe", limit)
     if outcome.status:
-        raise JobError(ErrorCode.UNDECODABLE, f"FFmpeg cannot read it: {reasons.reason(outcome.said)}")
+        raise JobError(ErrorCode.UNDECODABLE, f"FFmpeg cannot read it: {reasons.reason(outcome.errors)}")
     return parse(outcome.output, stream)
 
 
 def parse(report: bytes, stream: int | None) -> Sound:
-    """Choose the stream from ffprobe's JSON. Whatever a file makes ffprobe print, the result is sound or a JobError.
+    """Choose the stream from ffprobe's JSON. Whatever ffprobe prints, the result is valid or a JobError.
 
     Raises:
-        JobError: `undecodable`, `no_audio_stream`, or `invalid_options` where there is no such stream.
+        JobError: `undecodable`, `no_audio_stream`, or `invalid_options`: there is no such stream.
     """
     try:
         found = json.loads(report)

@@ -1,7 +1,7 @@
-"""A private folder for each message, empty and gone afterwards, also when the worker was killed in the middle.
+"""A private folder for each message, which is removed afterwards, even if the worker was killed.
 
-Whoever works in a folder holds a lock on it, which the kernel gives back when the process ends, however it ends. So the
-next worker can tell what was left behind from what is in use.
+The worker that uses a folder holds a lock on it, which the kernel releases when the process ends for any reason. So the
+next worker can distinguish abandoned folders from those in use.
 """
 
 from __future__ import annotations
@@ -19,22 +19,25 @@ from pathlib import Path
 from voicemill.errors import ErrorCode, JobError
 
 PREFIX = "voicemill-decode-"
-SETTLED = 60.0  # seconds after which the maker of a folder that is still empty has surely locked it
+SETTLED = 60.0  # seconds after which an empty folder without a lock counts as abandoned: its maker locks it at once
 
 
 @contextmanager
-def workspace() -> Iterator[Path]:
-    """Make a folder that only this user may enter, and remove it with all that is in it.
+def workspace(parent: Path | None = None) -> Iterator[Path]:
+    """Create a folder that only this user may enter, and remove it with its contents.
+
+    Args:
+        parent: where it is created; None: in `TMPDIR`.
 
     Raises:
         JobError: `disk_full`, or `worker_unfit`: the folder cannot be created.
     """
     try:
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         code = ErrorCode.DISK_FULL if full else ErrorCode.WORKER_UNFIT
-        raise JobError(code, f"no folder can be made in TMPDIR of the decode worker: {error.strerror}") from error
+        raise JobError(code, f"no folder can be created in TMPDIR of the decode worker: {error.strerror}") from error
     lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -44,11 +47,15 @@ def workspace() -> Iterator[Path]:
         os.close(lock)
 
 
-def sweep() -> int:
-    """Remove the folders that killed workers left behind, and return how many; to be called when a worker starts."""
+def sweep(parent: Path | None = None) -> int:
+    """Remove the folders that killed workers left behind, and return how many. Call it when a worker starts.
+
+    Args:
+        parent: where they were created; None: in `TMPDIR`.
+    """
     removed = 0
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        with suppress(OSError):  # another's, or another worker was quicker
+    for folder in (parent or Path(tempfile.gettempdir())).glob(f"{PREFIX}*"):
+        with suppress(OSError):  # another user's, or another worker was faster
             lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
                 found = os.fstat(lock)
@@ -61,7 +68,7 @@ def sweep() -> int:
 
 
 def _used(folder: Path) -> bool:
-    """Tell whether a folder holds anything: its maker locks it first, so what is not locked now was left."""
+    """Return whether a folder contains anything. Its maker locks it first, so without a lock it is abandoned."""
     return any(folder.iterdir())
 
 

@@ -1,1 +1,1 @@
-"""Network access to addresses that senders choose."""
+"""Network access to hosts that senders choose."""

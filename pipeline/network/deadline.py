@@ -1,4 +1,4 @@
-"""A time limit for calls that know none of their own."""
+"""A time limit for calls that have none of their own."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ Result = TypeVar("Result")
 def within(seconds: float, call: Callable[[], Result]) -> Result:
     """Return what `call` returns, or raise what it raises.
 
-    It runs in a thread of its own, which is left to itself when the time is over, and does not keep the process alive.
+    It runs in a daemon thread, which is abandoned at the time limit and does not keep the process alive.
 
     Raises:
-        TimeoutError: it has not ended after so many seconds.
+        TimeoutError: it has not returned within `seconds`.
     """
     ended: Future[Result] = Future()
 
     def work() -> None:
         try:
             ended.set_result(call())
-        except BaseException as error:  # noqa: BLE001 - whoever waits is to have it
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller
             ended.set_exception(error)
 
     threading.Thread(target=work, name="deadline", daemon=True).start()

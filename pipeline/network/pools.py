@@ -1,4 +1,4 @@
-"""Connections to addresses that senders choose: only to those that `addresses` allows, and always with a deadline."""
+"""Connections to hosts that senders choose: only to addresses that were checked, and always with a deadline."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from urllib3.util import Timeout, Url
 from urllib3.util.ssl_ import create_urllib3_context
 
-from pipeline.network import addresses
+from pipeline.network.addresses import Check
 
-TRUST = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # variables that OpenSSL takes other authorities from
-NEVER = 2**31  # a server's wish to wait that is longer than anybody's patience (seconds)
+TRUST = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # variables that name other certificate authorities to OpenSSL
+LONGEST_WAIT = 2**31  # seconds; whatever a server asks for beyond that means the same
 
 
 class Watch:
-    """Shuts a connection down at a deadline, whatever the server dribbles to keep it alive."""
+    """Shuts a connection down at a deadline, even if the server keeps it alive by sending a byte now and then."""
 
     def __init__(self, seconds: float) -> None:
         self._deadline = time.monotonic() + seconds
@@ -44,7 +44,7 @@ class Watch:
         """Watch this connection from now on, in place of an earlier one."""
         with self._lock:
             self._drop()
-            self._socket = connection.dup()  # TLS takes the first object apart
+            self._socket = connection.dup()  # TLS detaches the first object's descriptor
         if self.left <= 0:
             self._end()
 
@@ -66,19 +66,19 @@ class Watch:
             self._socket = None
 
 
-def pool(where: Url, timeout: Timeout, rules: addresses.Policy, watch: Watch) -> urllib3.HTTPConnectionPool:
-    """Return urllib3's pool for one host, whose connections go only to addresses that were checked."""
+def pool(where: Url, timeout: Timeout, check: Check, watch: Watch) -> urllib3.HTTPConnectionPool:
+    """Return urllib3's pool for one host, whose connections go only to addresses that `check` returned."""
 
     class Checked(HTTPConnection):
         def _new_conn(self) -> socket.socket:
-            return _connect(self, rules, watch)
+            return _connect(self, check, watch)
 
     class CheckedTLS(HTTPSConnection):
         def _new_conn(self) -> socket.socket:
-            return _connect(self, rules, watch)
+            return _connect(self, check, watch)
 
     host = where.host or ""
-    # The port is named, or http.client looks for one in an IPv6 address.
+    # The port is always given; otherwise http.client looks for one in an IPv6 address.
     made: urllib3.HTTPConnectionPool
     if where.scheme == "https":
         trusted = _trust(*map(os.environ.get, TRUST))
@@ -92,7 +92,7 @@ def pool(where: Url, timeout: Timeout, rules: addresses.Policy, watch: Watch) ->
 
 @cache
 def _trust(_file: str | None, _folder: str | None) -> ssl.SSLContext:
-    """Return whom to trust, read once a process: the system's authorities take longer to read than a request."""
+    """Return the trusted authorities, loaded once for each process: that takes longer than a request."""
     context = create_urllib3_context()
     context.load_default_certs()
     return context
@@ -102,16 +102,16 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the seconds that a server asks to wait: a number, or a date (RFC 9110, section 10.2.3)."""
     text = headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdecimal():
-        return float(min(int(text[:20]), NEVER))
+        return float(min(int(text[:20]), LONGEST_WAIT))
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
     except (TypeError, ValueError, OverflowError):
         return None
 
 
-def _connect(connection: HTTPConnection, rules: addresses.Policy, watch: Watch) -> socket.socket:
+def _connect(connection: HTTPConnection, check: Check, watch: Watch) -> socket.socket:
     failure: OSError | None = None
-    for address in addresses.checked(connection.host, connection.port, rules):
+    for address in check(connection.host, connection.port):
         try:
             made = socket.create_connection(address, min(float(connection.timeout or 1), max(0.01, watch.left)))
         except OSError as error:

@@ -1,1 +1,1 @@
-"""The room of the webhooks: what became of a job is POSTed to the server that its sender named, signed and in order."""
+"""Webhooks: POST a job's events to the server that its sender named, signed and in order."""

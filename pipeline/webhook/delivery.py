@@ -22,7 +22,7 @@ from voicemill.store.outbox import Delivery, Notification, Order, Verdict
 GRACE = 15.0  # seconds beyond a request's time limit until its delivery counts as lost with its worker
 SKIP_AFTER = 5  # attempts at an event that the receiver answers with an error, if a later event says more
 LONGEST_PAUSE = 600.0  # seconds that a receiver is left alone after failures: an attempt costs little
-LONGEST_WISH = 86400.0  # seconds that a receiver may ask to be left alone
+LONGEST_RETRY_AFTER = 86400.0  # seconds that a receiver may ask to be left alone
 SLOW = 1.0  # seconds from which a receiver counts as slow
 LIFE = 0.95  # share of RESULT_TTL after which deliveries end, so that the record still shows it
 UNSIGNED = "WEBHOOK_SECRET is not set for the webhook workers"
@@ -31,22 +31,27 @@ log = structlog.get_logger(__name__)
 
 
 class Deliverer:
-    """Delivers what the outbox holds, with the secrets and the patience of the settings."""
+    """Delivers the events in the outbox.
 
-    def __init__(self, settings: Settings, store: Store) -> None:
-        """Read the secrets.
+    Args:
+        settings: secrets, and how long and how often deliveries are attempted.
+        store: whose outbox it is.
+        grace: seconds beyond a request's time limit after which a delivery counts as lost with its worker.
 
-        Raises:
-            SettingsError: WEBHOOK_SECRET is not a secret.
-        """
+    Raises:
+        SettingsError: WEBHOOK_SECRET is not a secret.
+    """
+
+    def __init__(self, settings: Settings, store: Store, grace: float = GRACE) -> None:
         self._settings, self._store = settings, store
+        self._lease = settings.webhook_timeout + grace  # seconds
         self._keys = secrets(settings)
         self._backoff = [float(word) for word in settings.webhook_backoff.split()]
         self._patience = min(settings.webhook_give_up, settings.result_ttl * LIFE)
 
     def take(self, receiver: str) -> Order:
         """Take the receiver's next job."""
-        return self._store.outbox.take(receiver, self._settings.webhook_timeout + GRACE)
+        return self._store.outbox.take(receiver, self._lease)
 
     def deliver(self, job_id: str, receiver: str) -> float | None:
         """Deliver the first pending event of a job that was taken.
@@ -64,7 +69,7 @@ class Deliverer:
             return self._settle(job_id, receiver, nothing, Verdict("skipped"), {})
         first = delivery.pending[0]
         if not events.is_current(job, first):
-            log.info("Webhook skipped: the job was retried", event=f"job.{first.status}")
+            log.info("Webhook skipped: the job was retried", notification=f"job.{first.status}")
             return self._settle(job_id, receiver, first, Verdict("skipped"), {})
         if time.time() - delivery.since > self._patience:
             return self._give_up(job, receiver, delivery)
@@ -100,14 +105,14 @@ class Deliverer:
         if not error.code.retryable:
             health = "answered" if answer.status is not None else ""
             return Verdict("stopped", health), fields | {"stopped": _described(error, now)}
-        wish = min(LONGEST_WISH, error.retry_after or 0.0)
+        asked = min(LONGEST_RETRY_AFTER, error.retry_after or 0.0)
         superseded = len(delivery.pending) > 1 and answer.health == "answered" and delivery.attempts >= SKIP_AFTER
         if superseded:
             return Verdict("skipped", answer.health), fields
         delay = self._backoff[min(delivery.attempts, len(self._backoff)) - 1] * random.uniform(1, 1.25)  # noqa: S311 - jitter, not a secret
         last = max(now, delivery.since + self._patience)  # the last moment at which an attempt makes sense
-        due = min(now + max(delay, wish), last)
-        return Verdict("failed", answer.health, due, wish if answer.health == "down" else 0.0), fields
+        due = min(now + max(delay, asked), last)
+        return Verdict("failed", answer.health, due, asked if answer.health == "down" else 0.0), fields
 
     def _give_up(self, job: Job, receiver: str, delivery: Delivery) -> float | None:
         days = self._patience / 86400

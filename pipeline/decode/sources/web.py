@@ -1,4 +1,4 @@
-"""Messages behind `https://` and `http://` addresses: streamed to disk, resumed where that helps, never believed."""
+"""Voice messages at `https://` and `http://` URLs: streamed to disk, resumed after a lost connection, never trusted."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import errno
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urljoin
@@ -32,7 +33,7 @@ from voicemill.errors import ErrorCode, JobError
 REDIRECTS = 5  # followed for one message
 ATTEMPTS = 4  # at one message, over lost connections and busy servers
 FIRST_PAUSE = 0.5  # seconds before the second attempt; doubled before each further one
-LONGEST_PAUSE = 20.0  # seconds that a worker waits because a server asks for it; longer ones are the queue's to wait
+LONGEST_PAUSE = 20.0  # seconds that a worker waits at a server's request; for longer ones the job is queued again
 _PIECE = 64 * 1024  # bytes read at a time
 _MOVED = frozenset({301, 302, 303, 307, 308})
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -48,14 +49,14 @@ class _Lost(Exception):
 
 @dataclass(slots=True)
 class _Download:
-    """One message on its way to disk: what must be known between attempts."""
+    """The state of a download between attempts."""
 
     path: Path
     settings: Settings
-    rules: addresses.Policy
+    check: addresses.Check
     watch: Watch
     size: int = 0  # bytes on disk
-    validator: str | None = None  # what tells that the rest is of the same file: a strong ETag or a date
+    validator: str | None = None  # proves that the rest is of the same file: a strong ETag, or a date
 
     @property
     def left(self) -> float:
@@ -63,14 +64,21 @@ class _Download:
         return self.watch.left
 
 
-def fetch(url: str, folder: Path, settings: Settings) -> BufferedReader:
-    """Fetch what an address serves into `folder` and open it.
+def fetch(url: str, folder: Path, settings: Settings, check: addresses.Check | None = None) -> BufferedReader:
+    """Download a URL into `folder` and open the file.
+
+    Args:
+        url: `https://` or `http://`.
+        folder: of the job.
+        settings: limits, and which hosts are permitted.
+        check: resolves a host and checks its addresses; None: as the settings say.
 
     Raises:
         JobError: `source_forbidden`, `source_not_found`, `source_too_large`, `source_unavailable`, `source_timeout`,
             `source_untrusted`, `source_unsupported` or `disk_full`.
     """
-    download = _Download(folder / "source", settings, addresses.policy(settings), Watch(settings.fetch_timeout))
+    check = check or partial(addresses.checked, rules=addresses.policy(settings))
+    download = _Download(folder / "source", settings, check, Watch(settings.fetch_timeout))
     try:
         _attempts(url, download)
     except OSError as error:
@@ -122,22 +130,22 @@ def _joined(base: str, moved: str) -> str:
     try:
         return urljoin(base, moved)
     except ValueError:
-        raise JobError(ErrorCode.SOURCE_NOT_FOUND, "the server redirects to what is no address") from None
+        raise JobError(ErrorCode.SOURCE_NOT_FOUND, "the server redirects to an invalid URL") from None
 
 
 def _parsed(url: str, settings: Settings) -> Url:
     if not url.isprintable() or " " in url:
-        raise JobError(ErrorCode.SOURCE_NOT_FOUND, "the address holds blanks or control characters")
+        raise JobError(ErrorCode.SOURCE_NOT_FOUND, "the URL contains blanks or control characters")
     try:
         where = parse_url(url)
     except LocationParseError:
-        raise JobError(ErrorCode.SOURCE_NOT_FOUND, "the address cannot be read") from None
+        raise JobError(ErrorCode.SOURCE_NOT_FOUND, "the URL is invalid") from None
     if where.scheme not in ("http", "https"):
-        raise JobError(ErrorCode.SOURCE_FORBIDDEN, "the server redirects to what is neither https nor http")
+        raise JobError(ErrorCode.SOURCE_FORBIDDEN, "the server redirects to a URL that is neither https nor http")
     if where.scheme == "http" and not settings.source_allow_http:
         raise JobError(ErrorCode.SOURCE_FORBIDDEN, "http:// is refused: use https://, or set SOURCE_ALLOW_HTTP")
     if not where.host or where.port == 0:
-        raise JobError(ErrorCode.SOURCE_NOT_FOUND, "the address names no host")
+        raise JobError(ErrorCode.SOURCE_NOT_FOUND, "the URL names no host")
     return where
 
 
@@ -146,7 +154,7 @@ def _origin(where: Url) -> tuple[str | None, str | None, int | None]:
 
 
 def _request(where: Url, auth: str | None, download: _Download) -> str | None:
-    """Make one request; what it answers goes to disk. Returns where it redirects to, or None."""
+    """Make one request and write its body to disk. Return where it redirects to, or None."""
     settings = download.settings
     headers = {"Accept-Encoding": "identity", "User-Agent": "voicemill"}
     if auth:
@@ -157,7 +165,7 @@ def _request(where: Url, auth: str | None, download: _Download) -> str | None:
         connect=max(0.01, min(settings.fetch_connect_timeout, download.left)),
         read=max(0.01, min(settings.fetch_read_timeout, download.left)),
     )
-    pool = pools.pool(where, timeout, download.rules, download.watch)
+    pool = pools.pool(where, timeout, download.check, download.watch)
     try:
         with _translated(download):
             response = pool.urlopen(
@@ -177,18 +185,16 @@ def _translated(download: _Download) -> Iterator[None]:
     except SSLError as error:
         reason = getattr(error.args[0], "verify_message", None) if error.args else None
         if reason:
-            raise JobError(
-                ErrorCode.SOURCE_UNTRUSTED, f"the server's certificate is not to be trusted: {reason}"
-            ) from None
-        raise _Lost("the server does not speak TLS properly") from None
-    except NewConnectionError:  # to urllib3 it is a kind of time-out
+            raise JobError(ErrorCode.SOURCE_UNTRUSTED, f"the server's certificate is not trusted: {reason}") from None
+        raise _Lost("the TLS handshake with the server failed") from None
+    except NewConnectionError:  # a subclass of ConnectTimeoutError
         raise _Lost("the server cannot be reached") from None
     except (ConnectTimeoutError, ReadTimeoutError):
         raise (_too_slow(download) if download.left <= 0 else _Lost("the server does not answer in time")) from None
     except IncompleteRead:
         raise _Lost("the server closed the connection before the end") from None
-    except (HTTPError, ValueError) as error:  # http.client's own leak out as ValueError
-        raise _Lost(f"the server broke off or talks nonsense ({type(error).__name__})") from None
+    except (HTTPError, ValueError) as error:  # some of http.client's own errors are ValueErrors
+        raise _Lost(f"the server's answer is broken or not HTTP ({type(error).__name__})") from None
 
 
 def _receive(response: urllib3.BaseHTTPResponse, download: _Download) -> str | None:
@@ -198,15 +204,15 @@ def _receive(response: urllib3.BaseHTTPResponse, download: _Download) -> str | N
     if status in _BUSY:
         raise _Lost(f"the server answers {status}", pools.retry_after(response.headers))
     if status in (401, 403, 407, 451):
-        raise JobError(ErrorCode.SOURCE_FORBIDDEN, f"the server refuses it: it answers {status}")
-    if status == 416 and download.size:  # the rest that was asked for is not there: from the start again
+        raise JobError(ErrorCode.SOURCE_FORBIDDEN, f"the server refuses access: it answers {status}")
+    if status == 416 and download.size:  # the requested rest does not exist: start again
         download.validator = None
         raise _Lost("the server answers 416")
     if status not in (200, 206):
         raise JobError(ErrorCode.SOURCE_NOT_FOUND, f"the server answers {status}")
     if status == 206 and not _continues(response, download.size):
         download.validator = None
-        raise _Lost("the server sends another part than was asked for")
+        raise _Lost("the server sent another range than requested")
     if status == 200:
         download.size = 0
     _store(response, download)
@@ -226,7 +232,7 @@ def _store(response: urllib3.BaseHTTPResponse, download: _Download) -> None:
             file.write(piece)
             if download.left <= 0:
                 raise _too_slow(download)
-    if download.left <= 0:  # what ended the body may have been the watch
+    if download.left <= 0:  # the body may have ended because the watch shut the connection down
         raise _too_slow(download)
 
 

@@ -1,4 +1,4 @@
-"""One voice, and one way to decode it, for all of the room's tests."""
+"""A spoken sentence and a way to decode it, shared by the tests of the decode stage."""
 
 import subprocess
 import sys
@@ -8,9 +8,10 @@ import pytest
 
 from voicemill.errors import JobError
 
-sys.path.insert(0, str(Path(__file__).parent))  # the room's own builders of files and servers
+sys.path.insert(0, str(Path(__file__).parent))  # builders of files and servers that only these tests need
 
 import corpus
+from live import audio
 
 from config.settings import Settings
 from pipeline.decode import decode as work
@@ -39,14 +40,15 @@ def decode(tmp_path, media):
         count += 1
         folder = tmp_path / f"job-{count}"
         folder.mkdir()
-        return work(str(source), folder, Settings(**{"media_root": str(media)} | settings), stream=stream)
+        chosen = Settings(**{"media_root": str(media)} | settings)
+        return work(str(source), folder, chosen, stream=stream, uploads=audio)
 
     return run
 
 
 @pytest.fixture
 def code(decode):
-    """Return the code that a source ends in; "decoded" where it does not fail."""
+    """Return the code with which a source fails, or "decoded"."""
 
     def run(source, **settings):
         try:

@@ -1,4 +1,4 @@
-"""Every format that voice messages come in, by its content."""
+"""Every format of voice messages is decoded, whatever its name."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -23,13 +23,13 @@ def decoded(voice, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", corpus.NAMES)
-def test_the_whole_message_is_heard(decoded, name):
-    # Encoders pad to whole frames; the AMR samples end in frames that say nothing.
+def test_the_whole_message_is_decoded(decoded, name):
+    # Encoders pad to whole frames; the AMR samples end with empty frames.
     assert decoded[name].duration == pytest.approx(6.72, abs=0.25 if ".amr" in name else 0.1)
 
 
 @pytest.mark.parametrize("name", corpus.NAMES)
-def test_the_voice_is_as_loud_as_it_was(decoded, name):
+def test_the_loudness_of_the_voice_is_kept(decoded, name):
     audio = decoded[name].audio
     # FFmpeg makes stereo of mono at -3 dB, and of mono in surround little more than a third.
     assert audio["rms_dbfs"] == pytest.approx(-20.4, abs=12 if audio["channels"] > 2 else 3.5)
@@ -42,7 +42,7 @@ def test_a_good_file_has_no_warnings(decoded, name):
     assert decoded[name].warnings == []
 
 
-def test_the_record_says_what_came(decoded):
+def test_the_record_describes_the_source(decoded):
     audio = decoded["opus-64k-stereo.opus"].audio
     assert (audio["codec"], audio["container"], audio["channels"], audio["sample_rate"]) == ("opus", "ogg", 2, 48000)
     assert audio["channel_used"] is None
@@ -50,6 +50,6 @@ def test_the_record_says_what_came(decoded):
 
 
 def test_a_wrong_or_missing_extension_does_not_matter(decoded):
-    assert decoded["misnamed-opus.mp3"].audio.container == "ogg"
-    assert decoded["misnamed-m4a.ogg"].audio.codec == "aac"
-    assert decoded["no-extension"].audio.codec == "opus"
+    assert decoded["misnamed-opus.mp3"].audio["container"] == "ogg"
+    assert decoded["misnamed-m4a.ogg"].audio["codec"] == "aac"
+    assert decoded["no-extension"].audio["codec"] == "opus"

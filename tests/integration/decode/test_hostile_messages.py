@@ -1,4 +1,4 @@
-"""Whatever comes in: it ends in its code, and nothing is read that should not be."""
+"""Hostile and broken messages fail with the right code, and make no worker read what it must not."""
 
 import re
 import socket
@@ -13,14 +13,14 @@ import pytest
 from live import jobs
 from processes import children
 
-from actors import decode
-from pipeline.decode import cage, convert, probe
+from pipeline.decode import convert, probe, sandbox
+from voicemill import decode
 from voicemill.errors import JobError
 
 
 @pytest.fixture(scope="module")
 def hostile(voice, tmp_path_factory):
-    """A MEDIA_ROOT of hostile and broken files, and these. What they point at lies beside it."""
+    """A MEDIA_ROOT of hostile and broken files, and their cases. What they refer to lies beside it."""
     folder = tmp_path_factory.mktemp("hostile")
     (folder / "media").mkdir()
     secret = folder / "secret.wav"
@@ -28,13 +28,14 @@ def hostile(voice, tmp_path_factory):
     return folder / "media", hostile_files.build(folder / "media", secret)
 
 
-def test_every_hostile_or_broken_file_ends_in_its_code_and_the_worker_lives_on(
+@pytest.mark.processes
+def test_every_hostile_or_broken_file_fails_with_its_code_and_the_worker_survives(
     hostile, redis_url, dramatiq, until, tmp_path
 ):
     media, cases = hostile
     process = dramatiq("actors.decode", "--threads", "3", MEDIA_ROOT=str(media), TMPDIR=str(tmp_path))
     until(process, "ready for action")
-    threading.Thread(target=process.stdout.read, daemon=True).start()  # or the worker waits for a reader of its log
+    threading.Thread(target=process.stdout.read, daemon=True).start()  # or the worker blocks on a full pipe
     workers = children(process.pid)
 
     sent = {case.name: decode.send(case.name).message_id for case in cases}
@@ -53,31 +54,31 @@ def test_every_hostile_or_broken_file_ends_in_its_code_and_the_worker_lives_on(
 
 
 def most_memory(pid):
-    """The most bytes that a process has held so far."""
+    """Return the peak resident memory of a process (bytes)."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
 
 
-def test_the_movie_that_points_outside_is_one_that_ffmpeg_can_be_told_to_follow(hostile, voice):
-    told = ["-enable_drefs", "1", "-use_absolute_path", "1", "-i", hostile[0] / "outside.mov"]
-    command = ["ffmpeg", "-nostdin", "-v", "error", *told, "-f", "s16le", "pipe:1"]
+def test_ffmpeg_would_follow_the_movie_that_points_outside_if_it_were_allowed_to(hostile, voice):
+    options = ["-enable_drefs", "1", "-use_absolute_path", "1", "-i", hostile[0] / "outside.mov"]
+    command = ["ffmpeg", "-nostdin", "-v", "error", *options, "-f", "s16le", "pipe:1"]
     samples = subprocess.run(command, check=True, capture_output=True).stdout
     assert len(samples) > 6 * 2 * 22050
     assert samples in voice.read_bytes()
 
 
-@pytest.mark.parametrize("lead", ["an address", "a list"])
-def test_neither_program_opens_what_it_is_not_given(lead, voice, tmp_path, monkeypatch):
-    """No container that is allowed leads elsewhere; so what does takes the place of the message."""
+@pytest.mark.parametrize("kind", ["a URL", "a list of files"])
+def test_neither_program_opens_anything_but_its_input(kind, voice, tmp_path, monkeypatch):
+    """No permitted container refers to other files, so something that does takes the place of the message."""
     (tmp_path / "list").write_text("ffconcat version 1.0\nfile 'voice.wav'\n")
     (tmp_path / "voice.wav").write_bytes(voice.read_bytes())
     with misbehaving.serving(voice.read_bytes()) as server, voice.open("rb") as file:
-        monkeypatch.setattr(cage, "INPUT", ("-i", server.url("good") if lead == "an address" else "file:list"))
-        with monkeypatch.context() as free:
-            free.setattr(cage, "FORBID", ())
-            sound = probe.probe(file, tmp_path, None)
-            convert.convert(file, sound, tmp_path, longest=60, seconds=60).path.unlink()
+        sound = probe.probe(file, tmp_path, None)
+        reference = ("-i", server.url("good") if kind == "a URL" else "file:list")
+        for unrestricted in (["ffprobe", *reference], ["ffmpeg", *reference, "-f", "null", "-"]):
+            assert sandbox.run(unrestricted, file, tmp_path, seconds=60).status == 0
         server.asked.clear()
+        monkeypatch.setattr(sandbox, "INPUT", reference)
         with pytest.raises(JobError, match="undecodable"):
             probe.probe(file, tmp_path, None)
         with pytest.raises(JobError, match="undecodable"):
@@ -87,7 +88,7 @@ def test_neither_program_opens_what_it_is_not_given(lead, voice, tmp_path, monke
 
 @pytest.fixture
 def connected(monkeypatch):
-    """Record whom a connection is made to; none of the hostile addresses may lead to one."""
+    """The addresses to which connections were attempted; no hostile URL may lead to one."""
     asked = []
 
     def refuse(address, *_, **__):
@@ -98,15 +99,15 @@ def connected(monkeypatch):
     return asked
 
 
-def test_every_hostile_address_ends_in_its_code_without_a_connection(code, connected):
+def test_every_hostile_url_fails_with_its_code_and_without_a_connection(code, connected):
     outcomes = [(address, code(address), codes) for address, codes in hostile_urls.CASES]
     assert [(address[:80], found) for address, found, codes in outcomes if found not in codes] == []
     assert connected == []
     assert len(outcomes) >= 60
 
 
-def test_a_link_that_is_put_in_place_after_the_check_leads_nowhere(media, tmp_path, monkeypatch):
-    """The opened file is judged once more by where it really is."""
+def test_a_symbolic_link_created_after_the_check_is_not_followed(media, tmp_path, monkeypatch):
+    """The opened file is checked again by where it really is."""
     from pipeline.decode.sources import local
 
     (tmp_path / "secret").write_text("secret")

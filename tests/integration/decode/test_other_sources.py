@@ -1,4 +1,4 @@
-"""Sources that are neither files of the worker nor on the web."""
+"""Sources that are neither files of the worker nor URLs of the web: uploads, data: URLs, object stores."""
 
 import base64
 import io
@@ -11,14 +11,14 @@ from live import audio
 from pipeline.decode.sources import inline
 
 
-def test_a_small_message_can_be_its_own_address(decode, voice, media, ffmpeg):
+def test_a_small_message_can_be_a_data_url(decode, voice, media, ffmpeg):
     ffmpeg("-i", voice, "-c:a", "libopus", "-b:a", "16k", media / "v.ogg")
     encoded = base64.b64encode((media / "v.ogg").read_bytes()).decode()
     assert decode(f"data:audio/ogg;base64,{encoded}").duration == pytest.approx(6.72, abs=0.05)
-    assert decode(f"data:;base64,{encoded.rstrip('=')}").audio.codec == "opus"
+    assert decode(f"data:;base64,{encoded.rstrip('=')}").audio["codec"] == "opus"
 
 
-@pytest.mark.parametrize("size", [98, 99, 100])  # bytes: with two, one and no signs of padding
+@pytest.mark.parametrize("size", [98, 99, 100])  # bytes: with two, one and no padding characters
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "%0A", " "])
 def test_base64_may_be_broken_into_lines(tmp_path, size, newline):
     encoded = base64.encodebytes(bytes(range(size))).decode()
@@ -27,19 +27,19 @@ def test_base64_may_be_broken_into_lines(tmp_path, size, newline):
             assert file.read() == bytes(range(size))
 
 
-def test_a_file_may_be_named_by_its_address(decode, voice, media):
+def test_a_file_may_be_given_as_a_path_or_a_url(decode, voice, media):
     (media / "my voice.wav").write_bytes(voice.read_bytes())
     assert decode(f"file://{media}/my%20voice.wav").duration > 6
     assert decode(f"{media}/my voice.wav").duration > 6
     assert decode("my voice.wav").duration > 6
 
 
-def test_paths_are_refused_where_there_is_no_media_root(code, voice):
+def test_paths_are_refused_without_a_media_root(code, voice):
     assert code(voice, media_root=None) == "source_forbidden"
 
 
 @pytest.mark.usefixtures("redis_url")
-def test_what_a_backend_uploaded_is_decoded(decode, code, voice):
+def test_an_upload_is_decoded(decode, code, voice):
     assert decode(audio.upload(voice.read_bytes())).duration == pytest.approx(6.72, abs=0.01)
     assert decode(audio.upload(io.BytesIO(voice.read_bytes()))).duration > 6
     assert code(audio.upload(b"")) == "empty_source"
@@ -76,7 +76,7 @@ def test_an_object_under_an_allowed_prefix_is_decoded(decode):
         ("MEMORY://inbox/voice.wav", "source_forbidden"),
     ],
 )
-def test_every_other_object_ends_in_its_code(code, address, expected):
+def test_every_other_object_fails_with_its_code(code, address, expected):
     assert code(address, source_remotes="memory://inbox/") == expected
 
 
@@ -85,6 +85,27 @@ def test_an_object_that_is_too_large_is_not_kept(code):
     assert (
         code("memory://inbox/voice.wav", source_remotes="memory://inbox/", max_source_bytes=1000) == "source_too_large"
     )
+
+
+@pytest.fixture
+def interrupted():
+    """Register a store `interrupted://` whose files yield one piece of data and then call `then`."""
+    import fsspec
+
+    def register(then):
+        class File(io.BytesIO):
+            def read(self, _size):
+                return super().read(1000) if self.tell() == 0 else then()
+
+        class Store(fsspec.AbstractFileSystem):
+            protocol = "interrupted"
+
+            def open(self, *_, **__):
+                return File(bytes(5000))
+
+        fsspec.register_implementation("interrupted", Store, clobber=True)
+
+    return register
 
 
 FAILURES = {
@@ -96,34 +117,27 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-def test_a_store_that_fails_while_it_is_read_is_not_taken_for_a_full_disk(code, stored, monkeypatch, failure):
-    breaks_off(monkeypatch, stored, lambda: (_ for _ in ()).throw(failure()))
-    assert code("memory://inbox/voice.wav", source_remotes="memory://inbox/") == FAILURES[failure]
+def test_a_failing_store_is_not_taken_for_a_full_disk(code, interrupted, failure):
+    def fail():
+        raise failure
+
+    interrupted(fail)
+    assert code("interrupted://inbox/voice.wav", source_remotes="interrupted://inbox/") == FAILURES[failure]
 
 
-def test_a_store_that_hangs_holds_no_worker_beyond_the_time_limit(code, stored, monkeypatch):
+def test_a_hanging_store_does_not_block_a_worker_beyond_the_time_limit(code, interrupted):
     answer = threading.Event()
-    breaks_off(monkeypatch, stored, lambda: answer.wait(60))
-    found = code("memory://inbox/voice.wav", source_remotes="memory://inbox/", fetch_timeout=0.2)
+    interrupted(lambda: answer.wait(60))
+    found = code("interrupted://inbox/voice.wav", source_remotes="interrupted://inbox/", fetch_timeout=0.2)
     answer.set()
     assert found == "source_timeout"
 
 
-def breaks_off(monkeypatch, store, then):
-    """Let a store's files give one piece, and `then` do this."""
-
-    class File(io.BytesIO):
-        def read(self, _size):
-            return super().read(1000) if self.tell() == 0 else then()
-
-    monkeypatch.setattr(type(store), "open", lambda *_, **__: File(bytes(5000)))
-
-
-def test_a_store_whose_package_is_missing_is_named(code):
+def test_a_store_whose_package_is_missing_is_unsupported(code):
     assert code("nosuchstore://inbox/voice.wav", source_remotes="nosuchstore://inbox/") == "source_unsupported"
 
 
-def test_work_can_be_ended_by_the_fingerprint(voice, tmp_path):
+def test_decoding_can_be_skipped_by_the_fingerprint(voice, tmp_path):
     from config.settings import Settings
     from pipeline.decode import decode
 

@@ -1,4 +1,4 @@
-"""A decode worker whose own machine is at fault fails no job: it hands the message back, pauses, and resumes."""
+"""A decode worker whose machine is unfit fails no job: it returns the message, pauses, and resumes once fit."""
 
 import os
 import resource
@@ -9,8 +9,8 @@ import pytest
 from live import audio, jobs, queues, workers
 from processes import becomes, children, command
 
-from actors import decode
 from pipeline.decode import selftest
+from voicemill import decode
 from voicemill.errors import JobError
 
 CLONE = Path(__file__).parents[3]
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("redis_url")
 
 
 def own_programs(folder):
-    """Return a PATH of the test's own, whose programs it may take away and give back."""
+    """Return a folder for PATH whose programs a test may remove and restore."""
     folder.mkdir()
     for name in PROGRAMS:
         (folder / name).symlink_to(shutil.which(name))
@@ -29,14 +29,14 @@ def own_programs(folder):
 
 
 def break_program(path):
-    """Put a program that always fails in the place of another."""
+    """Replace a program by one that always fails."""
     path.unlink()
     path.write_text("#!/bin/sh\necho 'Unknown encoder' >&2\nexit 1\n")
     path.chmod(0o755)
     return path
 
 
-SICKNESSES = {
+FAULTS = {
     "no ffmpeg": lambda folder: (folder / "ffmpeg").unlink(),
     "no ffprobe": lambda folder: (folder / "ffprobe").unlink(),
     "an ffmpeg that may not be executed": lambda folder: break_program(folder / "ffmpeg").chmod(0o644),
@@ -60,13 +60,14 @@ def statuses(ids):
     return {jobs.get(job_id).status for job_id in ids}
 
 
+@pytest.mark.processes
 def test_unfit_workers_take_no_message_from_a_healthy_one(dramatiq, until, tmp_path, voices):
-    sick = []
-    for number, fall_ill in enumerate(SICKNESSES.values()):
+    unfit = []
+    for number, break_down in enumerate(FAULTS.values()):
         folder = own_programs(tmp_path / str(number))
-        fall_ill(folder)
-        sick.append(dramatiq("actors.decode", "--threads", "2", PATH=str(folder)))
-    for worker in sick:
+        break_down(folder)
+        unfit.append(dramatiq("actors.decode", "--threads", "2", PATH=str(folder)))
+    for worker in unfit:
         assert any("Worker paused" in line for line in until(worker, "Stage ready"))
 
     ids = voices(20)
@@ -76,7 +77,8 @@ def test_unfit_workers_take_no_message_from_a_healthy_one(dramatiq, until, tmp_p
     assert {jobs.get(job_id).stages["decode"].attempts for job_id in ids} == {1}
 
 
-def test_a_worker_that_becomes_unfit_hands_messages_back_uncounted_and_resumes(dramatiq, until, tmp_path, voices):
+@pytest.mark.processes
+def test_a_worker_that_becomes_unfit_returns_messages_uncounted_and_resumes(dramatiq, until, tmp_path, voices):
     programs = own_programs(tmp_path / "programs")
     worker = dramatiq("actors.decode", "--threads", "2", PATH=str(programs))
     until(worker, "Stage ready")
@@ -94,8 +96,9 @@ def test_a_worker_that_becomes_unfit_hands_messages_back_uncounted_and_resumes(d
     assert queues.depths()["decode"].dead == 0
 
 
-def test_a_worker_whose_disk_fills_up_hands_messages_back_and_resumes(dramatiq, until, voices):
-    """The kernel's limit on a file's size stands for a full disk, which would take root to make."""
+@pytest.mark.processes
+def test_a_worker_whose_disk_fills_up_returns_messages_and_resumes(dramatiq, until, voices):
+    """A limit on the size of files simulates the full disk, which only root could create."""
     master = dramatiq("actors.decode", "--threads", "2")
     until(master, "Stage ready")
     [worker] = [pid for pid in children(master.pid) if "actors.decode" in command(pid)]
@@ -111,6 +114,7 @@ def test_a_worker_whose_disk_fills_up_hands_messages_back_and_resumes(dramatiq, 
     assert becomes(lambda: statuses(ids) == {"decoded"}, 60)
 
 
+@pytest.mark.processes
 def test_broken_files_do_not_pause_a_worker(dramatiq, until, voices):
     worker = dramatiq("actors.decode", "--threads", "2")
     until(worker, "Stage ready")
@@ -130,13 +134,12 @@ def test_this_machine_passes_its_self_test(tmp_path):
 
 
 @pytest.mark.parametrize("root", ["missing", "file"])
-def test_a_media_root_that_is_not_there_makes_a_worker_unfit(tmp_path, root):
+def test_a_missing_media_root_makes_a_worker_unfit(tmp_path, root):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(JobError, match=f"worker_unfit: MEDIA_ROOT is {tmp_path / root}"):
         selftest.run(tmp_path / root)
 
 
-def test_a_temporary_folder_without_room_makes_a_worker_unfit(monkeypatch):
-    monkeypatch.setattr(selftest, "FREE", 2**60)
+def test_a_temporary_folder_without_room_makes_a_worker_unfit():
     with pytest.raises(JobError, match=r"disk_full: less than \d+ MiB can be written"):
-        selftest.run(None)
+        selftest.run(None, room=2**60)

@@ -1,4 +1,4 @@
-"""Fetching over HTTP from servers that do what servers do."""
+"""Fetching over HTTP from servers that misbehave in every way that servers do."""
 
 import base64
 import socket
@@ -10,7 +10,9 @@ from contextlib import ExitStack
 import misbehaving
 import pytest
 
+from config.settings import Settings
 from pipeline.decode.sources import web
+from pipeline.network import addresses
 from voicemill.errors import JobError
 
 OPEN = {"source_allow_http": True, "source_allow_private": True, "fetch_timeout": 20, "fetch_read_timeout": 5}
@@ -22,8 +24,13 @@ def message(voice):
 
 
 @pytest.fixture
-def server(message, monkeypatch):
+def short_pauses(monkeypatch):
+    """Let attempts follow each other quickly."""
     monkeypatch.setattr(web, "FIRST_PAUSE", 0.01)
+
+
+@pytest.fixture
+def server(message, short_pauses):
     with misbehaving.serving(message) as server:
         yield server
 
@@ -43,7 +50,7 @@ GOOD = [
 
 
 @pytest.mark.parametrize("path", GOOD)
-def test_a_message_is_heard_however_it_is_served(server, decode, path):
+def test_a_message_is_fetched_however_it_is_served(server, decode, path):
     assert decode(server.url(path), **OPEN).duration == pytest.approx(6.72, abs=0.01)
 
 
@@ -87,28 +94,28 @@ BAD = {
 
 
 @pytest.mark.parametrize(("path", "expected"), BAD.items(), ids=BAD)
-def test_what_cannot_be_had_ends_in_its_code(server, code, path, expected):
+def test_an_unavailable_message_fails_with_its_code(server, code, path, expected):
     assert code(server.url(path), **OPEN, max_source_bytes=20_000_000) == expected
 
 
 @pytest.mark.parametrize("path", ["dribble", "dribblehead", "silent", "hangs"])
-def test_no_server_holds_a_worker_beyond_the_time_limit(server, code, path):
+def test_no_server_blocks_a_worker_beyond_the_time_limit(server, code, path):
     started = time.monotonic()
     assert code(server.url(path), **OPEN | {"fetch_timeout": 0.7}) == "source_timeout"
     assert time.monotonic() - started < 15
 
 
 @pytest.mark.parametrize("path", ["silent", "hangs"])
-def test_a_server_that_falls_silent_is_asked_again_long_before_the_time_limit(server, code, path):
+def test_a_silent_server_is_asked_again_long_before_the_time_limit(server, code, path):
     assert code(server.url(path), **OPEN | {"fetch_read_timeout": 0.1}) == "source_unavailable"
     assert server.times(path) == web.ATTEMPTS
 
 
-def test_a_server_that_takes_no_connection_is_given_up_long_before_the_time_limit(code, monkeypatch):
-    monkeypatch.setattr(web, "FIRST_PAUSE", 0.01)
+@pytest.mark.usefixtures("short_pauses")
+def test_an_unreachable_server_is_given_up_long_before_the_time_limit(code):
     with ExitStack() as stack:
         full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
-        for _ in range(3):  # Linux lets a connection or two wait beyond the backlog, and answers no further one
+        for _ in range(3):  # Linux queues a connection or two beyond the backlog, and drops further ones
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(full.getsockname())
@@ -116,42 +123,36 @@ def test_a_server_that_takes_no_connection_is_given_up_long_before_the_time_limi
         assert code(url, **OPEN | {"fetch_timeout": 3, "fetch_connect_timeout": 0.1}) == "source_unavailable"
 
 
-def test_a_length_that_is_too_small_is_not_gone_beyond(server, decode):
+def test_nothing_is_read_beyond_the_stated_length(server, decode):
     assert decode(server.url("short"), **OPEN).duration < 5
 
 
-def test_a_servers_wish_to_wait_goes_to_the_queue(server, decode):
+def test_a_long_retry_after_is_left_to_the_queue(server, decode):
     with pytest.raises(JobError) as caught:
         decode(server.url("limited"), **OPEN)
     assert caught.value.retry_after == 3600
-    assert caught.value.retryable
+    assert caught.value.code.retryable
     assert server.times("limited") == 1
 
 
-def test_a_redirect_to_a_private_address_is_not_followed(server, decode, monkeypatch):
-    """The first server is let through as a public one would be; what it points at is judged anew."""
-    from pipeline.network import addresses
-
-    real = addresses.checked
+def test_a_redirect_to_a_private_address_is_not_followed(server, tmp_path):
+    """The first server passes as a public one would; the one that it redirects to is checked as well."""
     seen = []
 
-    def lenient(host, port, rules):
+    def check(host, port):
         seen.append(host)
-        return [("127.0.0.1", port)] if host == "voice.example" else real(host, port, rules)
+        return [("127.0.0.1", port)] if host == "voice.example" else addresses.checked(host, port, addresses.Policy())
 
-    monkeypatch.setattr(addresses, "checked", lenient)
     start = server.url(f"to?{server.url('good')}", host="voice.example")
     with pytest.raises(JobError, match="source_forbidden"):
-        decode(start, source_allow_http=True)
+        web.fetch(start, tmp_path, Settings(source_allow_http=True), check)
     assert seen == ["voice.example", "127.0.0.1"]
     assert server.times("good") == 0
 
 
-def test_credentials_go_to_their_own_server_and_no_other(server, decode, monkeypatch):
-    from pipeline.network import addresses
-
-    monkeypatch.setattr(addresses, "checked", lambda _host, port, _rules: [("127.0.0.1", port)])
-    decode(server.url(f"to?{server.url('good', host='elsewhere.example')}", credentials="me:secret@"), **OPEN)
+def test_credentials_are_sent_to_their_own_server_only(server, tmp_path):
+    url = server.url(f"to?{server.url('good', host='elsewhere.example')}", credentials="me:secret@")
+    web.fetch(url, tmp_path, Settings(**OPEN), lambda _host, port: [("127.0.0.1", port)]).close()
     assert "authorization" in {name.lower() for name in server.asked[0][1]}
     assert "authorization" not in {name.lower() for name in server.asked[1][1]}
     assert server.asked[1][1]["Host"].startswith("elsewhere.example")
@@ -160,7 +161,7 @@ def test_credentials_go_to_their_own_server_and_no_other(server, decode, monkeyp
 @pytest.mark.parametrize(
     ("written", "meant"), [("me:p%40ss%2F%25@", b"me:p@ss/%"), ("m%C3%A9:%20@", "mé: ".encode()), ("me@", b"me")]
 )
-def test_credentials_mean_what_the_address_writes_in_percents(server, decode, written, meant):
+def test_percent_encoded_credentials_are_decoded(server, decode, written, meant):
     decode(server.url("good", credentials=written), **OPEN)
     scheme, _, given = server.asked[0][1]["Authorization"].partition(" ")
     assert (scheme, base64.b64decode(given)) == ("Basic", meant)
@@ -173,7 +174,7 @@ def test_http_is_refused_unless_allowed(server, code):
 
 @pytest.fixture
 def certificate(tmp_path):
-    """A certificate of localhost, which its own key has signed, and a server's context that shows it."""
+    """A self-signed certificate of localhost, and a server's context with it."""
     certificate, key = tmp_path / "localhost.crt", tmp_path / "localhost.key"
     subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
@@ -183,13 +184,13 @@ def certificate(tmp_path):
     return certificate, context
 
 
-def test_an_untrusted_certificate_is_told(code, message, certificate):
+def test_an_untrusted_certificate_is_reported(code, message, certificate):
     with misbehaving.serving(message, certificate[1]) as secure:
         assert code(secure.url("good", host="localhost"), **OPEN) == "source_untrusted"
 
 
 def test_a_redirect_from_https_to_http_is_not_followed(server, decode, message, certificate, monkeypatch):
-    """Not even where http:// addresses are taken: who sent this one wanted it secret and unchanged."""
+    """Not even if http:// is permitted: the sender of an https:// URL expects secrecy and integrity."""
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
     with misbehaving.serving(message, certificate[1]) as secure:
         assert decode(secure.url("to?/good", host="localhost"), **OPEN).duration > 6
@@ -198,7 +199,7 @@ def test_a_redirect_from_https_to_http_is_not_followed(server, decode, message, 
     assert server.asked == []
 
 
-def test_no_query_of_an_address_reaches_a_message(server, tmp_path, decode):
+def test_no_error_message_contains_the_query_of_a_url(server, tmp_path, decode):
     with pytest.raises(JobError) as caught:
         decode(server.url("missing?signature=secret"), **OPEN)
     assert "secret" not in str(caught.value)

@@ -12,10 +12,9 @@ from processes import becomes
 from actors.broker import Broker
 from actors.health import Health
 from pipeline.metrics import METRICS
-from pipeline.transcribe import Engine
+from pipeline.metrics import hooks
+from pipeline.transcribe import Engine, look, recognizer
 from pipeline.transcribe.audio import load
-from pipeline.transcribe.backends.whisper import recognizer
-from pipeline.transcribe.backends.whisper.passes import QUICK_PASSES
 
 IDLE, TIMEOUT = 0.3, 20.0  # seconds
 
@@ -74,7 +73,7 @@ def test_windows_that_the_guard_has_looked_at_again_are_told_apart_by_the_look_t
 
 
 def test_every_look_is_counted_from_the_start():
-    looks = {each.name for passes in QUICK_PASSES.values() for each in passes} | {"beam", "halves"}
+    looks = {each.name for short in look.SHORT_LOOKS.values() for each in short} | {"beam", "halves"}
 
     assert recognizer.TEMPERATURES
     assert set(METRICS["windows_total"].known) == looks | {"temperature"}

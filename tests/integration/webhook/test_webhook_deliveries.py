@@ -60,7 +60,7 @@ def test_webhook_url_is_told_of_every_job_that_names_no_other(redis_url, receive
         jobs.cancel(each)
     post().run(name)
     assert {got.job for got in receiver.taken} == {"early", "plain"}
-    assert jobs.get("own").webhook.receiver == receiver_of(trap.url())
+    assert jobs.get("own").webhook["receiver"] == receiver_of(trap.url())
 
     monkeypatch.setenv("WEBHOOK_URL", "somewhere")
     with pytest.raises(JobError, match="invalid_options"):
@@ -89,7 +89,7 @@ def test_errors_are_tried_again_under_the_same_id_with_a_new_signature(job, rece
     assert {got.id for got in receiver.got} == {"msg_one_1"}
     assert receiver.forged == 0
     assert len({json.dumps(got.data) for got in receiver.got}) == 1
-    assert jobs.get("one").webhook.last_error is None
+    assert jobs.get("one").webhook["last_error"] is None
     assert outbox.counts() == {"delivered": 1, "skipped": 0, "failed": 4, "stopped": 0}
 
 
@@ -111,7 +111,7 @@ def test_410_stops_a_job_visibly_until_it_is_retried(done, receiver, post, name)
     receiver.behave = lambda _got: 410
     done("one")
     assert post().run(name) == 1
-    stopped = jobs.get("one").webhook.stopped
+    stopped = jobs.get("one").webhook["stopped"]
     assert stopped["code"] == "webhook_gone"
     assert jobs.get("one").status == "done"
     (letter,) = queues.dead_letters()
@@ -133,7 +133,7 @@ def test_what_comes_after_the_stop_is_not_sent(job, receiver, post, name):
     jobs.finish("one", "enrich", {})
     assert post().run(name) == 0
     assert len(receiver.got) == 1
-    assert jobs.get("one").webhook.pending == ["transcribed", "done"]
+    assert jobs.get("one").webhook["pending"] == ["transcribed", "done"]
 
 
 @pytest.mark.parametrize("limit", [{"webhook_give_up": 0.5}, {"result_ttl": 1}])
@@ -142,8 +142,8 @@ def test_a_delivery_that_fails_for_too_long_is_given_up_while_there_is_a_record_
 ):
     receiver.behave = lambda _got: 500
     jobs.cancel(job("one"))
-    post(**limit).until(name, lambda: jobs.get("one").webhook.stopped)
-    assert jobs.get("one").webhook.stopped["code"] == "webhook_gave_up"
+    post(**limit).until(name, lambda: jobs.get("one").webhook["stopped"])
+    assert jobs.get("one").webhook["stopped"]["code"] == "webhook_gave_up"
     assert [letter.code for letter in queues.dead_letters("webhook")] == ["webhook_gave_up"]
 
 
@@ -170,7 +170,7 @@ def test_a_receiver_that_is_away_costs_one_try_and_gets_everything_after(done, r
     patient = post(webhook_backoff="600")
     assert patient.run(name) == 1
     assert patient.run(name) == 0
-    assert jobs.get("job-00").webhook.last_error["code"] == "webhook_unreachable"
+    assert jobs.get("job-00").webhook["last_error"]["code"] == "webhook_unreachable"
     assert [listed.undelivered for listed in outbox.receivers()] == [20]
     end_pause(name)
     assert patient.run(name) == 1
@@ -214,7 +214,7 @@ def test_a_redirect_is_not_followed(done, receiver, post, name, trap):
     receiver.behave = lambda _got: (307, {"Location": trap.url()})
     done("one")
     post(webhook_backoff="600").run(name)
-    assert jobs.get("one").webhook.last_error["code"] == "webhook_redirected"
+    assert jobs.get("one").webhook["last_error"]["code"] == "webhook_redirected"
 
 
 @pytest.mark.parametrize(
@@ -231,13 +231,13 @@ def test_an_address_that_is_not_allowed_is_not_asked_and_stops_the_job(job, trap
     url = trap.url(host=host)
     jobs.cancel(job("one", url))
     assert post(**settings).run(receiver_of(url)) == 1
-    assert jobs.get("one").webhook.stopped["code"] == "webhook_forbidden"
+    assert jobs.get("one").webhook["stopped"]["code"] == "webhook_forbidden"
 
 
 def test_without_a_secret_nothing_is_sent_and_all_waits_for_one(job, receiver, post, name):
     jobs.cancel(job("one"))
     post(webhook_secret=None).run(name)
-    assert jobs.get("one").webhook.last_error["code"] == "webhook_unsigned"
+    assert jobs.get("one").webhook["last_error"]["code"] == "webhook_unsigned"
     assert receiver.got == []
     post().until(name, lambda: receiver.taken)
 
@@ -262,7 +262,7 @@ def test_of_a_deleted_job_nobody_hears(done, receiver, post, name):
 def test_a_failure_that_was_mended_meanwhile_is_no_news(job, receiver, post, name):
     jobs.fail(job("one"), "decode", JobError(ErrorCode.UNDECODABLE, "x"))
     jobs.restart("one", "decode")
-    jobs.finish("one", "transcribe", {"transcript": {"text": "x"}}, following=None)
+    jobs.finish("one", "transcribe", {"transcript": {"text": "x"}}, last=True)
     post().run(name)
     assert [got.type for got in receiver.got] == ["job.done"]
 

@@ -50,7 +50,7 @@ def test_a_worker_told_to_stop_ends_what_it_delivers_and_gives_back_the_rest(wor
     done("one")
     receiver.until(lambda server: server.got)
     assert first.wait(60) == 0
-    assert jobs.get("one").webhook.pending == ["done"]
+    assert jobs.get("one").webhook["pending"] == ["done"]
     assert undelivered() == 1
     workers.start()
     receiver.until(lambda server: len(server.taken) == 2)

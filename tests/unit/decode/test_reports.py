@@ -1,4 +1,4 @@
-"""What is made of ffprobe's report, of FFmpeg's words, of samples and of addresses, whatever they hold."""
+"""ffprobe's reports, FFmpeg's messages, samples and sources may contain anything; the result is always valid."""
 
 import json
 import math
@@ -13,9 +13,9 @@ from config.settings import Settings
 from pipeline.decode import convert, levels, probe, reasons
 from pipeline.decode.sources import fetch
 from pipeline.network import pools
-from voicemill.errors import JobError
+from voicemill.errors import ErrorCode, JobError
 
-# A drill tries each promise on thousands of cases: FUZZ_CASES=10000 python -m pytest tests/unit/decode/test_reports.py
+# To try each property on thousands of cases: FUZZ_CASES=10000 python -m pytest tests/unit/decode/test_reports.py
 fuzzed = settings(
     max_examples=int(os.environ.get("FUZZ_CASES", "100")),
     deadline=None,
@@ -25,7 +25,7 @@ fuzzed = settings(
 
 
 def outcome(work):
-    """Return what `work` returns, or the code of its error; any other exception is a fault."""
+    """Return what `work` returns, or the code of its JobError; any other exception fails the test."""
     try:
         return work()
     except JobError as error:
@@ -55,7 +55,7 @@ def test_a_stream_that_is_not_there_is_named():
         probe.parse(report(audio()), 2)
 
 
-def test_a_file_without_sound_says_what_it_holds():
+def test_a_file_without_audio_fails_with_what_it_contains():
     with pytest.raises(JobError, match="holds video, and no sound") as caught:
         probe.parse(report({"codec_type": "video"}), None)
     assert caught.value.code == "no_audio_stream"
@@ -77,9 +77,9 @@ reports = st.fixed_dictionaries(
 
 @fuzzed
 @given((reports | json_values).map(json.dumps).map(str.encode) | st.binary(), st.none() | st.integers())
-def test_no_report_makes_anything_but_a_sound_or_a_reason(data, stream):
+def test_every_report_gives_a_valid_stream_or_a_job_error(data, stream):
     sound = outcome(lambda: probe.parse(data, stream))
-    if sound not in CODES:
+    if not isinstance(sound, ErrorCode):
         assert sound.codec.isascii()
         assert sound.channels >= 0
         assert sound.duration is None or math.isfinite(sound.duration)
@@ -88,7 +88,7 @@ def test_no_report_makes_anything_but_a_sound_or_a_reason(data, stream):
 
 @fuzzed
 @given(st.binary(max_size=400), st.sampled_from([1, 2]))
-def test_any_samples_have_levels_that_json_can_hold(pcm, channels):
+def test_levels_of_any_samples_are_finite(pcm, channels):
     found = levels.measure(pcm, channels, 16000)
     json.dumps([found.rms_dbfs, found.peak_dbfs, found.dc_offset], allow_nan=False)
     assert levels.FLOOR <= found.rms_dbfs <= 0
@@ -108,22 +108,22 @@ beginnings = st.sampled_from(["", "data:", "file:", "file://", "upload", "../", 
 
 
 @fuzzed
-@given(beginnings, st.text(st.characters(), max_size=60), st.booleans())  # halves of characters, too
-def test_no_source_ends_in_anything_but_a_file_or_a_reason(tmp_path_factory, beginning, rest, rooted):
+@given(beginnings, st.text(st.characters(), max_size=60), st.booleans())  # surrogates, too
+def test_every_source_gives_a_file_or_a_job_error(tmp_path_factory, beginning, rest, rooted):
     folder, source = tmp_path_factory.getbasetemp(), beginning + rest
     chosen = Settings(media_root=str(folder / "media") if rooted else None, source_remotes="memory://inbox/")
     if source.lower().startswith(("http:", "https:", "upload:")):
-        return  # these have tests of their own, with a server
+        return  # other tests cover these, with a server
 
     def size():
         with fetch(source, folder, chosen) as fetched:
             return fetched.size
 
     found = outcome(size)
-    assert found in CODES or found > 0
+    assert isinstance(found, ErrorCode) or found > 0
 
 
-def test_a_reason_holds_no_path_and_no_address():
+def test_a_reason_contains_no_path_and_no_memory_address():
     said = "[mov,mp4 @ 0x55d0c8] moov atom not found\nfile:/dev/stdin: Invalid data found when processing input\n"
     assert reasons.reason(said) == "mov,mp4: moov atom not found; Invalid data found when processing input"
 
@@ -133,16 +133,16 @@ def tone(*channels, seconds=1):
     return b"".join(struct.pack("<h", int(gain * 10000 * math.sin(n / 5))) for n in frames for gain in channels)
 
 
-def test_channels_are_mixed_where_that_loses_nothing():
+def test_channels_are_mixed_if_that_loses_nothing():
     assert levels.measure(tone(1, 1), 2, 16000).alone is None
     assert levels.measure(tone(1, 0), 2, 16000).alone is None  # a dead channel halves the level and no more
 
 
-def test_a_channel_is_taken_alone_where_the_other_is_its_inverse():
+def test_a_channel_is_taken_alone_if_the_other_is_its_inverse():
     assert levels.measure(tone(0.9, -1), 2, 16000).alone == 1
 
 
-def test_silence_and_clipping_are_told():
+def test_silence_and_clipping_are_detected():
     assert levels.measure(bytes(32000), 1, 16000).silent
     square = struct.pack("<2h", 32767, -32768) * 8000
     assert levels.measure(square, 1, 16000).clipped
@@ -152,7 +152,7 @@ def test_silence_and_clipping_are_told():
     assert plain.rms_dbfs == pytest.approx(-13.3, abs=0.2)  # 10000 of 32767, over the square root of 2
 
 
-def test_an_offset_from_the_centre_is_not_taken_for_loudness():
+def test_a_dc_offset_does_not_count_as_loudness():
     offset = levels.measure(struct.pack("<h", 8000) * 16000, 1, 16000)
     assert offset.dc_offset == pytest.approx(8000 / 32768, abs=0.001)
     assert offset.silent
@@ -161,5 +161,5 @@ def test_an_offset_from_the_centre_is_not_taken_for_loudness():
 @pytest.mark.parametrize(
     ("text", "seconds"), [("120", 120), ("0", 0), ("", None), ("soon", None), ("-5", None), ("9" * 400, 2**31)]
 )
-def test_a_servers_wish_to_wait_is_read_and_bounded(text, seconds):
+def test_retry_after_is_parsed_and_bounded(text, seconds):
     assert pools.retry_after({"Retry-After": text}) == seconds

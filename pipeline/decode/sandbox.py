@@ -1,7 +1,7 @@
-"""Run FFmpeg's programs on files that may be hostile: bounded in time, memory and disk, and killed as a group.
+"""Run FFmpeg's programs on files that may be hostile: limited in time, memory and disk, and killed as a group.
 
-The program gets the file as its standard input and by no name, an environment of its own, and no network: what it may
-open beyond that, its arguments forbid (`FORBID`).
+A program reads the file from its standard input, never by name, and does not see the worker's environment. Its
+arguments (`FORBID`) keep it from opening anything else, including the network.
 """
 
 from __future__ import annotations
@@ -21,33 +21,34 @@ from typing import BinaryIO
 
 from voicemill.errors import ErrorCode, JobError
 
-# The containers of voice messages, by FFmpeg's names. None of them opens another file: no playlist, no concat, no image
-# sequence, no description of a stream elsewhere.
+# The containers of voice messages, by FFmpeg's names. None of them can refer to another file, as playlists, concat
+# lists, image sequences and SDP do.
 FORMATS = "aac,ac3,aiff,amr,asf,au,avi,caf,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,w64,wav,wv"
-# `file` alone, for standard input by its path, so that FFmpeg can seek: M4A often has its index at the end.
+# Standard input is opened by its path, so that FFmpeg can seek: M4A often has its index at the end.
 FORBID = ("-protocol_whitelist", "file", "-format_whitelist", FORMATS)
 INPUT = ("-i", "file:/dev/stdin")
 
-# Of util-linux: the program ends with the thread that waits for it, also where the worker was killed, and can gain no
-# rights by what it starts. Two milliseconds.
-LEASH = ("setpriv", "--pdeathsig", "KILL", "--no-new-privs", "--") if shutil.which("setpriv") else ()
-_NOT_FOUND = 127  # the exit code of setpriv, as of a shell, where there is no such program
-# FFmpeg's exit code after a SIGTERM, as a whole group may be sent it: what it has written ends in good order.
-_TOLD_TO_STOP = 255
+# The kernel's parent-death signal, set by util-linux's setpriv: the program dies with the thread that waits for it,
+# even if the worker is killed. Nor can it gain privileges through a set-user-ID program. Costs 2 ms.
+PARENT_DEATH_SIGNAL = ("setpriv", "--pdeathsig", "KILL", "--no-new-privs", "--") if shutil.which("setpriv") else ()
+_NOT_FOUND = 127  # exit code of setpriv, as of a shell, if the program does not exist
+# FFmpeg's exit code after a SIGTERM, which a supervisor may send to the whole group. The file that it has written is
+# valid but incomplete.
+_TERMINATED = 255
 
-MEMORY = 1024**3  # bytes of address space; Debian's FFmpeg takes 0.3 GiB for its libraries
-STDERR = 16 * 1024  # bytes kept of what a program says: its first words and its last, half each
-_READ = 64 * 1024  # bytes of a pipe at a time
+MEMORY = 1024**3  # bytes of address space; the libraries of Debian's FFmpeg take 0.3 GiB
+STDERR = 16 * 1024  # bytes of standard error that are kept: half from its beginning, half from its end
+_PIECE = 64 * 1024  # bytes read from a pipe at a time
 _ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a program ended. `output` is the beginning of its standard output, `said` of its standard error."""
+    """How a program ended, and the beginning of its standard output and standard error."""
 
     status: int  # exit code; negative: the signal that killed it
     output: bytes
-    said: str
+    errors: str
     timed_out: bool
 
 
@@ -59,10 +60,10 @@ def run(
     Args:
         command: the program and its arguments.
         source: the open file that it reads.
-        folder: the only place that it writes to.
-        seconds: time limit, of the clock and of the processor; it is killed with its whole group then.
+        folder: its working directory, the only place that it writes to.
+        seconds: time limit, both of wall clock and of CPU time; then its whole process group is killed.
         file_size: largest file that it may write (bytes).
-        keep: how much of its standard output is returned (bytes); the rest is read and dropped.
+        keep: how much of its standard output is returned (bytes); the rest is discarded.
 
     Raises:
         JobError: `worker_unfit`: the program is not installed or could not be started.
@@ -70,7 +71,7 @@ def run(
     deadline = time.monotonic() + seconds
     try:
         process = subprocess.Popen(  # noqa: S603 - no shell, and nothing of the sender's among the arguments
-            [*LEASH, *command],
+            [*PARENT_DEATH_SIGNAL, *command],
             stdin=source,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -84,16 +85,16 @@ def run(
         raise JobError(ErrorCode.WORKER_UNFIT, f"{command[0]} could not be started: {error.strerror}") from error
     try:
         _limit(process.pid, seconds, file_size)
-        output, said, timed_out = _listen(process, deadline, keep)
+        output, errors, timed_out = _read(process, deadline, keep)
         if not timed_out:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, deadline - time.monotonic()))
         timed_out = process.poll() is None
-    finally:  # also when the worker is told to stop in the middle
+    finally:  # also if the worker's thread is interrupted
         _kill(process)
-    if LEASH and process.returncode == _NOT_FOUND:
+    if PARENT_DEATH_SIGNAL and process.returncode == _NOT_FOUND:
         raise _missing(command)
-    return Outcome(process.returncode, output, said, timed_out)
+    return Outcome(process.returncode, output, errors, timed_out)
 
 
 def _missing(command: list[str]) -> JobError:
@@ -101,7 +102,7 @@ def _missing(command: list[str]) -> JobError:
 
 
 def _limit(pid: int, seconds: float, file_size: int) -> None:
-    # After the start rather than between fork and exec, where Python code would cost more than the programs' own start.
+    # Set after the start, not between fork and exec: a preexec_fn would take longer than the program's own start.
     limits = {
         resource.RLIMIT_AS: MEMORY,
         resource.RLIMIT_CPU: int(seconds) + 1,
@@ -117,7 +118,7 @@ def _limit(pid: int, seconds: float, file_size: int) -> None:
             return
 
 
-def _listen(process: subprocess.Popen[bytes], deadline: float, keep: int) -> tuple[bytes, str, bool]:
+def _read(process: subprocess.Popen[bytes], deadline: float, keep: int) -> tuple[bytes, str, bool]:
     assert process.stdout  # noqa: S101 - both are pipes
     assert process.stderr  # noqa: S101
     output, first, last = bytearray(), bytearray(), bytearray()
@@ -129,7 +130,7 @@ def _listen(process: subprocess.Popen[bytes], deadline: float, keep: int) -> tup
             if left <= 0:
                 return bytes(output), _text(first, last), True
             for key, _ in selector.select(left):
-                chunk = os.read(key.fd, _READ)
+                chunk = os.read(key.fd, _PIECE)
                 if not chunk:
                     selector.unregister(key.fileobj)
                 elif key.fileobj is process.stdout:
@@ -156,16 +157,16 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def judge(outcome: Outcome, program: str, seconds: float) -> None:
-    """Tell the ends of a program that are not the file's fault.
+    """Raise if a program ended for a reason that is not the file's fault.
 
     Raises:
         JobError: `decode_timeout`, `disk_full` or `decode_crashed`.
     """
     if outcome.timed_out or outcome.status == -signal.SIGXCPU:
         raise JobError(ErrorCode.DECODE_TIMEOUT, f"{program} had not ended after {seconds:g} s")
-    if os.strerror(errno.ENOSPC) in outcome.said or outcome.status == -signal.SIGXFSZ:
+    if os.strerror(errno.ENOSPC) in outcome.errors or outcome.status == -signal.SIGXFSZ:
         raise JobError(ErrorCode.DISK_FULL, "no space is left for the decoded audio")
     if outcome.status < 0:
         raise JobError(ErrorCode.DECODE_CRASHED, f"{program} was killed by {signal.Signals(-outcome.status).name}")
-    if outcome.status == _TOLD_TO_STOP:
-        raise JobError(ErrorCode.DECODE_CRASHED, f"{program} was told to stop before it was done")
+    if outcome.status == _TERMINATED:
+        raise JobError(ErrorCode.DECODE_CRASHED, f"{program} was stopped before it had finished")
