@@ -12,8 +12,6 @@ import os
 import signal
 import sys
 
-from voicemill.errors import ErrorCode, JobError, UnknownJob
-
 DONE, FAILED, USAGE, NO_REDIS, UNKNOWN_JOB, UNFINISHED, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130  # exit codes
 
 UNWRITABLE = (
@@ -135,6 +133,7 @@ def _explained(error: Exception):  # type: ignore[no-untyped-def]  # noqa: ANN20
     import redis
 
     from config import settings
+    from voicemill.errors import ErrorCode, JobError, UnknownJob
     from voicemill.store import connection
 
     if isinstance(error, redis.RedisError):
