@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from config import environment
 from config.bounds import BEAMS, check_encoder_window, check_gpus
-from voicemill.address import masked
+from voicemill.address import DEFAULT_URL, masked
 
 Device = Literal["auto", "cuda", "cpu"]
 _FERNET_KEY = re.compile("[A-Za-z0-9_-]{43}=")
@@ -41,7 +41,7 @@ class Settings(BaseSettings):
 
     # Redis
     redis_url: SecretStr = Field(
-        SecretStr("redis://127.0.0.1:6379/0"), description="Redis of queues, handoff and jobs; rediss:// for TLS"
+        SecretStr(DEFAULT_URL), description="Redis of queues, handoff and jobs; rediss:// for TLS"
     )
     redis_username: str | None = Field(None, description="ACL user, where the URL names none")
     redis_password: SecretStr | None = Field(None, description="Password, where the URL holds none")

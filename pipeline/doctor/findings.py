@@ -11,6 +11,8 @@ import shlex
 from dataclasses import dataclass
 from typing import Any, Dict, Tuple
 
+from voicemill.address import DEFAULT_URL, NAMESPACE
+
 PASS, WARN, FAIL, SKIP, CRASH = "pass", "warn", "fail", "skip", "crash"
 SEVERITY = (SKIP, PASS, WARN, FAIL, CRASH)  # the worst finding is the check's status
 LANGUAGES = ("en", "ko")
@@ -408,7 +410,7 @@ CODES: Dict[str, Kind] = {
         "{product} {version}: 응답 {milliseconds} ms"),
     "redis_url_invalid": _row(
         "redis", FAIL, "REDIS_URL is not an address: {reason}", "REDIS_URL 형식이 잘못되었습니다: {reason}",
-        "export REDIS_URL=redis://127.0.0.1:6379/0"),
+        f"export REDIS_URL={DEFAULT_URL}"),
     "redis_unresolved": _row(
         "redis", FAIL, "the name {host} cannot be resolved", "{host} 이름을 찾을 수 없습니다",
         "Correct REDIS_URL, or the DNS of the machine: getent hosts {host}", "REDIS_URL이나 DNS를 고치세요: getent hosts {host}"),
@@ -436,7 +438,7 @@ CODES: Dict[str, Kind] = {
         "export REDIS_PASSWORD=... (ACL 사용자는 REDIS_USERNAME도)"),
     "redis_not_permitted": _row(
         "redis", FAIL, "the user may not run {name}: {reason}", "{name} 명령 권한이 없습니다: {reason}",
-        "ACL SETUSER {user} +@all ~{voicemill}*", "ACL SETUSER {user} +@all ~{voicemill}*"),
+        "ACL SETUSER {user} +@all ~" + NAMESPACE + "*"),
     "redis_loading": _row(
         "redis", WARN, "it is loading its data: {reason}", "데이터를 불러오는 중입니다: {reason}",
         "Wait for it; workers do so for REDIS_START_TIMEOUT", "기다리세요. 워커는 REDIS_START_TIMEOUT 동안 기다립니다"),

@@ -15,11 +15,11 @@ DEEPEST = 4  # lists in lists
 _open: "weakref.WeakSet[socket.socket]" = weakref.WeakSet()
 
 
-class Refused(Exception):
+class ErrorReply(Exception):
     """The server answered with an error; its text is the message."""
 
 
-class NotRedis(Exception):
+class ProtocolError(Exception):
     """What answers does not speak Redis's protocol."""
 
 
@@ -65,8 +65,8 @@ class Connection:
         """Send a command and return the answer: text, a number, None, or a list of them.
 
         Raises:
-            Refused: the server's error.
-            NotRedis: the answer is none.
+            ErrorReply: the server's error.
+            ProtocolError: the answer is none.
             OSError: the connection broke, or the time was up.
         """
         parts = [word.encode() for word in words]
@@ -86,7 +86,7 @@ class Connection:
         if kind == b"+":
             return rest
         if kind == b"-":
-            raise Refused(rest)
+            raise ErrorReply(rest)
         if kind == b":":
             return int(rest)
         if kind in (b"$", b"*") and rest == "-1":
@@ -95,12 +95,12 @@ class Connection:
             return self._bytes(int(rest) + 2)[:-2].decode("utf-8", "replace")
         if kind == b"*" and 0 <= int(rest) <= LONGEST and depth:
             return [self._read(depth - 1) for _ in range(int(rest))]
-        raise NotRedis(repr(line[:60]))
+        raise ProtocolError(repr(line[:60]))
 
     def _line(self) -> bytes:
         while b"\n" not in self._buffer:
             if len(self._buffer) > LONGEST:
-                raise NotRedis("a line without an end")
+                raise ProtocolError("a line without an end")
             self._fill()
         return self._bytes(self._buffer.index(b"\n") + 1)
 
@@ -115,7 +115,7 @@ class Connection:
         self._wait()
         data = self._socket.recv(1 << 16)
         if not data:
-            raise NotRedis("it closed the connection")
+            raise ProtocolError("it closed the connection")
         self._buffer += data
 
     def _wait(self) -> None:

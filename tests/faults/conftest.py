@@ -19,7 +19,7 @@ def root(tmp_path_factory):
     """The folder of all machines and of the clone whose doctor examines them; its name means much to a shell."""
     root = tmp_path_factory.mktemp("machines") / "o'brien's [voice] mill"
     clone = root / "clone"
-    for name in ("pipeline", "config", "scripts"):
+    for name in ("pipeline", "config", "voicemill", "scripts"):
         shutil.copytree(CLONE / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
     for file in [CLONE / "pyproject.toml", *CLONE.glob("requirements*.txt")]:
         shutil.copy(file, clone)

@@ -25,7 +25,8 @@ def test_a_doctor_that_is_interrupted_leaves_no_traceback_and_no_process(tmp_pat
 
 
 def test_a_doctor_that_waits_for_a_silent_redis_goes_at_once_too(tmp_path):
-    world = World(tmp_path / "machine").only("redis").patch("pipeline.doctor.checks.redis", TIMEOUT=30.0, WHOLE=30.0)
+    world = World(tmp_path / "machine").only("redis")
+    world.patch("pipeline.doctor.checks.redis", TIMEOUT=30.0, TOTAL_TIMEOUT=30.0)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         world.variables["REDIS_URL"] = f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
         process = world.begin()

@@ -30,7 +30,7 @@ class SetUp:
         self.clone, self.wheels = folder / "clone", folder / "wheels"
         self.wheels.mkdir()
         self.clone.mkdir()
-        for name in ("pipeline", "config", "scripts"):
+        for name in ("pipeline", "config", "voicemill", "scripts"):
             shutil.copytree(CLONE / name, self.clone / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(CLONE / "pyproject.toml", self.clone)
         world = World(folder / "world")

@@ -51,9 +51,10 @@ def parameters(config: ClientConfig) -> tuple[str, dict[str, Any]]:
         options["username"] = address.username
     if address.password:
         options["password"] = address.password
-    if address.url.startswith("rediss://") and address.ca_certs:
-        options["ssl_ca_certs"] = address.ca_certs
     try:
+        address.check()
+        if address.authority:
+            options["ssl_ca_certs"] = address.authority
         redis.ConnectionPool.from_url(address.url, **options).make_connection()
     except (ValueError, TypeError, redis.RedisError):  # its text may hold a piece of the password
         takes = "REDIS_URL must be redis://HOST:PORT/NUMBER, rediss:// for TLS, or unix://PATH"

@@ -8,10 +8,11 @@ worker has taken, `__heartbeats__` the sorted set of Dramatiq's own heartbeats.
 
 from __future__ import annotations
 
+from voicemill import address
 from voicemill.errors import UnknownJob
 from voicemill.options import is_text
 
-NAMESPACE = "{voicemill}"  # prefix of every key; the braces put all of them into one slot of a cluster
+NAMESPACE = address.NAMESPACE  # prefix of every key
 
 # Jobs
 UNFINISHED = f"{NAMESPACE}:jobs:unfinished"  # sorted set of job ids by the time of their last change (Unix seconds)

@@ -1,4 +1,4 @@
-"""Check 8: Redis is there, lets us in, can do what the queues need, and will not lose what it is given."""
+"""Check 8: Redis is reachable, accepts the login, supports what the queues need and keeps its data."""
 
 from __future__ import annotations
 
@@ -6,123 +6,124 @@ import socket
 import ssl
 import time
 from typing import Any, Dict, List, Tuple
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from pipeline.doctor import child, resp, shell
 from pipeline.doctor.box import Box
 from pipeline.doctor.findings import Finding, finding
+from voicemill.address import NAMESPACE, Address, from_environment
 
-TIMEOUT = 2.0  # seconds of each answer
-WHOLE = 6.0  # seconds of all answers: a dozen, of a server half a world away
-LEAST = (6, 2)  # of Redis: BLMOVE
-SLOW = 50.0  # milliseconds a round trip, over which four stages' hops are felt
-CLOCKS = 5.0  # seconds of difference that retries and time limits can bear
-DEFAULT = "redis://127.0.0.1:6379/0"
-PROBE = "{voicemill}:doctor"  # a key that is never written
+TIMEOUT = 2.0  # seconds for each answer
+TOTAL_TIMEOUT = 6.0  # seconds for all answers: a dozen, of a server half a world away
+MIN_VERSION = (6, 2)  # of Redis: BLMOVE
+SLOW_ROUND_TRIP = 50.0  # milliseconds, over which the four hops of a message add up to a noticeable delay
+MAX_CLOCK_SKEW = 5.0  # seconds that retries and time limits tolerate
+PROBE = f"{NAMESPACE}:doctor"  # a key that is never written
 
 
 def examine(box: Box) -> List[Finding]:
-    """Go step by step from the address to the server's habits; the first step that fails ends it."""
-    url = box.value("REDIS_URL", DEFAULT)
+    """Check the address, the connection, the login and then the server; stop at the first step that fails."""
+    address = from_environment(box.variables)
     try:
-        place = urlsplit(url)
-        port = place.port or 6379
-        query = parse_qs(place.query)
+        address.check()
     except ValueError as error:
-        return [finding("redis_url_invalid", "", reason=error)]
-    if place.scheme not in ("redis", "rediss", "unix"):
-        return [finding("redis_url_invalid", f"scheme {place.scheme!r}", reason="it begins with redis:// or rediss://")]
-    host = unquote(place.path) if place.scheme == "unix" else place.hostname or "127.0.0.1"
-    shown = host if place.scheme == "unix" else f"{host}:{port}"
-    if place.scheme != "unix":
-        unresolved = child.resolve(host, TIMEOUT)
+        return [finding("redis_url_invalid", address.masked, reason=error)]
+    shown = address.location
+    if not address.socket:
+        unresolved = child.resolve(address.host, TIMEOUT)
         if unresolved:
-            return [finding("redis_unresolved", unresolved, host=host)]
-    user = unquote(place.username or box.value("REDIS_USERNAME"))
-    password = unquote(place.password or box.value("REDIS_PASSWORD"))
-    database = (query.get("db") or [place.path.strip("/") if place.scheme != "unix" else "0"])[0]
-    authority = (query.get("ssl_ca_certs") or [box.value("REDIS_CA_CERTS")])[0] if place.scheme == "rediss" else ""
+            return [finding("redis_unresolved", unresolved, host=address.host)]
     try:
-        tls = _context(query, authority) if place.scheme == "rediss" else None
+        tls = _context(address) if address.tls else None
     except OSError as error:
-        return [finding("redis_tls_refused", authority, place=shown, reason=f"{authority}: {error.strerror or error}")]
+        file = error.filename or address.authority
+        return [finding("redis_tls_refused", file, place=shown, reason=f"{file}: {error.strerror or error}")]
     try:
-        connection = resp.Connection(host, port, tls, TIMEOUT, WHOLE)
+        connection = resp.Connection(address.socket or address.host, address.port, tls, TIMEOUT, TOTAL_TIMEOUT)
     except ssl.SSLCertVerificationError as error:
         return [finding("redis_tls_refused", str(error), place=shown, reason=error.verify_message)]
     except ssl.SSLError as error:
-        return [
-            finding(
-                "redis_tls_failed", str(error), place=shown, reason=getattr(error, "reason", None) or error.strerror
-            )
-        ]
+        reason = getattr(error, "reason", None) or error.strerror
+        return [finding("redis_tls_failed", str(error), place=shown, reason=reason)]
     except socket.timeout as error:
-        return [finding("redis_hangs", str(error), place=shown, seconds=f"{TIMEOUT:g}", whole=f"{WHOLE:g}")]
+        return [_hangs(shown, error)]
     except OSError as error:
-        command = _start(box, host, port)
+        command = _start(box, address)
         return [finding("redis_down", str(error), place=shown, reason=error.strerror or error, command=command)]
     try:
-        _enter(connection, user, password, database)
-        return _judge(box, connection, user, shown, _client(place, authority, user, secret=bool(password)))
+        _log_in(connection, address)
+        return _judge(box, connection, address)
     except socket.timeout as error:
-        return [finding("redis_hangs", str(error), place=shown, seconds=f"{TIMEOUT:g}", whole=f"{WHOLE:g}")]
-    except resp.Refused as error:
-        return [_refusal(str(error), user)]
-    except (resp.NotRedis, OSError, ValueError) as error:
+        return [_hangs(shown, error)]
+    except resp.ErrorReply as error:
+        return [_rejection(str(error), address)]
+    except (resp.ProtocolError, OSError, ValueError) as error:
         return [finding("redis_not_redis", str(error), place=shown, reason=error)]
     finally:
         connection.close()
 
 
-def _context(query: Dict[str, List[str]], authority: str) -> ssl.SSLContext:
-    """Return the TLS context that the workers' client would make."""
-    context = ssl.create_default_context(cafile=authority or None)
-    if (query.get("ssl_cert_reqs") or [""])[0].lower() == "none":
-        context.check_hostname = False
+def _context(address: Address) -> ssl.SSLContext:
+    """Return the TLS context that the workers' client would use."""
+    context = ssl.create_default_context(cafile=address.authority or None)
+    context.check_hostname = address.verifies_host
+    if not address.verifies:
         context.verify_mode = ssl.CERT_NONE
+    certificate, key = address.certificate
+    if certificate:
+        try:
+            context.load_cert_chain(certificate, key or None)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror or str(error), certificate) from None
     return context
 
 
-def _start(box: Box, host: str, port: int) -> Tuple[str, str]:
-    if host in ("127.0.0.1", "localhost", "::1"):
-        up, server = box.pipeline("up"), shell.command("redis-server", "--daemonize", "yes", "--port", port)
-        return f"{up} (brings a Redis of its own), or: {server}", f"{up} (Redis를 함께 실행), 또는: {server}"
-    place = shell.command(host)
-    return f"Start Redis on {place}, or correct REDIS_URL", f"{place}에서 Redis를 시작하거나 REDIS_URL을 고치세요"
+def _hangs(shown: str, error: OSError) -> Finding:
+    limits = {"seconds": f"{TIMEOUT:g}", "whole": f"{TOTAL_TIMEOUT:g}"}
+    return finding("redis_hangs", str(error), place=shown, **limits)
 
 
-def _client(place: SplitResult, authority: str, user: str, *, secret: bool) -> str:
-    """Return the command that talks to this very server; it asks for a password instead of showing one."""
+def _start(box: Box, address: Address) -> Tuple[str, str]:
+    """Return how to start the server: the command where it belongs on this machine."""
+    if not address.socket and address.host in ("127.0.0.1", "localhost", "::1"):
+        up = box.pipeline("up")
+        server = shell.command("redis-server", "--daemonize", "yes", "--port", address.port)
+        return f"{up} (starts an embedded Redis), or: {server}", f"{up} (내장 Redis를 함께 시작), 또는: {server}"
+    place = shell.command(address.socket or address.host)
+    return f"Start Redis on {place}, or correct REDIS_URL", f"{place}에서 Redis를 시작하거나 REDIS_URL을 수정하세요"
+
+
+def client_command(address: Address) -> str:
+    """Return the redis-cli command for this server; it prompts for the password instead of showing it."""
     words = ["redis-cli"]
-    words += ["-s", unquote(place.path)] if place.scheme == "unix" else ["-h", place.hostname or "127.0.0.1"]
-    words += ["-p", str(place.port)] if place.port else []
-    if place.scheme == "rediss":
-        words += ["--tls", *(["--cacert", authority] if authority else [])]
-    if secret:
-        words += [*(["--user", user] if user else []), "--askpass"]
+    words += ["-s", address.socket] if address.socket else ["-h", address.host, "-p", str(address.port)]
+    if address.tls:
+        words += ["--tls", *(["--cacert", address.authority] if address.authority else [])]
+    if address.secret:
+        words += [*(["--user", address.login] if address.login else []), "--askpass"]
     return shell.command(*words)
 
 
-def _refusal(text: str, user: str, name: str = "PING") -> Finding:
-    """Turn a server's error into a finding."""
+def _rejection(text: str, address: Address) -> Finding:
+    """Return the finding for an error reply of the server."""
     word = text.split(" ", maxsplit=1)[0]
     if word in ("NOAUTH", "WRONGPASS") or "invalid password" in text.lower() or "AUTH" in text[:8]:
         return finding("redis_login_refused", text, reason=text)
     if word == "NOPERM":
-        return finding("redis_not_permitted", text, name=name, reason=text, user=user or "default")
+        return finding("redis_not_permitted", text, name="PING", reason=text, user=address.login or "default")
     if word in ("LOADING", "MASTERDOWN", "BUSY"):
         return finding("redis_loading", text, reason=text)
-    return finding("redis_not_redis", text, place="the address", reason=text)
+    return finding("redis_not_redis", text, place=address.location, reason=text)
 
 
-def _enter(connection: resp.Connection, user: str, password: str, database: str) -> None:
-    if password:
-        connection.call("AUTH", *([user] if user else []), password)
-    if database not in ("", "0"):
-        connection.call("SELECT", database)
+def _log_in(connection: resp.Connection, address: Address) -> None:
+    if address.secret:
+        connection.call("AUTH", *([address.login] if address.login else []), address.secret)
+    if address.database:
+        connection.call("SELECT", str(address.database))
 
 
-def _judge(box: Box, connection: resp.Connection, user: str, shown: str, client: str) -> List[Finding]:
+def _judge(box: Box, connection: resp.Connection, address: Address) -> List[Finding]:
+    client, shown = client_command(address), address.location
     times = []
     for _ in range(3):
         begun = time.monotonic()
@@ -131,17 +132,17 @@ def _judge(box: Box, connection: resp.Connection, user: str, shown: str, client:
     findings: List[Finding] = []
     info = _info(connection)
     version = info.get("valkey_version") or info.get("redis_version") or "unknown"
-    # Valkey tells the version of Redis that it answers like, which is the one to be judged.
+    # Valkey also reports the Redis version that it is compatible with, which is the one to compare.
     numbers = tuple(int(part) for part in info.get("redis_version", "").split(".")[:2] if part.isdigit())
     milliseconds = sorted(times)[1]
-    if numbers and numbers < LEAST:
-        values = {"version": version, "least": ".".join(map(str, LEAST))}
+    if numbers and numbers < MIN_VERSION:
+        values = {"version": version, "least": ".".join(map(str, MIN_VERSION))}
         findings.append(finding("redis_old", version, **values, command=box.pipeline("up")))
     findings += _memory(info, client) + _persistence(connection, info, client)
     if info.get("role") == "slave" and info.get("slave_read_only") == "1":
         findings.append(finding("redis_read_only", f"replica of {info.get('master_host', '?')}"))
-    findings += _commands(connection, user)
-    if milliseconds > SLOW:
+    findings += _commands(connection, address.login)
+    if milliseconds > SLOW_ROUND_TRIP:
         findings.append(finding("redis_slow", shown, milliseconds=f"{milliseconds:.0f}"))
     findings += _clock(connection)
     if any(found.status == "fail" for found in findings):
@@ -152,10 +153,10 @@ def _judge(box: Box, connection: resp.Connection, user: str, shown: str, client:
 
 
 def _info(connection: resp.Connection) -> Dict[str, str]:
-    """Return the server's account of itself; empty where it is not told."""
+    """Return the fields of INFO; empty if the user may not run it."""
     try:
         text = connection.call("INFO")
-    except resp.Refused as error:
+    except resp.ErrorReply as error:
         if str(error).startswith(("NOAUTH", "LOADING")):
             raise
         return {}
@@ -179,7 +180,7 @@ def _persistence(connection: resp.Connection, info: Dict[str, str], client: str)
         return []
     try:
         answer: List[Any] = connection.call("CONFIG", "GET", "save") or []
-    except resp.Refused:  # managed servers hide their configuration; they persist by their own means
+    except resp.ErrorReply:  # managed servers hide their configuration and persist in their own way
         return []
     if len(answer) == 2 and answer[1]:
         return []
@@ -187,16 +188,16 @@ def _persistence(connection: resp.Connection, info: Dict[str, str], client: str)
 
 
 def _commands(connection: resp.Connection, user: str) -> List[Finding]:
-    """Try what the queues live on; nothing is written."""
+    """Try the commands that the queues depend on; nothing is written."""
     findings = []
     who = user or "default"
     try:
         connection.call("BLMOVE", PROBE, PROBE, "LEFT", "LEFT", "0.01")
-    except resp.Refused as error:
+    except resp.ErrorReply as error:
         findings.append(finding("redis_no_blocking", str(error), user=who))
     try:
         connection.call("EVAL", "return redis.call('EXISTS', KEYS[1])", "1", PROBE)
-    except resp.Refused as error:
+    except resp.ErrorReply as error:
         findings.append(finding("redis_not_permitted", str(error), name="EVAL", reason=error, user=who))
     return findings
 
@@ -204,9 +205,9 @@ def _commands(connection: resp.Connection, user: str) -> List[Finding]:
 def _clock(connection: resp.Connection) -> List[Finding]:
     try:
         seconds, micro = connection.call("TIME")
-    except resp.Refused:
+    except resp.ErrorReply:
         return []
     skew = int(seconds) + int(micro) / 1e6 - time.time()
-    if abs(skew) <= CLOCKS:
+    if abs(skew) <= MAX_CLOCK_SKEW:
         return []
     return [finding("redis_clock", f"{skew:+.1f} s", seconds=f"{abs(skew):.0f}")]

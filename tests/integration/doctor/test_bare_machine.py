@@ -15,12 +15,28 @@ CLONE = Path(__file__).parents[3]
 PYTHONS = [str(path) for path in sorted(Path.home().glob(".pyenv/versions/3.[89].*/bin/python3"))]
 PYTHONS += [str(path) for path in sorted(Path.home().glob(".pyenv/versions/3.1[023].*/bin/python3"))]
 
+# Runs the doctor and prints the name of every module that is neither the standard library's nor ours. The standard
+# library itself tries `org`, for Jython.
+BLOCKED = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] not in {*sys.stdlib_module_names, "pipeline", "config", "voicemill", "org"}:
+            print("imported:", name, file=sys.stderr)
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Blocker())
+from pipeline.__main__ import main
+sys.exit(main(["doctor", *sys.argv[1:]]))
+"""
+
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
     """A clone without a virtual environment."""
     folder = tmp_path_factory.mktemp("clone")
-    for name in ("pipeline", "config", "scripts"):
+    for name in ("pipeline", "config", "voicemill", "scripts"):
         shutil.copytree(CLONE / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "requirements.txt", "requirements-cuda.txt"):
         shutil.copy(CLONE / name, folder)
@@ -53,6 +69,25 @@ def test_a_bare_machine_gets_a_whole_report_that_names_each_missing_package(clon
         [python, "-c", "import sys; print(sys.version_info < (3, 11))"], capture_output=True, text=True
     )
     assert ("python_too_old" in found) == (version.stdout.strip() == "True")
+
+
+def test_the_doctor_imports_the_standard_library_alone_even_where_packages_are_installed(clone):
+    command = [sys.executable, "-c", BLOCKED, "--json", "--device", "cuda"]
+
+    ran = subprocess.run(command, cwd=clone, capture_output=True, text=True)
+
+    assert ran.stderr == ""
+    assert len(json.loads(ran.stdout)["checks"]) == 8
+
+
+def test_the_clients_package_can_be_imported_where_nothing_is_installed(clone):
+    program = "import voicemill, voicemill.address; print(voicemill.__version__, voicemill.address.from_environment())"
+
+    for python in ["/usr/bin/python3", *PYTHONS]:
+        ran = subprocess.run(["env", "-i", python, "-S", "-c", program], cwd=clone, capture_output=True, text=True)
+
+        assert ran.stderr == ""
+        assert "redis://127.0.0.1:6379/0" in ran.stdout
 
 
 def test_the_report_has_all_eight_checks_in_their_order_as_documented(clone):

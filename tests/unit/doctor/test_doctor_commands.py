@@ -12,6 +12,7 @@ from pipeline.doctor.box import Box
 from pipeline.doctor.checks import cuda, model, python, redis
 from pipeline.doctor.findings import CODES, LANGUAGES, PREPARED, finding
 from pipeline.doctor.target import Target
+from voicemill.address import Address
 
 HOSTILE = """-rf /x/o'brien "my" clone; $(touch pwned) `id` && ~/* {command} {path}\n한글\\"""
 BROKEN = child.Outcome(127, "", "No such file", 0.0)
@@ -179,7 +180,7 @@ def test_a_redis_at_a_socket_is_named_by_one_word(monkeypatch):
     assert found.code == "redis_down"
     for language in LANGUAGES:
         assert [word for word in shlex.split(found.fix(language)) if word.startswith(socket)]
-    client = redis._client(redis.urlsplit(variables["REDIS_URL"]), "", "", secret=False)
+    client = redis.client_command(Address(variables["REDIS_URL"]))
     assert shlex.split(client) == ["redis-cli", "-s", socket]
 
 
