@@ -1,13 +1,13 @@
-"""How a message gets in: its form spooled to disk, its bytes into the handoff store, its job into the queue."""
+"""Forms and bodies of requests: read, checked, and sent as jobs."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 from fastapi import Request
@@ -15,19 +15,21 @@ from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
-from voicemill import decode, options
-from web.problems import AGAIN, Problem
+from voicemill import Job, options
+from voicemill.lifecycle import FIRST
+from web.problems import RETRY_AFTER, Problem
+from web.state import state_of
 
 Model = TypeVar("Model", bound=BaseModel)
-MUCH = 1024 * 1024  # bytes of a form
-FIELDS = 64  # of a form, at most; OpenAI's have a dozen
+LARGE = 1024 * 1024  # bytes of a form from which room is checked before the form is read
+FIELDS = 64  # of a form, at most; OpenAI's forms have a dozen
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A form as it came: the uploaded file, if there is one, and the values of each field."""
+    """A form as it was received: the uploaded file, if there is one, and the values of each field."""
 
     file: UploadFile | None
     fields: dict[str, list[str]]
@@ -39,26 +41,26 @@ class Form:
 
 @asynccontextmanager
 async def received(request: Request) -> AsyncIterator[Form]:
-    """Read a form; while it is in use its file lies in a temporary one, in memory only up to a megabyte.
+    """Read a form. A file of more than a megabyte is spooled to a temporary file while the form is in use.
 
     Raises:
-        JobError: `system_full`, told here before much is read for nothing; less waits for what sending says.
-        Problem: `disk_full`, or one of those that reading may end with.
+        JobError: `system_full`, before a large form is read in vain; for a small one sending checks it.
+        Problem: `disk_full`, or the form is invalid.
     """
-    if int(request.headers.get("content-length", MUCH)) >= MUCH:
-        await run_in_threadpool(store.queues.demand_room, "decode")
+    if int(request.headers.get("content-length", LARGE)) >= LARGE:
+        await run_in_threadpool(state_of(request).client.store.queues.demand_room, FIRST)
     async with AsyncExitStack() as stack:
         try:
             form = await stack.enter_async_context(request.form(max_files=1, max_fields=FIELDS))
         except OSError as error:  # of the temporary file: nothing that a client does raises one
-            log.warning("No room for an upload: free some, or set TMPDIR", folder=tempfile.tempdir, reason=str(error))
-            text = f"the door cannot keep the upload: {error.strerror}. Free space in its temporary folder."
-            raise Problem(503, "disk_full", text, retry_after=AGAIN) from None
+            log.warning("Upload not stored; free space or set TMPDIR", folder=tempfile.tempdir, reason=str(error))
+            text = f"the server cannot store the upload: {error.strerror}. Free space in its temporary folder."
+            raise Problem(503, "disk_full", text, retry_after=RETRY_AFTER) from None
         file, fields = None, dict[str, list[str]]()
         for name, value in form.multi_items():
             if isinstance(value, UploadFile):
                 if name != "file":
-                    raise Problem(400, "invalid_request", "the upload belongs into the field `file`", param=name)
+                    raise Problem(400, "invalid_request", "the upload must be in the field `file`", param=name)
                 file = value
             else:
                 fields.setdefault(name, []).append(value)
@@ -66,7 +68,7 @@ async def received(request: Request) -> AsyncIterator[Form]:
 
 
 def check(model: type[Model], data: dict[str, Any] | bytes) -> Model:
-    """Return what was sent, as `model` describes it: fields of a form, or the bytes of JSON.
+    """Return what was sent as `model` describes it: the fields of a form, or the bytes of JSON.
 
     Raises:
         Problem: `invalid_request`, naming the field.
@@ -79,30 +81,34 @@ def check(model: type[Model], data: dict[str, Any] | bytes) -> Model:
         raise Problem(400, "invalid_request", f"{name or 'the body'}: {first['msg']}", param=name) from None
 
 
-async def send_file(file: UploadFile | None, keywords: dict[str, Any]) -> str:
-    """Store an uploaded file, send it to decode, and return the job's id.
+async def send(request: Request, source: str, keywords: Mapping[str, Any]) -> Job:
+    """Send a job whose source the workers fetch.
+
+    Raises:
+        JobError: an option is invalid.
+        Refused: nothing was sent.
+    """
+    options.parse(keywords)
+    return await run_in_threadpool(partial(state_of(request).client.send, source, **keywords))
+
+
+async def send_file(
+    request: Request, file: UploadFile | None, keywords: Mapping[str, Any], *, filename: str | None = None
+) -> Job:
+    """Store an uploaded file and send its job.
+
+    Args:
+        request: whose form has the file.
+        file: the upload.
+        keywords: the options.
+        filename: kept in the job's metadata; None: nothing is.
 
     Raises:
         Problem: there is no file.
-        JobError: the options are not what they take, the file is too large, or the handoff store is full.
-        Refused: nothing was sent.
+        JobError: an option is invalid.
+        Refused: the file is too large, or the system is full; nothing was sent.
     """
     if file is None:
-        raise Problem(400, "invalid_request", "file: the form has none", param="file")
-    options.parse(keywords)  # before the bytes go anywhere
-    return await run_in_threadpool(_upload_and_send, file.file, keywords)
-
-
-async def send(source: str, keywords: dict[str, Any]) -> str:
-    """Send a source to decode and return the job's id.
-
-    Raises:
-        Refused: nothing was sent.
-    """
-    message = await run_in_threadpool(partial(decode.send, source, **keywords))
-    return message.message_id
-
-
-def _upload_and_send(file: BinaryIO, keywords: dict[str, Any]) -> str:
-    with store.audio.uploaded(file) as source:
-        return decode.send(source, **keywords).message_id
+        raise Problem(400, "invalid_request", "file: the form has no file", param="file")
+    options.parse(keywords)  # its names are checked before they become arguments
+    return await run_in_threadpool(partial(state_of(request).client.send_file, file.file, filename, **keywords))

@@ -1,5 +1,5 @@
-"""The live page: what the pipeline does right now, and every message with its words, its sound and its summary."""
+"""The dashboard: the stages as they are now, and every message with its transcript, recording and summary."""
 
-from web.page.routes import router
+from web.dashboard.routes import router
 
 __all__ = ["router"]

@@ -1,4 +1,4 @@
-"""The page's words in English and Korean, and which of the two a reader gets."""
+"""The dashboard's texts in English and Korean, and which of the two a reader gets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from voicemill.errors import ErrorCode
+from web.problems import CODES
 
 LANGUAGES = {"en": "English", "ko": "한국어"}  # each in its own words, for the switch
 DEFAULT = "en"
@@ -22,15 +22,15 @@ def _read(language: str) -> Texts:
 TEXTS: dict[str, Texts] = {language: _read(language) for language in LANGUAGES}
 
 
-def choose(wish: str | None, accept: str | None) -> str:
-    """Return the language to answer in.
+def choose(chosen: str | None, accept: str | None) -> str:
+    """Return the language of an answer.
 
     Args:
-        wish: what the reader chose on the page before; None: nothing.
+        chosen: what the reader chose on the page before; None: nothing.
         accept: the `Accept-Language` header, as in `ko-KR,ko;q=0.9,en;q=0.8`.
     """
-    if wish in LANGUAGES:
-        return wish
+    if chosen in LANGUAGES:
+        return chosen
     offers = []
     for place, item in enumerate((accept or "").split(",")):
         tag, _, parameters = item.strip().partition(";")
@@ -44,6 +44,8 @@ def choose(wish: str | None, accept: str | None) -> str:
 
 
 def remedy(language: str, code: str) -> str | None:
-    """Return what to do about an error; None: the code is not in the table."""
+    """Return what to do about an error; None: the code is unknown here."""
     translated: str | None = TEXTS[language].get("remedies", {}).get(code)
-    return translated or (ErrorCode(code).remedy if code in CODES else None)
+    if translated is not None:
+        return translated
+    return CODES[code].remedy if code in CODES else None

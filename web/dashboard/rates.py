@@ -1,49 +1,44 @@
-"""How much each stage got through lately, for the little charts of the live page: counted from the stages' timings."""
+"""How many jobs each stage finished lately, for the charts of the overview: counted from the stages' timings."""
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
-from typing import cast
 
 from voicemill.lifecycle import STAGES
-from voicemill.store import keys
-from voicemill.store.jobs import TIMINGS
+from voicemill.store.jobs import TIMINGS, Jobs
 
-SPAN = 3600.0  # seconds that are looked back on
-BINS = 60  # bars of a chart: a minute each
+SPAN = 3600.0  # seconds that a chart covers
+BINS = 60  # bars of a chart, one a minute
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
     """What a stage finished in the last hour.
 
-    `jobs` counts them; where the stage was so fast that its timings reach back less than an hour, `since` says how far
-    (seconds), and `an_hour` is what that comes to. `bins` are jobs a minute, the oldest first.
+    Only the timings of its last jobs are kept. If they reach back less than an hour, `since` is how far (seconds), and
+    `an_hour` extrapolates them.
     """
 
     jobs: int
     since: float
     an_hour: int
-    bins: tuple[int, ...]
+    bins: tuple[int, ...]  # jobs per minute, the oldest first
 
 
-def read() -> dict[str, Rate]:
+def read(jobs: Jobs) -> dict[str, Rate]:
     """Return the rate of each stage."""
-    with store.redis.pipeline(transaction=False) as pipe:
-        for stage in STAGES:
-            pipe.lrange(keys.timings(stage), 0, -1)
-        lists = cast("list[list[bytes]]", pipe.execute())
-    now = time.time()
-    return {stage: of([json.loads(row)[0] for row in rows], now) for stage, rows in zip(STAGES, lists, strict=True)}
+    now, timings = time.time(), jobs.timings(*STAGES)
+    return {
+        stage: of([finished_at for finished_at, _, _ in rows], now) for stage, rows in zip(STAGES, timings, strict=True)
+    }
 
 
 def of(ends: list[float], now: float) -> Rate:
-    """Return the rate that comes of the times at which jobs were finished.
+    """Return the rate of a stage.
 
     Args:
-        ends: Unix seconds, the last `TIMINGS` ones at most.
+        ends: when its jobs finished (Unix seconds), the last `TIMINGS` at most.
         now: Unix seconds.
     """
     ages = [max(0.0, now - end) for end in ends if now - end < SPAN]

@@ -1,4 +1,4 @@
-"""How the page answers: templates with everything escaped, under a policy that lets no foreign or inline script run."""
+"""Renders pages: templates that escape everything, under a policy that runs no foreign and no inline script."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from voicemill.lifecycle import STAGES
-from web.page import language, views
+from web.dashboard import language, views
 
 HERE = Path(__file__).parent
 STATIC = {path.name: path.read_bytes() for path in sorted((HERE / "static").iterdir()) if path.is_file()}
-VERSION = hashlib.sha256(b"".join(STATIC.values())).hexdigest()[:12]  # part of their address: they are cached for good
+VERSION = hashlib.sha256(b"".join(STATIC.values())).hexdigest()[:12]  # part of their URL: they are cached for ever
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 THEME_COOKIE, LANGUAGE_COOKIE = "voicemill_theme", "voicemill_language"
 THEMES = ("light", "dark")
 YEAR = 365 * 86400  # seconds
 
-# blob: is the recording that was dropped or spoken here; it never becomes script.
+# blob: is for recordings that were dropped or recorded in this tab; they are never run as scripts.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self' blob:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -32,7 +32,7 @@ POLICY = (
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",  # and not none at all: browsers then hide the Origin that is checked
+    "Referrer-Policy": "same-origin",  # no-referrer would hide the Origin that is checked
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
     "Cache-Control": "no-store",
@@ -70,11 +70,12 @@ _templates.globals |= {
     "named_list": lambda fields, name: views.named(fields, name, list),
     "extras": views.extras,
     "retryable": views.retryable,
+    "DOUBTFUL": views.DOUBTFUL,
 }
 
 
 def language_of(request: Request) -> str:
-    """Return the language that this reader is answered in."""
+    """Return the language of this reader."""
     return language.choose(request.cookies.get(LANGUAGE_COOKIE), request.headers.get("accept-language"))
 
 
@@ -82,9 +83,9 @@ def page(request: Request, template: str, *, code: int = 200, signed_in: bool = 
     """Return a rendered template.
 
     Args:
-        request: whom it is for.
+        request: the reader's.
         template: name of the file.
-        code: of HTTP.
+        code: HTTP's status.
         signed_in: whether the reader may see more than the sign-in form.
         values: what the template shows.
     """
@@ -113,30 +114,30 @@ def page(request: Request, template: str, *, code: int = 200, signed_in: bool = 
     return HTMLResponse(body, code, HEADERS | {"Content-Language": chosen, "Vary": "Cookie, Accept-Language"})
 
 
-def message(request: Request, text: str, *, code: int, again: bool = False, signed_in: bool = True) -> Response:
-    """Return a page that says one thing; `again`: it loads itself again after a while."""
-    return page(request, "message.html", code=code, message=text, again=again, signed_in=signed_in)
+def message(request: Request, text: str, *, code: int, reload: bool = False, signed_in: bool = True) -> Response:
+    """Return a page with one sentence; with `reload` the page reloads itself after a while."""
+    return page(request, "message.html", code=code, message=text, reload=reload, signed_in=signed_in)
 
 
 def texts_of(request: Request) -> language.Texts:
-    """Return the words in this reader's language."""
+    """Return the texts in this reader's language."""
     return language.TEXTS[language_of(request)]
 
 
-def away(path: str) -> RedirectResponse:
-    """Return the answer that sends the browser to another page of ours after a form."""
+def redirect(path: str) -> RedirectResponse:
+    """Return an answer that sends the browser to another page of ours, after a form too."""
     return RedirectResponse(path, 303, HEADERS)
 
 
 def local(path: str | None) -> str:
-    """Return a path that a form names, where it is one of this page's, else the overview's: never another site's."""
+    """Return a path that a form names if it is one of the dashboard's, otherwise the overview's."""
     address = urlsplit(path or "")
     ours = address.path == "/page" or address.path.startswith("/page/")
     return str(path) if ours and not address.scheme and not address.netloc and "\\" not in str(path) else "/page"
 
 
 def static(version: str, name: str) -> Response:
-    """Return a style sheet, script or picture; 404 where there is none of this name."""
+    """Return a style sheet, script or picture; 404 if there is none of this name."""
     if name not in STATIC or version != VERSION:
         return Response(status_code=404, headers=HEADERS)
     headers = HEADERS | {"Cache-Control": "public, max-age=31536000, immutable"}

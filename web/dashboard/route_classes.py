@@ -1,4 +1,4 @@
-"""What each address of the page does before and after its own work: keys, foreign forms, failures told in a page."""
+"""What every page of the dashboard does around its own work: check the key, reject foreign forms, show errors."""
 
 from __future__ import annotations
 
@@ -11,63 +11,63 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
-from voicemill.errors import JobError, Refused, UnknownJob
-from web import keys, limits, problems
-from web.page import respond
-from web.page.language import Texts
+from voicemill import JobError, UnknownJob
+from web import auth, problems
+from web.dashboard import respond
+from web.dashboard.language import Texts
 from web.problems import Problem
+from web.state import state_of
 
-EXPECTED = (Problem, JobError, Refused, UnknownJob, redis.RedisError, HTTPException)
+EXPECTED = (Problem, JobError, UnknownJob, redis.RedisError, HTTPException)
 
 
-class Door(APIRoute):
-    """A route that needs no key; it refuses forms of other sites all the same, and says in a page what went wrong."""
+class PublicRoute(APIRoute):
+    """A route that needs no key. It rejects forms of other sites all the same, and shows errors as pages."""
 
     needs_key = False
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return what answers a request."""
+        """Return the handler of a request."""
         handle = super().get_route_handler()
 
         async def guarded(request: Request) -> Response:
-            said = respond.texts_of(request)
-            changes = request.method not in keys.SAFE
-            caller = keys.identify(request)
-            if (changes and not keys.same_origin(request)) or (caller is None and request.app.state.open):
-                return respond.message(request, said["foreign"], code=403, signed_in=False)
+            texts = respond.texts_of(request)
+            changes = request.method not in auth.SAFE
+            caller = auth.identify(request)
+            if (changes and not auth.same_origin(request)) or (caller is None and state_of(request).open):
+                return respond.message(request, texts["foreign"], code=403, signed_in=False)
             if self.needs_key and caller is None:
                 wanted = "/page" if changes else request.url.path
-                return respond.away(f"/page/sign-in?next={quote(wanted)}")
+                return respond.redirect(f"/page/sign-in?next={quote(wanted)}")
             try:
                 if changes and caller is not None:
-                    request.scope["voicemill.caller"] = caller.name
-                    await limits.demand_rate(request, caller.name)
+                    await auth.count(request, caller)
                 return await handle(request)
             except EXPECTED as error:
-                code, text = _told(error, said)
-                again = isinstance(error, redis.RedisError) and not changes
-                return respond.message(request, text, code=code, again=again, signed_in=caller is not None)
+                code, text = _explained(error, texts)
+                reload = isinstance(error, redis.RedisError) and not changes
+                return respond.message(request, text, code=code, reload=reload, signed_in=caller is not None)
 
         return guarded
 
 
-class Page(Door):
-    """A route that needs a key; who has none is led to the sign-in form."""
+class PrivateRoute(PublicRoute):
+    """A route that needs a key: readers without one are sent to the sign-in form."""
 
     needs_key = True
 
 
-def _told(error: Exception, said: Texts) -> tuple[int, str]:
-    """Return HTTP's status and the sentence that a failure is to the reader."""
+def _explained(error: Exception, texts: Texts) -> tuple[int, str]:
+    """Return HTTP's status for an error, and the sentence that explains it to the reader."""
     if isinstance(error, UnknownJob):
-        return 404, said["no_job"]
+        return 404, texts["no_job"]
     if isinstance(error, redis.RedisError):
-        return 503, said["unavailable"]
+        return 503, texts["unavailable"]
     code, reason = 400, str(error)
-    if isinstance(error, JobError | Refused):
-        code = problems.of_job(error.code, "").status
+    if isinstance(error, JobError):
+        code, reason = problems.status_of(error.code, retryable=error.code.retryable), error.advice
     elif isinstance(error, Problem):
         code, reason = error.status, error.message
-    elif isinstance(error, HTTPException):  # Starlette's, of a form that cannot be read
+    elif isinstance(error, HTTPException):  # Starlette's: the form is malformed
         code, reason = error.status_code, str(error.detail)
-    return code, said["failed_request"].format(reason=reason)
+    return code, texts["failed_request"].format(reason=reason)

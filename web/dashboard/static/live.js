@@ -1,10 +1,10 @@
-// Keeps what is on the page as it is now: each part marked data-live is fetched again and takes over what has changed.
+// Keeps the page up to date: every part with data-live is fetched again, and what has changed is replaced.
 
 import { morph } from "./morph.js";
 import { localize } from "./times.js";
 
-const EVERY = { overview: 2000, dead: 5000 }; // milliseconds between looks; a job's page is told by events instead
-const AGAIN = 3000; // milliseconds until the next try where the server did not answer
+const EVERY = { overview: 2000, dead: 5000 }; // milliseconds between updates; a job's page listens for events instead
+const AGAIN = 3000; // milliseconds until the next attempt if the server did not answer
 
 let timer = null;
 let events = null;
@@ -31,12 +31,12 @@ export async function refresh() {
   let good = false;
   try {
     const response = await fetch(address, { headers: { Accept: "text/html" } });
-    const here = location.href === address; // and the reader is in no other view by now
+    const here = location.href === address; // the reader has not moved to another view
     if (here && (response.redirected || response.status === 404)) return location.assign(response.url);
     good = response.ok;
     if (good && here) take(new DOMParser().parseFromString(await response.text(), "text/html"));
   } catch {
-    good = false; // the server is away: it is told below, and tried again
+    good = false; // the server is away: shown below, and retried
   } finally {
     running = null;
     document.getElementById("lost").hidden = good;
@@ -85,7 +85,7 @@ function listen(address) {
   source.addEventListener("error", () => {
     if (events !== source) return;
     if (source.readyState === EventSource.CLOSED) timer = setTimeout(() => events === source && again(), AGAIN);
-    else refresh(); // the browser itself listens again; this tells whether anybody is there
+    else refresh(); // the browser reconnects by itself; this checks whether the server is there
   });
 }
 

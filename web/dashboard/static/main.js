@@ -1,4 +1,4 @@
-// Where the page's scripts begin. Everything can be read, sent, retried and deleted without them, too.
+// The entry of the page's scripts. The dashboard works without them, too.
 
 import "./navigate.js";
 import { mount } from "./mount.js";
@@ -9,7 +9,7 @@ document.documentElement.classList.add("scripted");
 mount();
 setInterval(localize, 5000);
 
-// The colours change without loading the page again: a recording may be playing.
+// Change the colours without reloading the page: a recording may be playing.
 document.querySelector("[data-theme-button]").addEventListener("click", async (event) => {
   event.preventDefault();
   const button = event.currentTarget;

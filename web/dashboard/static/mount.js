@@ -1,4 +1,4 @@
-// Gives life to the view that has just come up.
+// Starts the scripts of the view that has just been shown.
 
 import * as live from "./live.js";
 import { follow } from "./player.js";
@@ -7,8 +7,7 @@ import { localize, nameLanguages } from "./times.js";
 
 export function mount() {
   localize();
-  const spoken = document.getElementById("spoken");
-  if (spoken) nameLanguages(spoken);
+  for (const select of document.querySelectorAll("select[data-languages]")) nameLanguages(select);
   if (document.getElementById("send")) listen();
   if (document.getElementById("player")) follow();
   live.start();

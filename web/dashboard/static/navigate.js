@@ -1,4 +1,4 @@
-// Goes from view to view without leaving the page, so that a recording that was dropped here can still be played.
+// Changes views without leaving the page, so that a recording that was dropped here can still be played.
 
 import * as live from "./live.js";
 import { mount } from "./mount.js";
@@ -13,7 +13,7 @@ export async function go(url) {
   }
 }
 
-// Show a page that was fetched; `back`: the reader went back or forth, so that the history stands as it is.
+// Show a page that was fetched; `back`: the reader went back or forward, so the history stays as it is.
 export async function show(response, back = false) {
   if (!(response.headers.get("content-type") ?? "").startsWith("text/html")) return location.assign(response.url);
   swap(await response.text(), response.url, back);
@@ -24,7 +24,7 @@ export function swap(html, url, back = false) {
   const main = fresh.getElementById("main");
   if (!main) return location.assign(url);
   live.stop();
-  if (url === shown) { // such as a job that was tried again: the recording plays on
+  if (url === shown) { // such as a retried job: its recording keeps playing
     live.take(fresh);
     return live.start();
   }
@@ -51,7 +51,7 @@ document.addEventListener("submit", async (event) => {
   if (!form.matches("form[data-soft]")) return;
   event.preventDefault();
   for (const button of form.querySelectorAll("button")) button.disabled = true;
-  live.stop(); // a job that is deleted here is not to be found gone
+  live.stop(); // or a job that is deleted here would be reported as unknown
   try {
     show(await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)) }));
   } catch {

@@ -1,10 +1,10 @@
-// Follows the recording in the transcript, word by word, and plays from the word that is clicked.
+// Marks the word that is played in the transcript, and plays from a word that is clicked.
 
 import { recordingOf } from "./recordings.js";
 import { word } from "./words.js";
 
 const ASIDE = 4000; // milliseconds after the reader scrolled in which the page does not scroll by itself
-const AGAIN = 3000; // milliseconds until the recording is asked for again where the server did not give it
+const AGAIN = 3000; // milliseconds until the recording is requested again if the server could not send it
 
 let audio = null;
 let words = [];
@@ -39,7 +39,7 @@ export function follow() {
   audio.addEventListener("seeked", mark);
 }
 
-// Tells whether a recording failed because the server broke off or cannot give it now, and not because of what it is.
+// Whether a recording failed because the server is away or busy, and not because of its format.
 async function away({ error, src }) {
   if (error?.code === MediaError.MEDIA_ERR_NETWORK) return true;
   try {
@@ -62,7 +62,7 @@ function tick() {
   requestAnimationFrame(tick);
 }
 
-// The word that is being spoken, or the last one before a pause; none before the first and after the end.
+// Mark the word at the current time, or the last one before a pause; none before the first and after the end.
 function mark() {
   const at = audio.currentTime;
   let low = 0;

@@ -1,4 +1,4 @@
-// A message spoken into the microphone, with a picture of how loud it comes in.
+// Records a message from the microphone, and shows its level.
 
 import { say, word } from "./words.js";
 

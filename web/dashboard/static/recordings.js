@@ -1,4 +1,4 @@
-// The recordings that were dropped or spoken in this tab, by the id of their job: they play from here.
+// The recordings that were dropped or recorded in this tab, by the ids of their jobs. They are played from memory.
 
 const urls = new Map();
 

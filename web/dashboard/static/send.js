@@ -1,4 +1,4 @@
-// Takes recordings in: chosen, dropped anywhere on the page, or spoken into the microphone; and shows them on their way.
+// Sends recordings that are chosen, dropped on the page or recorded, and shows their progress.
 
 import { swap } from "./navigate.js";
 import { keep } from "./recordings.js";
@@ -24,7 +24,7 @@ async function sendAll(files) {
   for (const file of files) await send(file, files.length === 1);
 }
 
-// Send one file with the form's options; where it is the only one, its job's page comes up.
+// Send one file with the form's options, and show its job's page if it is the only one.
 function send(file, alone) {
   const form = document.getElementById("send");
   const body = new FormData(form);
@@ -37,7 +37,7 @@ function send(file, alone) {
   item.append(line, bar);
   document.getElementById("uploads").prepend(item);
   return new Promise((resolve) => {
-    const request = new XMLHttpRequest(); // fetch tells nothing of an upload's progress
+    const request = new XMLHttpRequest(); // fetch does not report an upload's progress
     request.upload.addEventListener("progress", (event) => event.lengthComputable && (bar.value = event.loaded / event.total));
     request.addEventListener("loadend", () => {
       bar.remove();

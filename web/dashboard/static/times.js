@@ -1,4 +1,4 @@
-// Times and languages as the reader is used to them; what the server wrote in UTC and in codes stands where this cannot run.
+// Shows times and languages in the reader's own format, in place of the server's UTC and codes.
 
 const language = () => document.documentElement.lang;
 

@@ -1,4 +1,4 @@
-// The few words that scripts say, in the reader's language.
+// The texts that scripts show, in the reader's language.
 
 export function word(name, values = {}) {
   const texts = JSON.parse(document.getElementById("texts").textContent);
