@@ -1,8 +1,10 @@
-"""The live page's answers over HTTP: headers, ranges of sound, refusals, and what is shown of records of every kind."""
+"""The dashboard over HTTP: headers, ranges of audio, rejections, and how records of every kind are shown."""
 
 import json
 import re
 import time
+from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 import redis
@@ -10,26 +12,38 @@ from fastapi.testclient import TestClient
 from live import audio, jobs, store
 from pydantic import SecretStr
 
-from actors import decode
 from config.environment import STATE
 from config.settings import Settings
+from voicemill import Client, ClientConfig
 from voicemill.errors import ErrorCode, JobError
 from voicemill.job import Failure
 from voicemill.lifecycle import STAGES
 from voicemill.options import MAX_LEVELS, Options
 from voicemill.store import keys
-from web import keys
+from web import auth
 from web.app import create_app
-from web.page import respond
+from web.dashboard import respond
 
 OURS = {"base_url": "http://127.0.0.1", "follow_redirects": False}
 SAMPLE = (STATE.parent / "samples" / "voice-message.ogg").read_bytes()
 
 
 @pytest.fixture
-def client(redis_url):
-    with TestClient(create_app(Settings()), **OURS) as client:
-        yield client
+def browse(redis_url):
+    """Return an HTTP client of an application with this client of Redis, or this configuration, and these settings."""
+    with ExitStack() as stack:
+
+        def start(*, client=None, config=None, **settings):
+            configured = replace(ClientConfig.from_environment(), **(config or {}))
+            used = client or stack.enter_context(Client(config=configured))
+            return stack.enter_context(TestClient(create_app(Settings(**settings), used), **OURS))
+
+        yield start
+
+
+@pytest.fixture
+def client(browse):
+    return browse()
 
 
 @pytest.fixture
@@ -40,7 +54,7 @@ def job(redis_url):
 
 
 @pytest.mark.parametrize("path", ["/page", "/page/jobs/j1", "/page/jobs/unknown", "/page/dead", "/page/sign-in"])
-def test_no_view_lets_foreign_or_inline_script_run_or_is_kept_by_a_cache(client, job, path):
+def test_no_page_runs_foreign_or_inline_scripts_or_is_cached(client, job, path):
     answer = client.get(path)
 
     policy = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))
@@ -52,7 +66,7 @@ def test_no_view_lets_foreign_or_inline_script_run_or_is_kept_by_a_cache(client,
     assert not re.search(r"<script(?! type=\"(module|application/json)\")|<style|\son\w+=|\sstyle=", answer.text)
 
 
-def test_styles_and_scripts_are_cached_for_good_under_an_address_that_changes_with_them(client):
+def test_styles_and_scripts_are_cached_for_ever_under_a_url_that_changes_with_them(client):
     for name in respond.STATIC:
         answer = client.get(f"/page/static/{respond.VERSION}/{name}")
         assert answer.status_code == 200
@@ -75,7 +89,7 @@ def test_a_player_can_seek_in_the_recording(client, job):
     assert client.get(f"/jobs/{job}/audio", headers={"Range": f"bytes={len(SAMPLE)}-"}).status_code == 416
 
 
-def test_the_decoded_sound_is_played_while_it_waits_where_there_is_no_upload(client, tmp_path):
+def test_the_decoded_audio_is_played_while_it_waits_if_there_is_no_upload(client, tmp_path):
     (tmp_path / "a.flac").write_bytes(b"fLaC" * 300_000)
     jobs.create("j2", "https://x.example/voice.ogg", Options())
     audio.put("j2", tmp_path / "a.flac")
@@ -85,12 +99,12 @@ def test_the_decoded_sound_is_played_while_it_waits_where_there_is_no_upload(cli
 
     audio.delete("j2")
     assert client.get("/jobs/j2/audio").status_code == 404
-    assert "cannot be played from here yet" in client.get("/page/jobs/j2").text
+    assert "cannot be played here yet" in client.get("/page/jobs/j2").text
     jobs.finish("j2", "transcribe", {"transcript": {"text": "", "segments": []}})
     assert "only until it is transcribed" in client.get("/page/jobs/j2").text
 
 
-def test_an_upload_that_is_no_sound_is_never_shown_as_what_it_says_it_is(client):
+def test_an_upload_that_is_no_audio_is_never_served_as_what_it_claims_to_be(client):
     jobs.create("evil", audio.upload(b"<html><script>alert(1)</script>"), Options())
 
     answer = client.get("/jobs/evil/audio")
@@ -110,7 +124,7 @@ def test_an_upload_that_is_no_sound_is_never_shown_as_what_it_says_it_is(client)
         {"Host": "evil.example"},
     ],
 )
-def test_other_sites_change_nothing_even_where_no_key_is_needed(client, job, headers):
+def test_other_sites_change_nothing_even_without_keys(client, job, headers):
     for path in (f"/page/jobs/{job}/delete", f"/page/jobs/{job}/cancel", "/page/jobs", "/page/preferences"):
         answer = client.post(path, headers=headers, data={"theme": "dark"})
         assert answer.status_code == 403
@@ -119,7 +133,7 @@ def test_other_sites_change_nothing_even_where_no_key_is_needed(client, job, hea
 
 
 def addresses(routes):
-    """Each address of the application with its methods; all that stands in braces is `x`."""
+    """Yield the routes of the application as method and path; parameters of a path are `x`."""
     for route in routes:
         if hasattr(route, "original_router"):
             yield from addresses(route.original_router.routes)
@@ -128,79 +142,93 @@ def addresses(routes):
             yield from ((method, re.sub(r"\{[^}]+\}", "x", path)) for method in route.methods)
 
 
-def test_no_address_obeys_another_site_a_strangers_name_or_somebody_without_a_key(client):
+def test_no_route_accepts_another_site_a_foreign_host_or_a_caller_without_a_key(client, browse):
     readable = {"/", "/healthz", "/openapi.json", "/page/sign-in", "/page/static/x/x"}  # by everybody
     found = sorted(set(addresses(client.app.routes)))
-    changing = [(method, path) for method, path in found if method not in keys.SAFE]
-    guarded = [(method, path) for method, path in found if method in keys.SAFE and path not in readable]
+    changing = [(method, path) for method, path in found if method not in auth.SAFE]
+    guarded = [(method, path) for method, path in found if method in auth.SAFE and path not in readable]
     assert (len(changing), len(guarded)) == (13, 10)
 
     for method, path in changing:
-        for sign in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "http://localhost:3000"}, {"Host": "evil.example"}):
-            assert client.request(method, path, headers=sign).status_code == 403, (method, path, sign)
+        for header in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "http://localhost:3000"}, {"Host": "evil.example"}):
+            assert client.request(method, path, headers=header).status_code == 403, (method, path, header)
     for method, path in guarded:
         assert client.request(method, path, headers={"Host": "evil.example"}).status_code == 403, path
-    with TestClient(create_app(Settings(api_keys=SecretStr(keys.generate("tests")[1]))), **OURS) as locked:
-        locked.cookies.set(keys.COOKIE, "vm_taken_back")
-        for method, path in changing + guarded:
-            if path in ("/page/sign-in", "/page/sign-out", "/page/preferences"):
-                continue
-            answer = locked.request(method, path)
-            led = answer.headers.get("location", "").startswith("/page/sign-in")
-            assert answer.status_code == 401 or (answer.status_code == 303 and led), (method, path)
+    locked = browse(api_keys=SecretStr(auth.generate("tests")[1]))
+    locked.cookies.set(auth.COOKIE, "vm_withdrawn")
+    for method, path in changing + guarded:
+        if path in ("/page/sign-in", "/page/sign-out", "/page/preferences"):
+            continue
+        answer = locked.request(method, path)
+        redirected = answer.headers.get("location", "").startswith("/page/sign-in")
+        assert answer.status_code == 401 or (answer.status_code == 303 and redirected), (method, path)
 
 
-def test_a_strangers_name_for_this_machine_reads_nothing(client, job):
+def test_a_foreign_host_name_reads_nothing(client, job):
     answer = client.get("/page", headers={"Host": "evil.example"})
 
     assert answer.status_code == 403
     assert "stage" not in answer.text
 
 
-def test_without_a_key_every_view_leads_to_the_sign_in_form_and_back(redis_url, job):
-    key, entry = keys.generate("tests")
-    with TestClient(create_app(Settings(api_keys=SecretStr(entry))), **OURS) as client:
-        for path in ("/page", f"/page/jobs/{job}", "/page/dead", f"/jobs/{job}/audio"):
-            answer = client.get(path)
-            assert (answer.status_code, answer.headers["location"]) == (303, f"/page/sign-in?next={path}")
-        assert client.post("/page/sign-in", data={"key": "vm_wrong"}).status_code == 403
-        assert not client.cookies
+def test_without_a_key_every_page_leads_to_the_sign_in_form_and_back(browse, job):
+    key, entry = auth.generate("tests")
+    client = browse(api_keys=SecretStr(entry))
+    for path in ("/page", f"/page/jobs/{job}", "/page/dead", f"/jobs/{job}/audio"):
+        answer = client.get(path)
+        assert (answer.status_code, answer.headers["location"]) == (303, f"/page/sign-in?next={path}")
+    assert client.post("/page/sign-in", data={"key": "vm_wrong"}).status_code == 403
+    assert not client.cookies
 
-        answer = client.post("/page/sign-in", data={"key": key, "next": "https://evil.example/page"})
+    answer = client.post("/page/sign-in", data={"key": key, "next": "https://evil.example/page"})
 
-        assert answer.headers["location"] == "/page"
-        assert "httponly" in answer.headers["set-cookie"].lower()
-        assert "samesite=strict" in answer.headers["set-cookie"].lower()
-        assert client.get("/page").status_code == 200
+    assert answer.headers["location"] == "/page"
+    assert "httponly" in answer.headers["set-cookie"].lower()
+    assert "samesite=strict" in answer.headers["set-cookie"].lower()
+    assert client.get("/page").status_code == 200
 
 
-def test_what_cannot_be_taken_is_told_in_a_page_and_nothing_is_queued(client, monkeypatch):
+def test_an_invalid_upload_is_explained_in_a_page_and_queues_nothing(client, browse):
     assert client.post("/page/jobs", files={"file": ("", b"")}).status_code == 400
     wrong = client.post("/page/jobs", files={"file": ("a.ogg", b"x")}, data={"language": "klingon"})
     assert (wrong.status_code, "klingon" in wrong.text) == (400, True)
     two = client.post("/page/jobs", files=[("file", ("a.ogg", b"x")), ("file", ("b.ogg", b"x"))])
     assert (two.status_code, "<h1>" in two.text) == (400, True)
-    monkeypatch.setenv("MAX_SOURCE_BYTES", "10")
-    large = client.post("/page/jobs", files={"file": ("a.ogg", b"x" * 11)})
+    large = browse(config={"max_source_bytes": 10}).post("/page/jobs", files={"file": ("a.ogg", b"x" * 11)})
     assert (large.status_code, "source_too_large" in large.text) == (413, True)
-    monkeypatch.setenv("MAX_QUEUED", "0")
-    store.redis.hset(f"{keys.NAMESPACE}:decode.msgs", "m", "{}")
-    monkeypatch.setenv("MAX_QUEUED", "1")
-    assert client.post("/page/jobs", files={"file": ("a.ogg", b"x")}).status_code == 503
+    store.redis.hset(keys.queue("decode", ".msgs"), "m", "{}")
+    full = browse(config={"max_queued": 1}).post("/page/jobs", files={"file": ("a.ogg", b"x")})
+    assert full.status_code == 503
     assert not store.redis.zcard(keys.UNFINISHED)
 
 
-def test_redis_being_away_is_told_in_a_page_that_comes_back_by_itself(client, monkeypatch):
-    def away():
+def test_the_form_sends_its_options(client):
+    form = {"language": "ko", "task": "translate", "word_timestamps": "true"}
+
+    answer = client.post("/page/jobs", files={"file": ("a.ogg", b"x")}, data=form)
+
+    job = jobs.get(answer.headers["location"].rpartition("/")[2])
+    assert job.options == Options(language="ko", task="translate", word_timestamps=True, enrich=False)
+    assert job.metadata == {"filename": "a.ogg"}
+
+
+class Disconnected(Client):
+    """A client whose Redis is away."""
+
+    def status(self):
         raise redis.ConnectionError("away")
 
-    monkeypatch.setattr("voicemill.status.read", away)
 
-    answer = client.get("/page")
+def test_a_page_without_redis_says_so_and_reloads(browse):
+    with Disconnected() as away:
+        answer = browse(client=away).get("/page")
 
     assert answer.status_code == 503
     assert "Redis does not answer" in answer.text
     assert 'http-equiv="refresh"' in answer.text
+
+
+SEGMENT = {"start": 0, "end": 1, "text": "Hi.", "avg_logprob": -0.1, "no_speech_prob": 0.0}
 
 
 def test_records_of_every_kind_are_shown(client):
@@ -211,17 +239,16 @@ def test_records_of_every_kind_are_shown(client):
 
     jobs.create("old", "data:audio/ogg;base64,AAAA", Options(metadata=[1, None, "x"]))
     jobs.finish("old", "decode", {"audio": {}})
-    jobs.finish(
-        "old", "transcribe", {"transcript": {"text": "Hi.", "segments": [{"start": 0, "end": 1, "text": "Hi."}]}}
-    )
-    jobs.finish("old", "enrich", {"enrichment_error": Failure.of(JobError(ErrorCode.ENRICH_TIMEOUT, "too slow"))})
+    jobs.finish("old", "transcribe", {"transcript": {"text": "Hi.", "segments": [SEGMENT]}})
+    error = Failure.of(JobError(ErrorCode.ENRICH_TIMEOUT, "too slow"))
+    jobs.finish("old", "enrich", {"enrichment_error": error.as_dict()})
     shown = client.get("/page/jobs/old").text
     assert "enrich_timeout" in shown
     assert "Raise GEMINI_TIMEOUT" in shown
 
-    jobs.create("told", "voice.ogg", Options(callback_url="https://backend.example/hook"))
-    jobs.cancel("told")
-    assert "https://backend.example:443" in client.get("/page/jobs/told").text
+    jobs.create("notified", "voice.ogg", Options(callback_url="https://backend.example/hook"))
+    jobs.cancel("notified")
+    assert "https://backend.example:443" in client.get("/page/jobs/notified").text
 
     own = {"title": 7, "summary": ["not", "text"], "topics": "none", "action_items": {"a": 1}, "order": {"items": [1]}}
     jobs.create("own", "voice.ogg", Options())
@@ -231,20 +258,20 @@ def test_records_of_every_kind_are_shown(client):
     assert all(f">{field}</h3>" in shown for field in own)
 
     listed = client.get("/page").text
-    assert all(f"/page/jobs/{name}" in listed for name in ("silent", "old", "told", "own"))
+    assert all(f"/page/jobs/{name}" in listed for name in ("silent", "old", "notified", "own"))
 
 
-def test_metadata_as_deep_as_is_taken_can_be_shown(client):
-    message = decode.send(
-        "voice.ogg", metadata=json.loads('{"a":[' * (MAX_LEVELS // 2) + '"deep"' + "]}" * (MAX_LEVELS // 2))
-    )
+def test_metadata_as_deep_as_is_accepted_can_be_shown(client):
+    deep = json.loads('{"a":[' * (MAX_LEVELS // 2) + '"deep"' + "]}" * (MAX_LEVELS // 2))
+    with Client() as sender:
+        job = sender.send("voice.ogg", metadata=deep)
 
-    shown = client.get(f"/page/jobs/{message.message_id}")
+    shown = client.get(f"/page/jobs/{job.id}")
 
     assert (shown.status_code, "deep</span>" in shown.text) == (200, True)
 
 
-def test_where_the_seconds_of_a_job_went_is_a_bar_and_a_table(client, job):
+def test_the_time_of_a_job_is_shown_as_a_bar_and_a_table(client, job):
     times = {"created_at": 100, "finished_at": 110}
     times |= {"decode.queued_at": 100, "decode.started_at": 101, "decode.finished_at": 103, "status": "done"}
     times |= {"transcribe.queued_at": 103, "transcribe.started_at": 103.5, "transcribe.finished_at": 108}
@@ -260,17 +287,33 @@ def test_where_the_seconds_of_a_job_went_is_a_bar_and_a_table(client, job):
         ("transcribe work", "35.0", "45.0"),
     ]
     table = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", section))
-    assert "waited worked Decode 1.0 s 2.0 s Transcribe 500 ms 4.5 s Enrich – – in all 10.0 s" in table
-    assert "2 times as fast as speech" in table
+    assert "waited worked Decode 1.0 s 2.0 s Transcribe 500 ms 4.5 s Enrich – – total 10.0 s" in table
+    assert "2 times faster than real time" in table
 
 
-def test_a_job_in_the_list_whose_record_has_expired_is_left_out(client):
-    store.redis.zadd(jobs.ENDED_KEY, {"expired": 1})
+def test_the_list_has_the_newest_jobs_first_and_leaves_out_expired_ones(client):
+    for number in range(3):
+        jobs.create(f"job-{number}", "voice.ogg", Options(), created_at=1000 + number)
+    jobs.cancel("job-1")
+    store.redis.zadd(keys.index(), {"expired": 2000})
 
-    assert "expired" not in client.get("/page").text
+    shown = client.get("/page").text
+
+    assert re.findall(r'<li id="row-([^"]+)"', shown) == ["job-2", "job-1", "job-0"]
 
 
-def test_dead_letters_of_deliveries_are_shown_with_the_others_the_last_first(client):
+def test_the_list_shows_how_a_transcript_begins_unless_it_is_very_large(client):
+    for name, text in (("short", "Hello there."), ("large", "word " * 60_000)):
+        jobs.create(name, "voice.ogg", Options())
+        jobs.finish(name, "transcribe", {"transcript": {"text": text, "segments": []}}, last=True)
+
+    shown = client.get("/page").text
+
+    assert "Hello there." in shown
+    assert "word word" not in shown
+
+
+def test_dead_letters_of_stages_and_webhooks_are_shown_together_the_last_first(client):
     for stage, at in (("decode", 1), ("webhook", 2)):
         jobs.create(f"job-{stage}", "voice.ogg", Options())
         jobs.fail(f"job-{stage}", "decode", JobError(ErrorCode.INTERNAL, "x"))
@@ -284,13 +327,13 @@ def test_dead_letters_of_deliveries_are_shown_with_the_others_the_last_first(cli
 
 def bury(job_id, letter, stage, at):
     """Put a job's message among the dead letters."""
-    key = f"{keys.NAMESPACE}:{stage}"
+    key = keys.queue(stage)
     store.redis.zadd(f"{key}.XQ", {letter: at})
     store.redis.hset(f"{key}.XQ.msgs", letter, json.dumps({"message_id": job_id}))
 
 
 @pytest.mark.parametrize("path", ["/page/dead", "/page/jobs/j290"])
-def test_a_page_asks_redis_no_more_often_where_hundreds_of_letters_are_dead(client, path):
+def test_hundreds_of_dead_letters_cost_no_more_round_trips(client, path):
     def round_trips():
         return store.redis.info("stats")["total_reads_processed"]
 
@@ -307,11 +350,11 @@ def test_a_page_asks_redis_no_more_often_where_hundreds_of_letters_are_dead(clie
     assert "reason 299" in shown if path == "/page/dead" else "reason 290" in shown
 
 
-def test_the_overview_tells_of_each_stage_its_workers_devices_queues_times_and_pace(client):
+def test_the_overview_shows_workers_devices_queues_times_and_rate_of_each_stage(client):
     known = {"name": "H100", "memory_used": 20e9, "memory_total": 80e9, "utilisation": 55, "temperature": 61}
     silent = {"name": "A2", "memory_used": None, "memory_total": None, "utilisation": None, "temperature": None}
     said = {"host": "vm", "pid": 7, "stages": ["transcribe"], "since": time.time(), "device": "cuda"}
-    server, prefix = store.redis, f"{keys.NAMESPACE}:transcribe"
+    server, prefix = store.redis, keys.queue("transcribe")
     server.hset(keys.WORKERS, "b", json.dumps(said | {"gpus": [known, silent]}))
     server.zadd(keys.HEARTBEATS, {"b": time.time() * 1000})
     server.rpush(prefix, "r1", "r2")
@@ -327,16 +370,17 @@ def test_the_overview_tells_of_each_stage_its_workers_devices_queues_times_and_p
     card = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", card))
     assert "1 worker · cuda vm:7 since" in card
     assert "H100 · memory 20.0 GB / 80.0 GB · busy 55 % · 61 °C A2 " in card
-    assert "waiting 2 in hand 3 put off 4 dead 0" in card
+    assert "waiting 2 in progress 3 delayed 4 dead 0" in card
     assert "median 95 % waited 250 ms 250 ms worked 1 min 5 s 1 min 5 s" in card
     assert "3 in the last hour" in card
-    assert "1 on their way" in shown
+    assert "1 not finished" in shown
 
 
-def test_a_stage_without_a_worker_and_its_oldest_message_are_told(client):
-    decode.send("voice.ogg")
+def test_a_stage_without_a_worker_and_the_age_of_its_oldest_message_are_shown(client):
+    with Client() as sender:
+        sender.send("voice.ogg")
 
     shown = client.get("/page").text
 
-    assert shown.count("Nobody consumes this stage") == len(STAGES)
+    assert shown.count("Jobs wait until a worker") == len(STAGES)
     assert re.search(r"<dd>1 <small>oldest \d+ ms</small></dd>", shown)

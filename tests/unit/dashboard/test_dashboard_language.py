@@ -1,4 +1,4 @@
-"""The page's words: complete in each language, and the right language for each reader."""
+"""The dashboard's texts: complete in each language, and the right language for each reader."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from voicemill.errors import ErrorCode
-from web.page import language, respond
+from web.dashboard import language, respond
 
 
 def keys(texts, prefix=""):
@@ -23,7 +23,7 @@ def at(texts, key):
     return texts
 
 
-def test_every_language_says_everything_with_the_same_values_filled_in():
+def test_every_expectedhas_every_text_with_the_same_placeholders():
     english, korean = (language.TEXTS[name] for name in ("en", "ko"))
     translated = {key for key in keys(korean) if not key.startswith("remedies.")}
 
@@ -33,18 +33,18 @@ def test_every_language_says_everything_with_the_same_values_filled_in():
         assert at(korean, key).strip()
 
 
-def test_remedies_are_translated_of_errors_that_there_are():
-    assert set(language.TEXTS["ko"]["remedies"]) <= set(CODES)
+def test_only_existing_errors_have_translated_remedies():
+    assert set(language.TEXTS["ko"]["remedies"]) <= set(ErrorCode)
 
 
-def test_a_remedy_falls_back_to_the_table_of_errors_and_an_unknown_code_has_none():
-    assert language.remedy("en", "too_long") == ErrorCode("too_long").remedy
+def test_a_remedy_falls_back_to_the_error_table_and_an_unknown_code_has_none():
+    assert language.remedy("en", "too_long") == ErrorCode.TOO_LONG.remedy
     assert "MAX_DURATION" in language.remedy("ko", "too_long")
     assert language.remedy("ko", "unknown") is None
 
 
 @pytest.mark.parametrize(
-    ("wish", "accept", "chosen"),
+    ("chosen", "accept", "expected"),
     [
         (None, None, "en"),
         (None, "ko-KR,ko;q=0.9,en-US;q=0.8", "ko"),
@@ -59,19 +59,19 @@ def test_a_remedy_falls_back_to_the_table_of_errors_and_an_unknown_code_has_none
         ("xx", "ko-KR", "ko"),
     ],
 )
-def test_the_reader_gets_the_language_chosen_before_or_the_one_that_the_browser_prefers(wish, accept, chosen):
-    assert language.choose(wish, accept) == chosen
+def test_the_reader_gets_the_expectedchosen_before_or_preferred_by_the_browser(chosen, accept, expected):
+    assert language.choose(chosen, accept) == expected
 
 
-def test_scripts_ask_only_for_words_that_the_page_gives_them():
-    given = Path(respond.__file__).read_text()
+def test_scripts_use_only_texts_that_the_page_has():
+    available = Path(respond.__file__).read_text()
     for name, content in respond.STATIC.items():
         if name.endswith(".js"):
-            for asked in re.findall(r'\bword\("(\w+)"', content.decode()):
-                assert f'"{asked}"' in given, f"{name} asks for {asked}"
+            for used in re.findall(r'\bword\("(\w+)"', content.decode()):
+                assert f'"{used}"' in available, f"{name} uses {used}"
 
 
-def test_nothing_on_the_page_comes_from_elsewhere():
+def test_nothing_on_a_page_comes_from_another_site():
     templates = [path.read_text() for path in (respond.HERE / "templates").iterdir()]
     for content in [*templates, *(data.decode() for data in respond.STATIC.values())]:
         assert not re.search(r"(src|href|url|import)\W{1,4}(https?:)?//", content)

@@ -1,10 +1,10 @@
-"""What the page works out of records and timings."""
+"""What pages show of records and timings."""
 
 import pytest
 
 from voicemill.lifecycle import STAGES
 from voicemill.store.jobs import parse
-from web.page import audio, rates, respond, views
+from web.dashboard import audio, rates, respond, views
 
 NOW = 1_000_000.0
 
@@ -33,7 +33,7 @@ def finished(**more):
     return record(**fields | {name.replace("__", "."): value for name, value in more.items()})
 
 
-def test_the_bar_shows_each_wait_and_each_work_in_their_order_and_nothing_is_lost():
+def test_the_bar_shows_every_wait_and_work_in_order_without_a_gap():
     timeline = views.timeline(finished())
 
     assert [(span.stage, span.kind, span.start, span.seconds) for span in timeline.spans] == [
@@ -48,7 +48,7 @@ def test_the_bar_shows_each_wait_and_each_work_in_their_order_and_nothing_is_los
     assert sum(timeline.share(span.seconds) for span in timeline.spans) == pytest.approx(100)
 
 
-def test_the_bar_of_a_job_on_its_way_grows_until_now():
+def test_the_bar_of_an_unfinished_job_grows_until_now():
     job = record(**{"status": "decoding", "created_at": 100, "decode.queued_at": 100, "decode.started_at": 101})
 
     timeline = views.timeline(job, now=107)
@@ -56,13 +56,13 @@ def test_the_bar_of_a_job_on_its_way_grows_until_now():
     assert [(span.kind, span.seconds) for span in timeline.spans] == [("wait", 1), ("work", 6)]
 
 
-def test_the_bar_of_a_job_that_has_just_come_divides_nothing_by_zero():
+def test_the_bar_of_a_job_that_has_just_arrived_does_not_divide_by_zero():
     timeline = views.timeline(record(status="queued", created_at=100, **{"decode.queued_at": 100}), now=100)
 
     assert [timeline.share(span.seconds) for span in timeline.spans] == [0]
 
 
-def test_steps_say_what_was_done_what_failed_and_what_was_left_out():
+def test_steps_show_what_was_done_failed_and_skipped():
     def steps(job):
         return [views.step(job, stage) for stage in STAGES]
 
@@ -74,7 +74,7 @@ def test_steps_say_what_was_done_what_failed_and_what_was_left_out():
     assert steps(record(**waiting)) == ["waiting", "ahead", "skipped"]
 
 
-def test_speed_is_audio_a_second_of_work():
+def test_speed_is_seconds_of_audio_per_second_of_work():
     assert views.speed(finished()) == 10
     assert views.speed(record(status="queued")) is None
 
@@ -93,7 +93,7 @@ def test_speed_is_audio_a_second_of_work():
         ("", None, "0123abcd"),
     ],
 )
-def test_a_message_is_called_by_its_file_where_that_is_known(source, metadata, name):
+def test_a_message_is_named_after_its_file_if_that_is_known(source, metadata, name):
     assert views.name_of("0123abcd-ef", source, metadata) == name
 
 
@@ -105,17 +105,17 @@ def test_a_download_has_a_harmless_name(name, stem):
     assert views.stem(name) == stem
 
 
-def test_a_summary_of_an_operators_own_shape_loses_nothing():
-    enrichment = {
+def test_a_summary_with_an_operators_own_schema_is_shown_completely():
+    fields = {
         "title": "Known",
         "topics": "not a list",
-        "model": "gemini",
+        "language": "en",
         "order": {"number": 7},
         "empty": [],
         "custom": [{"name": "Colour", "value": "red"}, "odd"],
     }
 
-    assert list(views.extras(enrichment)) == [
+    assert list(views.extras(fields)) == [
         ("topics", "not a list"),
         ("order", {"number": 7}),
         ("Colour", "red"),
@@ -130,13 +130,13 @@ def test_the_rate_counts_the_last_hour_minute_by_minute():
     assert (rate.bins[-1], rate.bins[-2], rate.bins[0], sum(rate.bins)) == (2, 1, 1, 4)
 
 
-def test_the_rate_of_a_stage_so_fast_that_its_timings_reach_back_ten_minutes_is_told_an_hour():
+def test_timings_that_reach_back_ten_minutes_are_extrapolated_to_an_hour():
     rate = rates.of([NOW - 600 * number / 999 for number in range(1000)], NOW)
 
     assert (rate.jobs, rate.since, rate.an_hour) == (1000, 600, 6000)
 
 
-def test_the_rate_of_a_stage_that_never_worked_is_nothing():
+def test_the_rate_of_a_stage_that_never_worked_is_zero():
     assert rates.of([], NOW) == rates.Rate(0, 3600, 0, (0,) * 60)
 
 
@@ -153,16 +153,16 @@ def test_the_rate_of_a_stage_that_never_worked_is_nothing():
         (None, None),
     ],
 )
-def test_a_player_gets_the_range_that_it_asks_for_and_everything_where_it_asks_otherwise(header, part):
+def test_a_player_gets_a_range_if_it_requests_a_single_one(header, part):
     assert audio.part(header, 100) == part
 
 
-def test_a_range_behind_the_end_is_refused():
+def test_a_range_behind_the_end_is_rejected():
     with pytest.raises(ValueError, match="100 bytes"):
         audio.part("bytes=100-", 100)
 
 
-def test_a_range_is_cut_out_of_chunks_wherever_they_end():
+def test_a_range_may_span_any_chunks():
     chunks = [b"abc", b"defg", b"hi"]
     for first in range(9):
         for last in range(first, 9):
@@ -183,7 +183,7 @@ def test_a_range_is_cut_out_of_chunks_wherever_they_end():
         (None, "/page"),
     ],
 )
-def test_forms_lead_to_pages_of_ours_alone(path, answer):
+def test_forms_lead_only_to_the_dashboards_pages(path, answer):
     assert respond.local(path) == answer
 
 
