@@ -1,10 +1,9 @@
-"""Stands in for the stages where only what is around them is tested: takes jobs from decode's queue, and ends them.
+"""Stands in for the stages in tests of what surrounds them: takes jobs from decode's queue and finishes them.
 
     python tests/stub_engine.py SECONDS
 
-Each job is done SECONDS after it was sent, with a transcript of one sentence, however many there are at a time. After
-it was taken would not do: jobs that are taken at one look would end together, and their clients come together from then
-on, each lap more of them.
+Each job is finished SECONDS after it was sent, with a transcript of one sentence, however many there are at a time.
+Counting from when it was taken would finish jobs in bursts: their clients would then send in bursts, too.
 """
 
 import heapq
@@ -13,68 +12,63 @@ import sys
 import time
 from pathlib import Path
 
-from live import jobs, store
-
-from voicemill.store import keys
-
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from voicemill import Audio, Client, Segment, Transcript, Word
+from voicemill.store import keys
 
-LOOK = 0.02  # seconds between looks while something is in hand
+POLL = 0.02  # seconds between polls while jobs wait for their end
 SENTENCE = " Please move our meeting with the design team to Thursday."
-WORDS = [
-    {"start": 0.1 * at, "end": 0.1 * at + 0.1, "word": f" {word}", "probability": 0.9}
+WORDS = tuple(
+    Word(start=0.1 * at, end=0.1 * at + 0.1, word=f" {word}", probability=0.9)
     for at, word in enumerate(SENTENCE.split())
-]
-TRANSCRIPT = {
-    "text": SENTENCE.strip(),
-    "language": "en",
-    "language_probability": 0.99,
-    "duration": 1.0,
-    "model": "stub",
-    "device": "cpu",
-    "compute_type": "int8",
-    "segments": [
-        {"start": 0.0, "end": 1.0, "text": SENTENCE, "avg_logprob": -0.2, "no_speech_prob": 0.01, "words": WORDS}
-    ],
-    "no_speech": False,
-}
+)
+TRANSCRIPT = Transcript(
+    text=SENTENCE.strip(),
+    language="en",
+    language_probability=0.99,
+    duration=1.0,
+    model="stub",
+    device="cpu",
+    compute_type="int8",
+    segments=(Segment(0.0, 1.0, SENTENCE, avg_logprob=-0.2, no_speech_prob=0.01, words=WORDS),),
+    no_speech=False,
+)
 
 
-def take(client, block):
-    """The id of the next job, and when it was sent (Unix seconds); None: there is none yet."""
-    queue = keys.queue("decode")
+def take(store, block):
+    """Return the id of the next job, and when it was sent (Unix seconds); None: there is none yet."""
+    client, queue, messages = store.redis, keys.queue("decode"), keys.queue("decode", ".msgs")
     taken = client.blpop([queue], timeout=1) if block else client.lpop(queue)
     if taken is None:
         return None
     redis_id = taken[1] if block else taken
-    message = json.loads(client.hget(keys.queue("decode", ".msgs"), redis_id))
-    client.hdel(keys.queue("decode", ".msgs"), redis_id)
-    jobs.begin(message["message_id"], "decode", "stub:1")
+    message = json.loads(client.hget(messages, redis_id))
+    client.hdel(messages, redis_id)
+    store.jobs.begin(message["message_id"], "decode", "stub:1")
     return message["message_id"], message["message_timestamp"] / 1000
 
 
-def end(job_id):
-    """Give a job its transcript."""
-    jobs.finish(job_id, "decode", {"audio": {"duration": 1.0, "codec": "opus", "warnings": []}})
-    jobs.begin(job_id, "transcribe", "stub:1")
-    jobs.finish(job_id, "transcribe", {"transcript": TRANSCRIPT}, following=None)
+def finish(store, job_id):
+    """Give a job its transcript and end it."""
+    store.jobs.take_over(job_id, Audio(duration=1.0, codec="opus"), TRANSCRIPT, last=True)
 
 
-def serve(seconds):
-    """Take and end jobs for ever."""
-    client, due = store.redis, []
+def serve(store, seconds):
+    """Take and finish jobs for ever."""
+    due = []
     while True:
         while due and due[0][0] <= time.time():
-            end(heapq.heappop(due)[1])
-        taken = take(client, block=not due)
+            finish(store, heapq.heappop(due)[1])
+        taken = take(store, block=not due)
         if taken is not None:
             job_id, sent = taken
             heapq.heappush(due, (sent + seconds, job_id))
         elif due:
-            time.sleep(max(0.0, min(LOOK, due[0][0] - time.time())))
+            time.sleep(max(0.0, min(POLL, due[0][0] - time.time())))
 
 
 if __name__ == "__main__":
-    serve(float(sys.argv[1]))
+    with Client() as client:
+        serve(client.store, float(sys.argv[1]))

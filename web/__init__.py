@@ -1,1 +1,1 @@
-"""The door for those who have no Python: HTTP over the queue. It only enqueues and reads, and stands above the rest."""
+"""The HTTP API and the dashboard. They send jobs and read their results; the workers do the work."""

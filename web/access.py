@@ -1,4 +1,4 @@
-"""What surrounds every request: its id, its line in the log, how long the door itself took, and safe headers."""
+"""What surrounds every request: its id, its log line, how long the server itself took, and protective headers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from web import problems
 from web.problems import Problem
 
-# For answers that are data. Where a route sets one of these itself, as the live page does, its own stands.
+# For answers that are data. A route that sets one of these headers itself, as the dashboard does, keeps its own value.
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -25,24 +25,25 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 
-STOPPING = "the door is being stopped, and could not wait for the end of this request: send it again"
-FAULT = "a fault of Voicemill: report it with the lines of the door's log that have this X-Request-Id"
+STOPPING = "the server is shutting down and could not finish this request: send it again"
+FAULT = "this is a bug in Voicemill: report it with the log lines that have this X-Request-Id"
+CLIENT_LEFT = 499  # the status that nginx logs if the client disconnects before there is an answer
 
 log = structlog.get_logger(__name__)
 
 
-class Clock:
-    """Seconds that a request spent elsewhere: on its way in, or waiting for its job."""
+class RequestTimer:
+    """How long a request took, and how much of that it spent receiving its body or waiting for its job (seconds)."""
 
     def __init__(self) -> None:
         self.began = time.perf_counter()
         self.elsewhere = 0.0
         self._left = 0.0
-        self._depth = 0  # whoever waits for a job listens for the client's leaving, too
+        self._depth = 0  # while a request waits for its job it listens for the client's disconnect, too
 
     @contextmanager
     def away(self) -> Iterator[None]:
-        """Count what happens in here as not the door's own time."""
+        """Exclude the time of this block from the server's own time."""
         if self._depth == 0:
             self._left = time.perf_counter()
         self._depth += 1
@@ -54,12 +55,12 @@ class Clock:
                 self.elsewhere += time.perf_counter() - self._left
 
     def own(self) -> float:
-        """Return the door's own time so far (seconds)."""
+        """Return the server's own time so far (seconds)."""
         return time.perf_counter() - self.began - self.elsewhere
 
 
-class Access:
-    """ASGI middleware around everything else."""
+class AccessLog:
+    """ASGI middleware around everything else: identifies, times and logs requests, and answers unexpected errors."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -69,14 +70,14 @@ class Access:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        clock = scope["voicemill.clock"] = Clock()
+        timer = scope["voicemill.timer"] = RequestTimer()
         request_id = scope["voicemill.id"] = uuid.uuid4().hex
         scope["voicemill.headers"] = {"X-Request-Id": request_id}  # of whatever is answered
-        status, own, received = 499, 0.0, 0  # 499, as nginx has it: the client left before there was an answer
+        status, own, received = CLIENT_LEFT, 0.0, 0
 
         async def receiving() -> Message:
             nonlocal received
-            with clock.away():
+            with timer.away():
                 message = await receive()
             received += len(message.get("body", b""))
             return message
@@ -84,12 +85,12 @@ class Access:
         async def sending(message: Message) -> None:
             nonlocal status, own
             if message["type"] == "http.response.start":
-                status, own = message["status"], clock.own()
+                status, own = message["status"], timer.own()
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
                 headers.update(scope["voicemill.headers"])
-                headers["Server-Timing"] = f"own;dur={own * 1000:.2f}, away;dur={clock.elsewhere * 1000:.2f}"
+                headers["Server-Timing"] = f"own;dur={own * 1000:.2f}, away;dur={timer.elsewhere * 1000:.2f}"
             await send(message)
 
         try:
@@ -98,16 +99,16 @@ class Access:
             pass  # in the middle of its body
         except (Exception, asyncio.CancelledError) as error:
             problem = _problem_of(error, request_id)
-            if status != 499:
-                raise  # the server breaks off the answer that has begun
+            if status != CLIENT_LEFT:
+                raise  # the answer has begun: the server aborts it
             await problems.answer(problem)(scope, receiving, sending)
         finally:
             log.info(
-                "Request",
+                "Request handled",
                 method=scope["method"],
                 path=scope["path"],
                 status=status,
-                seconds=round(time.perf_counter() - clock.began, 3),
+                seconds=round(time.perf_counter() - timer.began, 3),
                 own_ms=round(own * 1000, 1),
                 bytes=received,
                 caller=scope.get("voicemill.caller"),
@@ -116,8 +117,8 @@ class Access:
 
 
 def _problem_of(error: BaseException, request_id: str) -> Problem:
-    """Return what is told where a request came to no end: by a fault, or as the stopping server waits no longer."""
+    """Return the answer to a request that failed by a bug, or that a stopping server cancelled."""
     if isinstance(error, asyncio.CancelledError):
-        return Problem(503, "stopping", STOPPING, retry_after=problems.AGAIN)
-    log.error("The door has a fault", request=request_id, exc_info=error)
+        return Problem(503, "stopping", STOPPING, retry_after=problems.RETRY_AFTER)
+    log.error("Request failed", request=request_id, exc_info=error)
     return Problem(500, "internal", FAULT)

@@ -1,8 +1,7 @@
-"""The application that a server runs: routes, what surrounds them, and what they share."""
+"""The application that a server runs: its routes, its middleware and its shared state."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,62 +11,71 @@ from redis.asyncio.retry import Retry
 from starlette.middleware.cors import CORSMiddleware
 
 from config.settings import Settings
+from voicemill import Client
 from voicemill.store import connection
-from web import api, keys, openai, page, problems
-from web.access import Access
+from web import api, auth, dashboard, openai, problems
+from web.access import AccessLog
 from web.arrivals import Arrivals
-from web.limits import BodyLimit
+from web.limits import BodyLimit, RateLimiter, Timeouts
+from web.state import State
 
-CONNECTIONS = 8000  # to Redis, at most: one for each who follows a job; Redis itself takes 10,000 as it comes
+CONNECTIONS = 8000  # to Redis: each client that follows a job holds one; Redis accepts 10,000 by default
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, client: Client, *, timeouts: Timeouts | None = None) -> FastAPI:
     """Return the application.
 
-    `state.keys` are the hashes by name; where there are none the door is open, and must be served on loopback alone.
-    `state.limited` tells until when keys have had their requests of the last minute (seconds, by the monotonic clock).
-    `state.stopping` is set when the server has been told to stop.
+    Without `API_KEYS` it accepts every request that names loopback, and must be served on loopback alone.
+
+    Args:
+        settings: those of the HTTP API: `API_*`, `MAX_SOURCE_BYTES`, `WHISPER_MODEL`.
+        client: of the Redis that jobs are sent to. Whoever created it closes it.
+        timeouts: None: the defaults.
 
     Raises:
-        ValueError: `API_KEYS` is not what it takes.
+        ValueError: an entry of `API_KEYS` is malformed.
     """
+    chosen = timeouts or Timeouts()
     app = FastAPI(
         title="Voicemill",
         summary="Voice messages in, transcripts and structured summaries out.",
         version="1",
-        docs_url=None,  # these pages load their scripts from elsewhere
+        docs_url=None,  # FastAPI's pages load their scripts from another site
         redoc_url=None,
         lifespan=_lifespan,
         responses=problems.RESPONSES,
     )
-    app.state.settings = settings
-    app.state.keys = keys.parse(settings.api_keys.get_secret_value() if settings.api_keys else "")
-    app.state.open = not app.state.keys
-    app.state.origins = frozenset(settings.api_cors_origins.replace(",", " ").split())
-    app.state.limited = {}
-    app.state.stopping = threading.Event()
+    state = app.state.voicemill = State(
+        settings=settings,
+        client=client,
+        keys=auth.parse(settings.api_keys.get_secret_value() if settings.api_keys else ""),
+        origins=frozenset(settings.api_cors_origins.replace(",", " ").split()),
+        timeouts=chosen,
+        limiter=RateLimiter(settings.api_requests_per_minute),
+    )
     problems.install(app)
     app.include_router(openai.router)
     app.include_router(api.router)
-    app.include_router(page.router)
-    app.add_middleware(BodyLimit, upload=settings.api_max_bytes or settings.max_source_bytes)
-    if app.state.origins:
+    app.include_router(dashboard.router)
+    app.add_middleware(BodyLimit, upload=settings.api_max_bytes or settings.max_source_bytes, timeouts=chosen)
+    if state.origins:
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=sorted(app.state.origins),
+            allow_origins=sorted(state.origins),
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Last-Event-ID"],
             expose_headers=["Location", "Retry-After", "X-Request-Id", "X-Job-Id"],
         )
-    app.add_middleware(Access)
+    app.add_middleware(AccessLog)
     return app
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    url, options = connection.parameters(store.config)
-    retry = Retry(connection.BACKOFF, connection.RETRIES)  # from_url has none of itself
-    async with aioredis.Redis.from_url(url, max_connections=CONNECTIONS, retry=retry, **options) as app.state.redis:
-        app.state.arrivals = Arrivals(app.state.redis)
+    state: State = app.state.voicemill
+    url, options = connection.parameters(state.client.config)
+    retry = Retry(connection.BACKOFF, connection.RETRIES)  # from_url sets none by itself
+    async with aioredis.Redis.from_url(url, max_connections=CONNECTIONS, retry=retry, **options) as state.redis:
+        state.arrivals = Arrivals(state.redis)
         yield
-        await app.state.arrivals.close()
+        await state.arrivals.close()

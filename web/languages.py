@@ -1,4 +1,4 @@
-"""Names of Whisper's languages in English: OpenAI's verbose_json says `english` where the job record says `en`."""
+"""English names of Whisper's languages: OpenAI's verbose_json has `english` for what a job's record has as `en`."""
 
 NAMES = dict(
     pair.split("=")

@@ -1,77 +1,88 @@
-"""How much may come in: requests a minute of a key over all processes, and bytes of a body, counted as they come."""
+"""How much a client may send: requests per minute of a key, over all servers, and bytes of a body as they arrive."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from contextlib import suppress
-from typing import Any, cast
+from dataclasses import dataclass
+from pathlib import Path
 
-from fastapi import Request
+from redis import asyncio as aioredis
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from voicemill.store import keys
+from voicemill.store import keys, scripts
+from voicemill.store.jobs import BLOCK
 from web import problems
 from web.problems import Problem
 
 MINUTE = 60.0  # seconds
-UPLOADS = ("/jobs", "/page/jobs", "/v1/audio/transcriptions", "/v1/audio/translations")  # where a form brings a file
-SMALL = 1024 * 1024  # bytes of a body of JSON there; `metadata` and `prompt` have limits of their own within it
-TINY = 16 * 1024  # bytes of any other body: a key, a choice; whoever has no key may send them
-DIGITS = 20  # of a length, zeros in front included: Python reads no number of thousands
+UPLOADS = ("/jobs", "/page/jobs", "/v1/audio/transcriptions", "/v1/audio/translations")  # their forms carry a file
+SMALL = 1024 * 1024  # bytes of a JSON body there; `metadata` and `prompt` have limits of their own within it
+TINY = 16 * 1024  # bytes of any other body, such as a key or a choice; callers without a key may send those
+DIGITS = 20  # of a Content-Length, leading zeros included: Python refuses to parse thousands of digits
 FRAME = 64 * 1024  # bytes of a multipart body beside the file
-SILENCE = 30.0  # seconds within which more of a body has to come
-SLOWEST = 4096  # bytes a second that a body comes with, all in all: who sends less only holds a place
-LINGER = 5.0  # seconds that the rest of a refused body is read for: who still sends would not see the answer otherwise
-
-# The times of a key's requests in the last minute, in a sorted set. Returns 0, or the milliseconds until there is room.
-_ADMIT = """
-local time = redis.call("TIME")
-local now = time[1] * 1000000 + time[2]
-redis.call("ZREMRANGEBYSCORE", KEYS[1], "-inf", now - 60000000)
-local used = redis.call("ZCARD", KEYS[1])
-if used >= tonumber(ARGV[1]) then
-    local oldest = redis.call("ZRANGE", KEYS[1], used - ARGV[1], used - ARGV[1], "WITHSCORES")
-    return math.max(1, math.ceil((oldest[2] + 60000000 - now) / 1000))
-end
-redis.call("ZADD", KEYS[1], now, ARGV[2])
-redis.call("PEXPIRE", KEYS[1], 60000)
-return 0
-"""
+LINGER = 5.0  # seconds for which the rest of a rejected body is read
 
 
-async def demand_rate(request: Request, name: str) -> None:
-    """Count a request of the key `name`.
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long the server waits."""
 
-    Raises:
-        Problem: `rate_limit_exceeded`: it has had `API_REQUESTS_PER_MINUTE` in the last minute.
+    body: float = 30.0  # seconds until more of a body must arrive
+    slowest_body: int = 4096  # bytes per second that a body must average: a slower client only blocks a connection
+    keep_alive: float = 15.0  # seconds after which a silent event stream sends a comment; proxies wait 30 and more
+    event_block: int = BLOCK  # milliseconds for which an event stream waits in Redis at a time
+
+
+class RateLimiter:
+    """Counts the requests of each API key in Redis, so that all servers share one count.
+
+    Args:
+        per_minute: how many requests a key may make; 0: any number.
     """
-    limit = request.app.state.settings.api_requests_per_minute
-    if not limit:
-        return
-    # Once it is known until when there is no room Redis has not to be asked again: who asks too often costs less.
-    until: dict[str, float] = request.app.state.limited
-    wait = until.get(name, 0.0) - time.monotonic()
-    if wait <= 0:
-        client = request.app.state.redis
-        key = f"{keys.NAMESPACE}:web:requests:{name}"
-        wait = await cast("Any", client.eval(_ADMIT, 1, key, limit, request.scope["voicemill.id"])) / 1000
-    if wait > 0:
-        until[name] = time.monotonic() + wait
-        text = f"this key has had its {limit} requests of the last minute"
-        raise Problem(429, "rate_limit_exceeded", text, retry_after=wait)
+
+    def __init__(self, per_minute: int) -> None:
+        self.per_minute = per_minute
+        # When each key may send again (monotonic seconds). Until then Redis isn't asked: an eager client costs little.
+        self._free_at: dict[str, float] = {}
+        self._script = scripts.load(Path(__file__).with_name("rate_limit.lua"))
+
+    async def count(self, client: aioredis.Redis, name: str, request_id: str) -> None:
+        """Count a request of the key `name`.
+
+        Raises:
+            Problem: `rate_limit_exceeded`: the key has used up its requests of the last minute.
+            RedisError: Redis cannot be used.
+        """
+        if not self.per_minute:
+            return
+        wait = self._free_at.get(name, 0.0) - time.monotonic()
+        if wait <= 0:
+            answer = await self._script.run_async(client, [keys.requests(name)], self.per_minute, request_id)
+            wait = int(answer) / 1000
+        if wait > 0:
+            self._free_at[name] = time.monotonic() + wait
+            text = f"this key has used its {self.per_minute} requests of the last minute"
+            raise Problem(429, "rate_limit_exceeded", text, retry_after=wait)
 
 
 class BodyLimit:
-    """ASGI middleware that takes no body larger than allowed: by what it says of itself first, then by its bytes.
+    """ASGI middleware that rejects bodies that are too large, by their Content-Length and by the bytes that arrive.
 
-    Whatever is answered before a body has come whole, the rest of it is still read for a while: a connection that is
-    closed while a client sends is reset, and the client sees that instead of the answer.
+    If the answer is ready before the whole body has arrived, the rest is still read for a while: closing the connection
+    of a client that is sending resets it, and the client sees the reset instead of the answer.
+
+    Args:
+        app: what it wraps.
+        upload: largest file of a form (bytes).
+        timeouts: how slowly a body may arrive.
     """
 
-    def __init__(self, app: ASGIApp, upload: int) -> None:
+    def __init__(self, app: ASGIApp, upload: int, timeouts: Timeouts) -> None:
         self.app = app
         self.upload = upload
+        self.timeouts = timeouts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -80,8 +91,9 @@ class BodyLimit:
             return
         headers = dict(scope["headers"])
         limit = self._limit(scope["path"], headers)
-        said = headers.get(b"content-length", b"0")
-        got, waited, more = 0, 0.0, said != b"0" or b"transfer-encoding" in headers
+        silence, slowest = self.timeouts.body, self.timeouts.slowest_body
+        announced = headers.get(b"content-length", b"0")
+        got, waited, more = 0, 0.0, announced != b"0" or b"transfer-encoding" in headers
 
         async def counted() -> Message:
             nonlocal got, waited, more
@@ -89,10 +101,10 @@ class BodyLimit:
                 return await receive()
             began = time.monotonic()
             try:
-                async with asyncio.timeout(min(SILENCE, SILENCE + got / SLOWEST - waited)):
+                async with asyncio.timeout(min(silence, silence + got / slowest - waited)):
                     message = await receive()
             except TimeoutError:
-                text = f"the body came too slowly: {got} bytes, and then nothing that would have been in time"
+                text = f"the body arrives too slowly: {got} bytes in {waited + time.monotonic() - began:.0f} s"
                 raise Problem(408, "request_timeout", text) from None
             waited += time.monotonic() - began
             got, more = got + len(message.get("body", b"")), message.get("more_body", False)
@@ -100,7 +112,7 @@ class BodyLimit:
                 raise _too_large(limit)
             return message
 
-        async def unhurried(message: Message) -> None:
+        async def lingering(message: Message) -> None:
             last = message["type"] == "http.response.body" and not message.get("more_body", False)
             if last and more:
                 await send({**message, "more_body": True})
@@ -108,10 +120,10 @@ class BodyLimit:
                 message = {"type": "http.response.body"}
             await send(message)
 
-        if not said.isdigit() or len(said) > DIGITS or int(said) > limit:
-            await problems.answer(_too_large(limit))(scope, receive, unhurried)
+        if not announced.isdigit() or len(announced) > DIGITS or int(announced) > limit:
+            await problems.answer(_too_large(limit))(scope, receive, lingering)
         else:
-            await self.app(scope, counted, unhurried)
+            await self.app(scope, counted, lingering)
 
     def _limit(self, path: str, headers: dict[bytes, bytes]) -> int:
         if path.rstrip("/") not in UPLOADS:
@@ -121,7 +133,7 @@ class BodyLimit:
 
 
 async def _read_on(receive: Receive) -> None:
-    """Read what is left of a body, for LINGER seconds at most."""
+    """Read the rest of a body, for LINGER seconds at most."""
     with suppress(TimeoutError):
         async with asyncio.timeout(LINGER):
             while (await receive()).get("more_body", False):

@@ -1,4 +1,4 @@
-"""What goes wrong at the door, told in one shape, which is OpenAI's: `{"error": {message, type, param, code}}`."""
+"""How errors are answered: in OpenAI's shape, `{"error": {message, type, param, code}}`."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from voicemill.errors import ErrorCode, JobError, Refused, UnknownJob
+from voicemill import ErrorCode, Failure, JobError, UnknownJob
 
 log = structlog.get_logger(__name__)
 
-AGAIN = 5.0  # seconds after which it is worth asking again where the system is full or Redis is away
+RETRY_AFTER = 5.0  # seconds after which a client should try again if the system is full or Redis is away
 
-# HTTP's status by code, where it is neither 400 (the sender's fault) nor 503 (it may work later).
+# HTTP's status by error code, unless it is 400 (a retry cannot help) or 503 (it can).
 STATUS = {
-    "source_too_large": 413,
-    "too_long": 413,
-    "transcribe_crashed": 500,
-    "worker_killed": 500,
-    "handoff_expired": 500,
-    "unsupported_schema": 500,
-    "invalid_settings": 500,
-    "internal": 500,
+    ErrorCode.SOURCE_TOO_LARGE: 413,
+    ErrorCode.TOO_LONG: 413,
+    ErrorCode.TRANSCRIBE_CRASHED: 500,
+    ErrorCode.WORKER_KILLED: 500,
+    ErrorCode.HANDOFF_EXPIRED: 500,
+    ErrorCode.UNSUPPORTED_SCHEMA: 500,
+    ErrorCode.INVALID_SETTINGS: 500,
+    ErrorCode.INTERNAL: 500,
 }
-# Codes of the door itself, and OpenAI's names of kinds of errors.
+CODES = {str(code): code for code in ErrorCode}  # by the names that records keep
+# OpenAI's types of errors, by HTTP's status.
 TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
@@ -44,7 +45,7 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """The body of every answer that is no success."""
+    """The body of every answer that reports an error."""
 
     error: ErrorDetail
 
@@ -52,24 +53,24 @@ class ErrorBody(BaseModel):
 RESPONSES: dict[int | str, dict[str, Any]] = {
     code: {"model": ErrorBody, "description": text}
     for code, text in {
-        400: "The request or the message cannot be used",
-        401: "No key, or a wrong one",
-        413: "More bytes or more audio than is taken",
-        429: "More requests a minute than API_REQUESTS_PER_MINUTE; see Retry-After",
-        503: "Too much waits, or Redis is away; see Retry-After",
+        400: "The request or the message is invalid",
+        401: "The API key is missing or unknown",
+        413: "The body or the recording is too large",
+        429: "More requests than API_REQUESTS_PER_MINUTE; see Retry-After",
+        503: "Too many jobs wait, or Redis is away; see Retry-After",
     }.items()
 }
 
 
 class Problem(Exception):
-    """A request cannot be answered as wished.
+    """A request that is answered by an error.
 
     Args:
         status: of HTTP.
         code: a name for programs.
         message: a sentence for people.
         param: the part of the request that is to blame.
-        retry_after: seconds after which it may work; None: the same request will fail again.
+        retry_after: seconds after which the same request may succeed; None: it will fail again.
     """
 
     def __init__(
@@ -79,45 +80,56 @@ class Problem(Exception):
         self.status, self.code, self.message, self.param, self.retry_after = status, code, message, param, retry_after
 
 
-def of_job(code: str, message: str) -> Problem:
-    """Return the problem that a row of voicemill/errors.py is to whoever waits at the door."""
-    row = ErrorCode(code)
-    status = STATUS.get(code, 503 if row.retryable else 400)
-    text = f"{message}. {row.remedy}"
-    return Problem(status, code, text, retry_after=AGAIN if status == 503 else None)
+def status_of(code: str, *, retryable: bool) -> int:
+    """Return HTTP's status for an error code, which may be one of a newer version."""
+    if code in CODES and CODES[code] in STATUS:
+        return STATUS[CODES[code]]
+    return 503 if retryable else 400
+
+
+def of_error(code: ErrorCode, message: str) -> Problem:
+    """Return the answer to a request that failed with this code."""
+    return of_failure(Failure(code, message, code.retryable, code.remedy))
+
+
+def of_failure(failure: Failure, *, param: str | None = None) -> Problem:
+    """Return the answer to a request that waited for a job which failed.
+
+    Args:
+        failure: the job's.
+        param: the part of the request that is to blame if the message is.
+    """
+    status = status_of(failure.code, retryable=failure.retryable)
+    text = f"{failure.message}. {failure.remedy}" if failure.remedy else failure.message
+    retry_after = RETRY_AFTER if status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    return Problem(status, failure.code, text, param=param if status < 500 else None, retry_after=retry_after)
 
 
 def answer(problem: Problem) -> JSONResponse:
-    """Return a problem as HTTP has it.
+    """Return a problem as an HTTP response.
 
-    `x-should-retry` is read by OpenAI's clients, which would otherwise send a message again after any 5xx.
+    OpenAI's clients read `x-should-retry`; without it they repeat a message after any 5xx.
     """
     kind = TYPES.get(problem.status, "invalid_request_error" if problem.status < 500 else "server_error")
     detail = {"message": problem.message, "type": kind, "param": problem.param, "code": problem.code}
     headers = {"x-should-retry": "true" if problem.retry_after is not None else "false"}
     if problem.retry_after is not None:
         headers["Retry-After"] = str(max(1, round(problem.retry_after + 0.5)))
-    if problem.status == 401:
+    if problem.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse({"error": detail}, problem.status, headers)
 
 
 def install(app: FastAPI) -> None:
-    """Have every failure of the application answered in this shape; faults of our own are answered by access.py."""
+    """Answer every expected error of the application in this shape; access.py answers the unexpected ones."""
 
     @app.exception_handler(Problem)
     async def _problem(_request: Request, error: Problem) -> JSONResponse:
         return answer(error)
 
-    @app.exception_handler(Refused)
-    async def _refused(_request: Request, error: Refused) -> JSONResponse:
-        return answer(
-            of_job(error.code, str(error).partition(": ")[2].removesuffix(f". {ErrorCode(error.code).remedy}"))
-        )
-
     @app.exception_handler(JobError)
     async def _job_error(_request: Request, error: JobError) -> JSONResponse:
-        return answer(of_job(error.code, error.message))
+        return answer(of_error(error.code, error.message))
 
     @app.exception_handler(UnknownJob)
     async def _unknown(_request: Request, error: UnknownJob) -> JSONResponse:
@@ -125,12 +137,12 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(redis.exceptions.OutOfMemoryError)
     async def _out_of_memory(_request: Request, _error: redis.RedisError) -> JSONResponse:
-        return answer(of_job("system_full", "Redis has no memory left"))
+        return answer(of_error(ErrorCode.SYSTEM_FULL, "Redis has no memory left"))
 
     @app.exception_handler(redis.RedisError)
     async def _redis(_request: Request, error: redis.RedisError) -> JSONResponse:
-        log.warning("Redis cannot be used", error=f"{type(error).__name__}: {error}")
-        return answer(of_job("redis_unavailable", f"Redis cannot be used: {type(error).__name__}"))
+        log.warning("Redis unavailable", error=f"{type(error).__name__}: {error}")
+        return answer(of_error(ErrorCode.REDIS_UNAVAILABLE, f"Redis cannot be used: {type(error).__name__}"))
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(_request: Request, error: RequestValidationError) -> JSONResponse:

@@ -34,6 +34,8 @@ TOMBSTONE_TTL = 7 * 86400 + 3600  # seconds: longer than Dramatiq keeps delayed 
 BLOCK = 2000  # milliseconds that a reader waits in Redis for the next event; less than connection.SOCKET_TIMEOUT
 TIMINGS = 1000  # of the last jobs that a stage finished
 PAGE = 500  # jobs that are listed or trimmed in one round trip
+# Fields of a record that a list of jobs shows.
+OUTLINE = tuple("status created_at finished_at source options audio enrichment enrichment_error error".split())
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]*\]|[^:\[\]]*)(:[0-9]*)?")  # with or without a port
 
@@ -91,6 +93,35 @@ class Jobs:
         """Return the ids of the newest jobs; the records of some may have expired."""
         found = cast("list[bytes]", self._store.redis.zrevrange(keys.index(status), 0, limit - 1))
         return [name.decode() for name in found]
+
+    def outlines(self, ids: Sequence[str]) -> list[Job | None]:
+        """Return what a list shows of these jobs, in one round trip; None: there is no such job.
+
+        Of the record only the fields of OUTLINE are read, so transcript, stages and webhook are missing.
+        """
+        with self._store.redis.pipeline(transaction=False) as pipe:
+            for job_id in ids:
+                pipe.hmget(keys.record(job_id), OUTLINE)
+            found = cast("list[list[bytes | None]]", pipe.execute())
+        return [_outline(job_id, values) for job_id, values in zip(ids, found, strict=True)]
+
+    def openings(self, ids: Sequence[str], length: int, *, largest: int) -> list[str]:
+        """Return how the transcripts of these jobs begin, in two round trips; empty: there is none, or it is too large.
+
+        Args:
+            ids: of the jobs.
+            length: characters.
+            largest: bytes of a stored transcript above which it is not read for its first characters.
+        """
+        with self._store.redis.pipeline(transaction=False) as pipe:
+            for job_id in ids:
+                pipe.hstrlen(keys.record(job_id), "transcript")
+            sizes = cast("list[int]", pipe.execute())
+            wanted = [job_id for job_id, size in zip(ids, sizes, strict=True) if 0 < size <= largest]
+            for job_id in wanted:
+                pipe.hget(keys.record(job_id), "transcript")
+            found = dict(zip(wanted, cast("list[bytes | None]", pipe.execute()), strict=True))
+        return [json.loads(text).get("text", "")[:length] if (text := found.get(job_id)) else "" for job_id in ids]
 
     def wait(self, job_id: str, timeout: float | None = None, until: str = Status.DONE) -> Job:
         """Wait for a job to end, or with `until="transcribed"` for its transcript, and return its record.
@@ -558,6 +589,14 @@ def parse(job_id: str, fields: Mapping[bytes, bytes]) -> Job:
         redecodes=int(values.get("redecodes", 0)),
         webhook=_deliveries(values) if "webhook.receiver" in values else None,
     )
+
+
+def _outline(job_id: str, values: list[bytes | None]) -> Job | None:
+    fields = {name.encode(): value for name, value in zip(OUTLINE, values, strict=True) if value is not None}
+    try:
+        return parse(job_id, fields)
+    except UnknownJob:
+        return None
 
 
 def _deliveries(values: Mapping[str, str]) -> Deliveries:

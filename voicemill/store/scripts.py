@@ -10,10 +10,13 @@ import hashlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import redis
 from redis.exceptions import NoScriptError
+
+if TYPE_CHECKING:
+    from redis import asyncio as aioredis
 
 FOLDER = Path(__file__).parent / "lua"
 
@@ -31,6 +34,13 @@ class Script:
             return client.evalsha(self.digest, len(keys), *keys, *arguments)
         except NoScriptError:
             return client.eval(self.text, len(keys), *keys, *arguments)
+
+    async def run_async(self, client: aioredis.Redis, keys: list[str], *arguments: Any) -> Any:
+        """Run the script on a client for asyncio, as `run` does."""
+        try:
+            return await cast("Any", client.evalsha(self.digest, len(keys), *keys, *arguments))
+        except NoScriptError:
+            return await cast("Any", client.eval(self.text, len(keys), *keys, *arguments))
 
 
 @cache

@@ -1,40 +1,46 @@
-"""A real door before a real Redis, and what stands in for the stages."""
+"""A real server with a real Redis, and a stub of the stages."""
+
+from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 import stub_engine
-from door import ENTRY, Door, served
-from live import store
+from http_api import ENTRY, HttpApi, served
+from live import current
 
 from config.settings import Settings
+from voicemill import Client, ClientConfig
 from web.app import create_app
+from web.protocol import Protocol
 
 
 @pytest.fixture
-def door(redis_url, monkeypatch):
-    """Open a door with these settings; it is closed after the test."""
-    closing = []
+def serve(redis_url):
+    """Start a server, which is stopped after the test, and return its `HttpApi`.
 
-    def opened(**settings):
-        chosen = {"api_keys": ENTRY, "api_requests_per_minute": 0} | settings
-        app = create_app(Settings(**chosen))
-        manager = served(app)
-        closing.append(manager)
-        return Door(manager.__enter__(), app)
+    Settings are those of the HTTP API; `config` has fields of the client's configuration.
+    """
+    with ExitStack() as stack:
 
-    yield opened
-    for manager in closing:
-        manager.__exit__(None, None, None)
+        def start(*, config=None, client=None, timeouts=None, protocol=Protocol, **settings):
+            configured = replace(ClientConfig.from_environment(), **(config or {}))
+            chosen = {"api_keys": ENTRY, "api_requests_per_minute": 0} | settings
+            used = client or stack.enter_context(Client(config=configured))
+            app = create_app(Settings(**chosen), used, timeouts=timeouts)
+            return HttpApi(stack.enter_context(served(app, protocol)))
+
+        yield start
 
 
 @pytest.fixture
 def engine(redis_url):
-    """What ends jobs when it is told to, in the stages' place: `engine()` ends the next one and returns its id."""
+    """A stub of the stages: `engine()` finishes the next job and returns its id."""
 
-    def end_next():
+    def finish_next():
         taken = None
         while taken is None:
-            taken = stub_engine.take(store.redis, block=True)
-        stub_engine.end(taken[0])
+            taken = stub_engine.take(current(), block=True)
+        stub_engine.finish(current(), taken[0])
         return taken[0]
 
-    return end_next
+    return finish_next

@@ -1,4 +1,4 @@
-"""Waiting for transcripts at the door: heard of at once, over one connection however many wait, and never for ever."""
+"""Waiting for transcripts: notified at once, over one connection however many wait, and never for ever."""
 
 import asyncio
 import uuid
@@ -14,12 +14,14 @@ from voicemill.errors import ErrorCode, JobError, UnknownJob
 from voicemill.lifecycle import reached
 from voicemill.options import Options
 from voicemill.store import keys
-from web import arrivals
+from web import records
 from web.arrivals import Arrivals
 
 pytestmark = pytest.mark.usefixtures("redis_url")
 SOON = 30.0  # seconds that stand for "never"
-TRANSCRIPT = {"text": "Hello.", "segments": []}
+RARELY = {"check_every": 2 * SOON}  # only notices count
+TEXT = "Hello."
+TRANSCRIPT = {"text": TEXT, "segments": []}
 
 
 def sent(enrich=True):
@@ -33,24 +35,24 @@ def give_transcript(job_id, *, last=False):
     jobs.finish(job_id, "transcribe", {"transcript": TRANSCRIPT}, last=last)
 
 
-def run(redis_url, play, **options):
-    """Await `play` of an `Arrivals` on a client of its own, for no longer than SOON."""
+def run(redis_url, play, options=None, **client):
+    """Await `play` of an `Arrivals` with these options on a client of its own, for SOON at most."""
 
     async def whole():
-        async with aioredis.Redis.from_url(redis_url, **options) as client, asyncio.timeout(SOON):
-            room = Arrivals(client)
+        async with aioredis.Redis.from_url(redis_url, **client) as connected, asyncio.timeout(SOON):
+            arrivals = Arrivals(connected, **(options or {}))
             try:
-                return await play(room)
+                return await play(arrivals)
             finally:
-                await room.close()
+                await arrivals.close()
 
     return asyncio.run(whole())
 
 
 async def listening(redis_url):
-    """Wait until a connection blocks in Redis for what is to come."""
+    """Wait until a connection blocks in Redis."""
     async with aioredis.Redis.from_url(redis_url) as client:
-        while not (await client.info("clients"))["blocked_clients"]:  # noqa: ASYNC110 - Redis tells nobody of it
+        while not (await client.info("clients"))["blocked_clients"]:  # noqa: ASYNC110 - Redis does not notify of it
             await asyncio.sleep(0.01)
 
 
@@ -60,93 +62,84 @@ async def listening(redis_url):
         give_transcript,
         lambda job: give_transcript(job, last=True),
         lambda job: jobs.fail(job, "decode", JobError(ErrorCode.UNDECODABLE, "it is no audio")),
-        jobs.cancel,
+        lambda job: jobs.cancel(job),  # noqa: PLW0108 - the store is known only when the test runs
     ],
     ids=["transcribed", "done", "failed", "cancelled"],
 )
-def test_each_way_to_end_is_heard_of(redis_url, monkeypatch, end):
-    monkeypatch.setattr(arrivals, "LOOK", 2 * SOON)
-
-    async def play(room):
-        waiting = asyncio.create_task(room.transcribed(job_id))
+def test_every_kind_of_end_ends_the_wait(redis_url, end):
+    async def play(arrivals):
+        waiting = asyncio.create_task(arrivals.transcribed(job_id))
         await listening(redis_url)
         await asyncio.to_thread(end, job_id)
         return await waiting
 
     job_id = sent()
-    assert reached(run(redis_url, play).status, "transcribed")
+    assert reached(run(redis_url, play, RARELY).status, "transcribed")
 
 
-def test_what_is_over_already_is_told_at_once(redis_url, monkeypatch):
-    monkeypatch.setattr(arrivals, "LOOK", 2 * SOON)
+def test_a_job_that_has_ended_is_returned_at_once(redis_url):
     job_id = sent()
     give_transcript(job_id)
-    assert run(redis_url, lambda room: room.transcribed(job_id)).transcript == TRANSCRIPT
+    assert run(redis_url, lambda arrivals: arrivals.transcribed(job_id), RARELY).transcript.text == TEXT
 
 
-def test_what_ends_while_nobody_listens_is_heard_of(redis_url, monkeypatch):
-    monkeypatch.setattr(arrivals, "LOOK", 2 * SOON)
+def test_a_job_that_ends_while_nobody_listens_is_noticed_later(redis_url):
     first, second = sent(), sent()
 
-    async def play(room):
+    async def play(arrivals):
         give_transcript(first)
-        await room.transcribed(first)
-        await room.close()
+        await arrivals.transcribed(first)
+        await arrivals.close()
         await asyncio.to_thread(give_transcript, second)
-        return await room.transcribed(second)
+        return await arrivals.transcribed(second)
 
-    assert run(redis_url, play).transcript == TRANSCRIPT
+    assert run(redis_url, play, RARELY).transcript.text == TEXT
 
 
-def test_what_is_heard_of_before_it_is_waited_for_is_told_at_once(redis_url, monkeypatch):
-    """Its sender may have been slower than the job; of those that nobody ever asks for only the last are remembered."""
-    monkeypatch.setattr(arrivals, "LOOK", 2 * SOON)
-    monkeypatch.setattr(jobs, "ARRIVALS", 3)
+def test_a_job_that_ends_before_it_is_waited_for_is_returned_at_once(redis_url):
+    """Its sender may be slower than the job. Of jobs that nobody ever waits for only the last are remembered."""
     early, later = [sent() for _ in range(4)], sent()
 
-    async def play(room):
-        waiting = asyncio.create_task(room.transcribed(later))
+    async def play(arrivals):
+        waiting = asyncio.create_task(arrivals.transcribed(later))
         await listening(redis_url)
         for job_id in (*early, later):
             await asyncio.to_thread(give_transcript, job_id)
-        await waiting  # it was the last to end: the others were heard of
+        await waiting  # it was the last to end, so the others were noticed
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(room.transcribed(early[0]), 0.1)
-        return [await room.transcribed(job_id) for job_id in early[1:]]
+            await asyncio.wait_for(arrivals.transcribed(early[0]), 0.1)
+        return [await arrivals.transcribed(job_id) for job_id in early[1:]]
 
-    assert [job.transcript for job in run(redis_url, play)] == [TRANSCRIPT] * 3
+    assert [job.transcript.text for job in run(redis_url, play, RARELY | {"remembered": 3})] == [TEXT] * 3
 
 
-def test_a_job_that_goes_on_after_its_end_is_waited_for_again(redis_url, monkeypatch):
-    """It failed, and was sent again before its record was read; and it ended anew while that was being done."""
-    monkeypatch.setattr(arrivals, "LOOK", 2 * SOON)
-    job_id, real = sent(), arrivals.records.get
+def test_a_job_that_is_retried_after_its_end_is_waited_for_again(redis_url):
+    """It failed and was retried before its record was read, and it ended again while the record was being read."""
+    job_id = sent()
 
-    async def get(client, job_id):
+    async def read(client, job_id):
         if jobs.get(job_id).status == "failed":
             await asyncio.to_thread(jobs.restart, job_id, "transcribe")
-            job = await real(client, job_id)
+            job = await records.get(client, job_id)
             await asyncio.to_thread(give_transcript, job_id)
-            await listening(redis_url)  # again: so it has heard
+            await listening(redis_url)  # again, so the notice was read
             return job
-        return await real(client, job_id)
+        return await records.get(client, job_id)
 
-    monkeypatch.setattr(arrivals.records, "get", get)
-
-    async def play(room):
-        waiting = asyncio.create_task(room.transcribed(job_id))
+    async def play(arrivals):
+        waiting = asyncio.create_task(arrivals.transcribed(job_id))
         await listening(redis_url)
         await asyncio.to_thread(jobs.fail, job_id, "transcribe", JobError(ErrorCode.TRANSCRIBE_CRASHED, "it crashed"))
         return await waiting
 
-    assert run(redis_url, play).transcript == TRANSCRIPT
+    assert run(redis_url, play, RARELY | {"read": read}).transcript.text == TEXT
 
 
-def test_however_many_wait_one_connection_does(redis_url):
+def test_any_number_of_waiting_requests_shares_one_connection(redis_url):
     many = [sent() for _ in range(50)]
 
-    async def play(room):
-        waiting = [asyncio.create_task(room.transcribed(job_id)) for job_id in many]
+    async def play(arrivals):
+        waiting = [asyncio.create_task(arrivals.transcribed(job_id)) for job_id in many]
         await listening(redis_url)
         async with aioredis.Redis.from_url(redis_url) as client:
             blocked = (await client.info("clients"))["blocked_clients"]
@@ -159,104 +152,97 @@ def test_however_many_wait_one_connection_does(redis_url):
     assert [job.id for job in ended] == many
 
 
-def test_a_deleted_job_is_waited_for_no_longer(redis_url, monkeypatch):
-    monkeypatch.setattr(arrivals, "LOOK", 2 * SOON)
+def test_deleting_a_job_ends_the_wait(redis_url):
     job_id = sent()
 
-    async def play(room):
-        waiting = asyncio.create_task(room.transcribed(job_id))
+    async def play(arrivals):
+        waiting = asyncio.create_task(arrivals.transcribed(job_id))
         await listening(redis_url)
         await asyncio.to_thread(jobs.delete, job_id)
         await waiting
 
     with pytest.raises(UnknownJob):
-        run(redis_url, play)
+        run(redis_url, play, RARELY)
 
 
-def test_an_end_that_nothing_tells_of_is_found(redis_url, monkeypatch):
-    """A worker of an earlier version ended it, or the stream was evicted."""
-    monkeypatch.setattr(arrivals, "LOOK", 0.05)
-    monkeypatch.setattr(arrivals, "BLOCK", 50)
+def test_an_end_without_a_notice_is_found(redis_url):
+    """A worker of an earlier version ended the job, or the stream was evicted."""
     job_id = sent()
 
-    async def play(room):
-        waiting = asyncio.create_task(room.transcribed(job_id))
+    async def play(arrivals):
+        waiting = asyncio.create_task(arrivals.transcribed(job_id))
         await listening(redis_url)
         await asyncio.to_thread(store.redis.hset, keys.record(job_id), "status", "cancelled")
         return await waiting
 
-    assert run(redis_url, play).status == "cancelled"
+    assert run(redis_url, play, {"check_every": 0.05, "block": 50}).status == "cancelled"
 
 
-def break_off(redis_url):
-    """End the connection that listens, as a Redis does that is started anew."""
+def disconnect(redis_url):
+    """Close the connection that listens, as a restart of Redis does."""
     admin = redis.Redis.from_url(redis_url)
     for found in admin.client_list():
         if found["cmd"] == "xread":
             admin.client_kill_filter(_id=found["id"])
 
 
-def test_a_redis_that_comes_back_is_waited_for(redis_url, monkeypatch):
-    monkeypatch.setattr(arrivals, "LOOK", 2 * SOON)
-    monkeypatch.setattr(arrivals, "PAUSE", 0.05)
+def test_a_wait_survives_a_restart_of_redis(redis_url):
     many = [sent() for _ in range(3)]
 
-    async def play(room):
-        waiting = [asyncio.create_task(room.transcribed(job_id)) for job_id in many]
+    async def play(arrivals):
+        waiting = [asyncio.create_task(arrivals.transcribed(job_id)) for job_id in many]
         await listening(redis_url)
-        break_off(redis_url)
+        disconnect(redis_url)
         for job_id in many:
             await asyncio.to_thread(give_transcript, job_id)
         return await asyncio.gather(*waiting)
 
-    ended = run(redis_url, play, retry=Retry(NoBackoff(), 0))
+    ended = run(redis_url, play, RARELY | {"retry_every": 0.05}, retry=Retry(NoBackoff(), 0))
     assert [job.id for job in ended] == many
 
 
-def test_where_redis_stays_away_each_who_waits_is_told(redis_url, monkeypatch):
-    monkeypatch.setattr(arrivals, "PATIENCE", 0.0)
+def test_all_waiting_requests_fail_if_redis_stays_away(redis_url):
     many = [sent() for _ in range(3)]
 
-    async def play(room):
-        waiting = [asyncio.create_task(room.transcribed(job_id)) for job_id in many]
+    async def play(arrivals):
+        waiting = [asyncio.create_task(arrivals.transcribed(job_id)) for job_id in many]
         await listening(redis_url)
-        break_off(redis_url)
+        disconnect(redis_url)
         answers = await asyncio.gather(*waiting, return_exceptions=True)
-        again = asyncio.create_task(room.transcribed(many[0]))
+        again = asyncio.create_task(arrivals.transcribed(many[0]))
         await listening(redis_url)
         await asyncio.to_thread(give_transcript, many[0])
         return answers, await again
 
-    answers, job = run(redis_url, play, retry=Retry(NoBackoff(), 0))
+    answers, job = run(redis_url, play, {"give_up_after": 0.0}, retry=Retry(NoBackoff(), 0))
     assert all(isinstance(answer, redis.RedisError) for answer in answers), answers
-    assert job.transcript == TRANSCRIPT
+    assert job.transcript.text == TEXT
 
 
-def test_where_nobody_waits_nothing_is_asked(redis_url, monkeypatch):
-    monkeypatch.setattr(arrivals, "BLOCK", 50)
+def test_listening_stops_when_nobody_waits(redis_url):
     job_id = sent()
 
-    async def play(room):
+    async def play(arrivals):
         give_transcript(job_id)
-        await room.transcribed(job_id)
-        await asyncio.wait({room._listening})
+        await arrivals.transcribed(job_id)
+        await asyncio.wait({arrivals._listening})
 
-    run(redis_url, play)
+    run(redis_url, play, {"block": 50})
 
 
-def test_only_the_last_thousand_or_so_are_kept():
+def test_the_stream_keeps_about_a_thousand_notices():
     for _ in range(1300):
         give_transcript(sent(), last=True)
     assert 1000 <= store.redis.xlen(keys.ARRIVALS) <= 1200
 
 
-def test_a_closed_room_listens_no_longer(redis_url):
-    async def play(room):
-        waiting = asyncio.create_task(room.transcribed(sent()))
+def test_closing_ends_the_connection(redis_url):
+    async def play(arrivals):
+        waiting = asyncio.create_task(arrivals.transcribed(sent()))
         await listening(redis_url)
-        await room.close()
+        await arrivals.close()
         async with aioredis.Redis.from_url(redis_url) as client:
-            while (await client.info("clients"))["blocked_clients"]:  # noqa: ASYNC110 - Redis tells nobody of it
+            while (await client.info("clients"))["blocked_clients"]:  # noqa: ASYNC110 - Redis does not notify of it
                 await asyncio.sleep(0.01)
         waiting.cancel()
 

@@ -1,4 +1,4 @@
-"""`python -m pipeline web`: when it starts, when it does not, and how it says so."""
+"""The command `web`: when it starts, when it does not, and what it prints."""
 
 import os
 import signal
@@ -8,10 +8,10 @@ import sys
 import urllib.request
 
 import pytest
-from live import current, jobs
+from live import jobs
 
 from config.environment import STATE
-from web import keys
+from web import auth
 
 CLONE = STATE.parent
 NOBODY = "redis://127.0.0.1:1/0"
@@ -19,7 +19,7 @@ NOBODY = "redis://127.0.0.1:1/0"
 
 @pytest.fixture
 def web(redis_url):
-    """Run `python -m pipeline web …` to its end."""
+    """Run `web …` to its end."""
 
     def run(*arguments, **variables):
         return subprocess.run(
@@ -34,16 +34,16 @@ def web(redis_url):
     return run
 
 
-def test_a_new_key_is_printed_with_its_entry_and_the_entry_is_taken(web):
+def test_a_new_key_is_printed_with_its_entry(web):
     made = web("--new-key", "bot")
     lines = made.stdout.splitlines()
 
     assert made.returncode == 0
-    assert keys.match(keys.parse(lines[3]), lines[1]) == keys.Caller("bot")
+    assert auth.match(auth.parse(lines[3]), lines[1]) == auth.Caller("bot")
     assert web("--new-key", "no blanks").returncode == 2
 
 
-def test_without_keys_it_opens_on_loopback_alone(web):
+def test_without_keys_it_listens_on_loopback_only(web):
     ran = web("--host", "0.0.0.0", "--port", "0")
 
     assert ran.returncode == 2
@@ -51,7 +51,7 @@ def test_without_keys_it_opens_on_loopback_alone(web):
     assert len(ran.stderr.splitlines()) == 1
 
 
-def test_an_address_that_is_taken_or_wrong_is_said_in_a_line_with_what_to_do(web):
+def test_an_address_that_is_in_use_or_invalid_is_reported_in_one_line_with_a_remedy(web):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         ran = web("--port", port)
@@ -60,15 +60,15 @@ def test_an_address_that_is_taken_or_wrong_is_said_in_a_line_with_what_to_do(web
     assert "HOST or PORT" in ran.stderr
     assert f"127.0.0.1, port {port}" in ran.stderr
     assert len(ran.stderr.splitlines()) == 1
-    _, entry = keys.generate("bot")
-    ran = web("--host", "192.0.2.1", API_KEYS=entry)  # an address for documentation: nobody's
+    _, entry = auth.generate("bot")
+    ran = web("--host", "192.0.2.1", API_KEYS=entry)  # reserved for documentation
     assert (ran.returncode, len(ran.stderr.splitlines())) == (2, 1)
     ran = web("--port", "65536")
     assert ran.returncode == 2
-    assert "takes 0 to 65535" in ran.stderr
+    assert "from 0 to 65535" in ran.stderr
 
 
-def test_keys_of_another_form_are_a_wrong_setting_and_are_not_shown(web):
+def test_malformed_keys_are_reported_without_being_shown(web):
     ran = web(API_KEYS="vm_a_key_in_the_clear")
 
     assert ran.returncode == 2
@@ -80,7 +80,7 @@ def test_without_redis_it_does_not_start(web):
     assert web(REDIS_URL=NOBODY).returncode == 3
 
 
-def test_it_says_where_it_is_and_stops_in_order_while_somebody_listens(redis_url):
+def test_it_logs_its_address_and_stops_in_order_while_a_client_listens(redis_url):
     from voicemill.options import Options
 
     jobs.create("waiting", "voice.ogg", Options())
@@ -93,8 +93,8 @@ def test_it_says_where_it_is_and_stops_in_order_while_somebody_listens(redis_url
         text=True,
     )
     try:
-        opened = next(line for line in process.stderr if "The door is open" in line)
-        port = opened.partition("127.0.0.1:")[2].partition('"')[0]
+        started = next(line for line in process.stderr if "HTTP API started" in line)
+        port = started.partition("127.0.0.1:")[2].partition('"')[0]
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/jobs/waiting/events", timeout=60) as stream:
             assert stream.readline().startswith(b"id: ")
             process.send_signal(signal.SIGTERM)
@@ -107,7 +107,7 @@ def test_it_says_where_it_is_and_stops_in_order_while_somebody_listens(redis_url
         process.stderr.close()
 
 
-def test_up_opens_the_door_beside_the_stages(redis_url):
+def test_up_starts_the_http_api_beside_the_stages(redis_url):
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline", "up", "--stages", "enrich", "--web"],
         cwd=CLONE,
@@ -117,10 +117,10 @@ def test_up_opens_the_door_beside_the_stages(redis_url):
         text=True,
     )
     try:
-        opened = next(line for line in process.stdout if "The door is open" in line)
-        port = opened.partition("127.0.0.1:")[2].partition('"')[0]
+        started = next(line for line in process.stdout if "HTTP API started" in line)
+        port = started.partition("127.0.0.1:")[2].partition('"')[0]
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=60) as status:
-            assert b"unattended" in status.read(current())
+            assert b"unattended" in status.read()
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
         assert process.returncode == 0

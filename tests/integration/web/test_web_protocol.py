@@ -1,55 +1,54 @@
-"""What is no body has a bound, and what keeps within it is read however it is cut."""
+"""Limits of what is not a body, and requests within them, however they are split."""
 
 import socket
 import time
 
 import pytest
-from door import KEY, PATIENCE
+from http_api import KEY, TIMEOUT
 
-from web import protocol
-from web.protocol import BOUND
+from web.protocol import BOUND, Protocol
 
 PIECE = 4096  # bytes
-FAR = 64 * 1024 * 1024  # bytes that nobody should get rid of: more than the sockets between hold
-HEAD = f"Host: door\r\nAuthorization: Bearer {KEY}\r\n".encode()
+FAR = 64 * 1024 * 1024  # bytes that cannot all be sent: more than the sockets buffer
+HEAD = f"Host: server\r\nAuthorization: Bearer {KEY}\r\n".encode()
 CHUNKED = (
-    b"POST /page/sign-in HTTP/1.1\r\nHost: door\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    b"POST /page/sign-in HTTP/1.1\r\nHost: server\r\nContent-Type: application/x-www-form-urlencoded\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n"
 )
 
 
 @pytest.fixture
-def connection(door):
-    with socket.create_connection(("127.0.0.1", door().port), PATIENCE) as opened:
-        yield opened
+def connection(serve):
+    with socket.create_connection(("127.0.0.1", serve().port), TIMEOUT) as connected:
+        yield connected
 
 
 def sent(connection, piece, most=FAR):
-    """Send a piece again and again until the door ends the connection; return the bytes that went out."""
-    gone = 0
+    """Send a piece repeatedly until the server closes the connection; return how many bytes were sent."""
+    total = 0
     connection.settimeout(0)
-    while gone < most:
+    while total < most:
         try:
-            gone += connection.send(piece)
+            total += connection.send(piece)
         except BlockingIOError:
             time.sleep(0.001)
         except OSError:
             break
-    connection.settimeout(PATIENCE)
-    return gone
+    connection.settimeout(TIMEOUT)
+    return total
 
 
-@pytest.mark.parametrize("beginning", [b"GET /", b"GET / HTTP/1.1\r\nX-Long: ", b"GET / HTTP/1.1\r\nHost: door\r\n"])
-def test_a_head_without_an_end_is_refused(connection, beginning):
+@pytest.mark.parametrize("beginning", [b"GET /", b"GET / HTTP/1.1\r\nX-Long: ", b"GET / HTTP/1.1\r\nHost: server\r\n"])
+def test_a_head_without_an_end_is_rejected(connection, beginning):
     connection.sendall(beginning)
-    piece = b"x" * PIECE if not beginning.endswith(b"door\r\n") else b"X-More: x\r\n" * (PIECE // 11)
+    piece = b"x" * PIECE if not beginning.endswith(b"server\r\n") else b"X-More: x\r\n" * (PIECE // 11)
     assert sent(connection, piece) < FAR
     with connection:
-        assert connection.recv(12) in (b"HTTP/1.1 400", b"")  # nothing, where the reset came before it
+        assert connection.recv(12) in (b"HTTP/1.1 400", b"")  # nothing, if the reset came first
 
 
 @pytest.mark.parametrize("endless", [b"0\r\nX-Trailer: ", b"0\r\nX: y\r\n", b"1;extension="])
-def test_trailers_and_extensions_of_chunks_without_an_end_end_the_connection(connection, endless):
+def test_endless_trailers_and_chunk_extensions_close_the_connection(connection, endless):
     connection.sendall(CHUNKED + b"3\r\nkey\r\n" + endless)
     piece = b"X-Trailer: x\r\n" * (PIECE // 14) if endless.endswith(b"\r\n") else b"x" * PIECE
     assert sent(connection, piece) < FAR
@@ -62,7 +61,7 @@ def test_a_head_that_is_too_large_is_answered(connection):
     assert answer.endswith(b"The head of the request is too large.")
 
 
-def test_a_large_head_within_the_bound_is_taken_byte_by_byte(connection):
+def test_a_large_head_within_the_limit_is_accepted_byte_by_byte(connection):
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     request = b"GET /v1/models HTTP/1.1\r\n" + HEAD + b"X-Long: " + b"x" * (BOUND // 2) + b"\r\n\r\n"
     for byte in range(200):
@@ -81,11 +80,13 @@ def test_many_requests_on_one_connection_do_not_add_up(connection):
         assert answer.startswith(b"HTTP/1.1 200")
 
 
-@pytest.mark.parametrize("beginning", [b"", b"GET / HTTP/1.1\r\nHost: door\r\n"], ids=["nothing", "half a head"])
+@pytest.mark.parametrize("beginning", [b"", b"GET / HTTP/1.1\r\nHost: server\r\n"], ids=["nothing", "half a head"])
 @pytest.mark.parametrize("before", [False, True], ids=["at once", "after a request"])
-def test_a_connection_on_which_no_head_comes_is_ended(door, monkeypatch, before, beginning):
-    monkeypatch.setattr(protocol, "SILENCE", 1.0)
-    with socket.create_connection(("127.0.0.1", door().port), PATIENCE) as connection:
+def test_a_connection_without_a_complete_head_is_closed(serve, before, beginning):
+    class Impatient(Protocol):
+        silence = 1.0
+
+    with socket.create_connection(("127.0.0.1", serve(protocol=Impatient).port), TIMEOUT) as connection:
         if before:
             connection.sendall(b"GET /v1/models HTTP/1.1\r\n" + HEAD + b"\r\n")
             answer = b""
@@ -96,10 +97,12 @@ def test_a_connection_on_which_no_head_comes_is_ended(door, monkeypatch, before,
         assert connection.recv(PIECE) == b""
 
 
-def test_a_request_may_take_longer_than_its_head(door, monkeypatch):
-    monkeypatch.setattr(protocol, "SILENCE", 0.5)
-    with socket.create_connection(("127.0.0.1", door().port), PATIENCE) as connection:
-        connection.sendall(b"POST /page/sign-in HTTP/1.1\r\nHost: door\r\nContent-Length: 1\r\n\r\n")
+def test_a_request_may_take_longer_than_its_head(serve):
+    class Impatient(Protocol):
+        silence = 0.5
+
+    with socket.create_connection(("127.0.0.1", serve(protocol=Impatient).port), TIMEOUT) as connection:
+        connection.sendall(b"POST /page/sign-in HTTP/1.1\r\nHost: server\r\nContent-Length: 1\r\n\r\n")
         time.sleep(1)
         connection.sendall(b"x")
 
