@@ -1,7 +1,7 @@
 """Ends jobs that nothing else will end, so that no job stays in progress for ever.
 
-Those are jobs whose message vanished from Redis, and those that wait for a summary longer than `ENRICH_DEADLINE`, as all
-do if no worker enriches.
+Those are jobs whose message vanished from Redis, and those that wait for a summary longer than `ENRICH_DEADLINE`, as
+all do if no worker enriches.
 """
 
 from __future__ import annotations
