@@ -7,6 +7,7 @@ all do if no worker enriches.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import cast
 
 import structlog
@@ -33,25 +34,29 @@ class Sweeper:
     Args:
         store: of the jobs.
         settings: the worker's.
+        page: how many jobs are read in one round trip.
+        clock: tells how long a sweep takes (seconds).
     """
 
-    def __init__(self, store: Store, settings: Settings) -> None:
-        self._store, self._settings = store, settings
+    def __init__(
+        self, store: Store, settings: Settings, *, page: int = PAGE, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._store, self._settings, self._page, self._clock = store, settings, page, clock
         self._next = 0.0  # when this process tries to get the lock again (on the monotonic clock)
 
     def sweep_when_due(self) -> None:
         """Sweep if no other worker has done so lately."""
-        if time.monotonic() < self._next:
+        if self._clock() < self._next:
             return
-        self._next = time.monotonic() + INTERVAL
+        self._next = self._clock() + INTERVAL
         client = self._store.redis
         if not client.set(keys.SWEEPER, "1", nx=True, px=int(INTERVAL * 1000) - 500):
             return
-        began = time.monotonic()
+        began = self._clock()
         self._store.audio.sweep()
         self._store.jobs.trim()
         self.sweep()
-        rest = (time.monotonic() - began) / SHARE
+        rest = (self._clock() - began) / SHARE
         if rest > INTERVAL:
             client.set(keys.SWEEPER, "1", px=int(rest * 1000))
 
@@ -73,15 +78,15 @@ class Sweeper:
         gone = set(still) and set(still) - store.queues.job_ids()
         gone = gone and gone - store.queues.job_ids()
         killed = store.queues.killed() if gone else {}
-        deadline = time.monotonic() + BUDGET
+        deadline = self._clock() + BUDGET
         waiting = [job_id for job_id in still if job_id not in gone]
-        for start in range(0, len(waiting), PAGE):
-            if time.monotonic() > deadline:
+        for start in range(0, len(waiting), self._page):
+            if self._clock() > deadline:
                 break
-            self._postpone(waiting[start : start + PAGE])
+            self._postpone(waiting[start : start + self._page])
         lost = []
         for job_id in still:
-            if time.monotonic() > deadline:
+            if self._clock() > deadline:
                 break
             if job_id in gone and self._end_lost(job_id, before, killed.get(job_id)):
                 lost.append(job_id)

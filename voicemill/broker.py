@@ -15,6 +15,7 @@ from dramatiq.middleware import Middleware
 
 from voicemill.admission import Sender
 from voicemill.config import ClientConfig
+from voicemill.errors import JobError, Refused
 from voicemill.lifecycle import FIRST
 from voicemill.store import Store
 
@@ -56,7 +57,10 @@ class Producer(Broker):
             Refused: the source, an option or the state of the system forbids it; nothing was sent.
         """
         self.emit_before("enqueue", message, delay)
-        sender = self._current()[2]
+        try:
+            sender = self._current()[2]
+        except JobError as error:  # a variable of the environment is wrong
+            raise Refused(error.code, error.message) from None
         sender.send(message.message_id, message.args, message.kwargs, delay=(delay or 0) / 1000)
         self.emit_after("enqueue", message, delay)
         return message
