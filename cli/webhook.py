@@ -10,10 +10,9 @@ import uuid
 from dataclasses import asdict
 from typing import Any
 
-from pipeline.webhook.delivery import Deliverer
-
 from config import settings
 from pipeline.webhook import event
+from pipeline.webhook.delivery import Deliverer
 from voicemill import Client, webhooks
 from voicemill._cli import output
 from voicemill.errors import ErrorCode, JobError
@@ -53,8 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _test(store: Store, url: str) -> int:
     try:
         receiver = receiver_of(url)
-    except JobError as error:
-        print(error.advice, file=sys.stderr)
+    except JobError as invalid:
+        print(invalid.advice, file=sys.stderr)
         return USAGE
     deliverer = Deliverer(settings.get(), store)
     body = event.envelope("webhook.test", time.time(), {"message": "If you can verify this, webhooks reach you."})

@@ -11,8 +11,9 @@ import time
 import urllib.request
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from actors import decode
 from actors.admission import Refused
+
+from actors import decode
 from voicemill.store import audio as handoff
 from voicemill.store import jobs
 

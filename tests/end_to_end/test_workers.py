@@ -9,13 +9,13 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from live import audio, jobs, queues, store
+from pipeline.options import Options
 from processes import becomes, children, end
 from processes import models as slots
 
 from actors import decode
 from config.environment import STATE
-from pipeline import connection, handoff, jobs
-from pipeline.options import Options
+from pipeline import jobs
 from pipeline.transcribe.backends.whisper import models
 
 CLONE = STATE.parent

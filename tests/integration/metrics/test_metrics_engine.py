@@ -12,7 +12,6 @@ from processes import becomes
 from actors.broker import Broker
 from actors.health import Health
 from pipeline.metrics import METRICS
-from pipeline.metrics import hooks
 from pipeline.transcribe import Engine, look, recognizer
 from pipeline.transcribe.audio import load
 

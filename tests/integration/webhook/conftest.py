@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 from live import jobs, outbox, workers
+from pipeline.webhook.courier import Courier
 from processes import becomes
 from receiver import SECRET, receiving
 
 from config.environment import STATE
 from config.settings import Settings
-from pipeline.webhook.courier import Courier
 from voicemill.options import Options
 from voicemill.store.jobs import receiver_of
 

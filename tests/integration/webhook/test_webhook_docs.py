@@ -8,12 +8,12 @@ import time
 
 import pytest
 from fastapi.testclient import TestClient
+from pipeline.webhook.courier import Courier
 from receiver import SECRET
 
 from config.environment import STATE
 from config.settings import Settings
 from pipeline.webhook import event
-from pipeline.webhook.courier import Courier
 from voicemill import webhooks as signature
 
 OTHER = signature.generate()

@@ -106,8 +106,9 @@ def test_a_certificate_is_trusted_only_where_its_authority_is(tmp_path, monkeypa
         answer = post(url, webhook_allow_http=False, webhook_timeout=30)
         assert (answer.error.code, answer.health, receiver.got) == ("webhook_untrusted", "down", [])
 
-        from pipeline.webhook import event
         from pipeline.webhook.courier import Courier
+
+        from pipeline.webhook import event
 
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "crt"))
         courier = Courier(Settings(webhook_secret=SECRET, webhook_allow_private=True))

@@ -15,7 +15,6 @@ from structlog.testing import capture_logs
 from actors import metrics
 from actors.broker import Broker
 from actors.metrics import Metrics, _listen, install
-from pipeline.metrics import hooks
 from voicemill.lifecycle import QUEUES
 
 CLONE = Path(__file__).parents[3]
