@@ -2,10 +2,26 @@
 
 import pytest
 from gemini_server import KEY, GeminiServer
+from live import current
 from pydantic import SecretStr
 
 from config.settings import Settings
 from pipeline.enrich import Enricher
+from voicemill.transcript import Transcript
+
+
+class Subject:
+    """An enricher that takes transcripts and gives enrichments as a job's record keeps them."""
+
+    def __init__(self, enricher):
+        self._enricher = enricher
+
+    def __getattr__(self, name):
+        return getattr(self._enricher, name)
+
+    def enrich(self, job_id, transcript, **options):
+        return self._enricher.enrich(job_id, Transcript.from_dict(transcript), **options).as_dict()
+
 
 SDKS = ("google-generativeai", "google-genai")
 
@@ -38,6 +54,6 @@ def enricher(local_settings, redis_url):
 
     def make(sdk="google-generativeai", *, provider=None, limiter=None, backoff=None, **settings):
         chosen = local_settings(gemini_sdk=sdk, **settings)
-        return Enricher(chosen, provider=provider, limiter=limiter, backoff=backoff)
+        return Subject(Enricher(chosen, current(), provider=provider, limiter=limiter, backoff=backoff))
 
     return make

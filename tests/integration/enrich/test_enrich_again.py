@@ -7,9 +7,11 @@ import pytest
 from live import jobs, spending, store
 
 from cli import enrich
-from pipeline.enrich import record
 from voicemill.errors import JobError
+from voicemill.job import Enrichment
 from voicemill.options import Options
+from voicemill.store import keys
+from voicemill.store.spending import Spent
 
 TRANSCRIPT = {"text": "Please move the review to Thursday.", "language": "en", "no_speech": False}
 LONG = {"text": " ".join(f"Sentence number {number} is about the plan." for number in range(400)), "language": "en"}
@@ -41,7 +43,7 @@ def test_silent_and_unknown_jobs_are_reported_and_do_not_stop_the_others(again, 
     assert jobs.get("silent").enrichment is None
     assert len(gemini.requests) == 1
     printed = capsys.readouterr().err
-    assert "silent: enrich_no_transcript: the message holds no speech" in printed
+    assert "silent: enrich_no_transcript: the recording has no speech" in printed
     assert "unknown" in printed
     assert "early: enrich_no_transcript: the job is queued, not done" in printed
     assert again("silent") == 1
@@ -63,7 +65,7 @@ def test_a_prompt_file_is_relative_to_the_working_folder(again, gemini, tmp_path
 
 
 def test_failures_of_an_earlier_run_do_not_count(again, gemini):
-    spending.add(done("j"), 60, record.Spent(tries=11, failures=11))
+    spending.add(done("j"), 60, Spent(tries=11, failures=11))
     gemini.plan(google.failure(503, "UNAVAILABLE", "Overloaded.", google.retry_info(0.1)))
     assert again("j") == 0
     assert jobs.get("j").enrichment.tries == 2
@@ -76,11 +78,11 @@ def test_a_summary_of_a_job_deleted_meanwhile_is_a_failure(again, gemini, capsys
 
 
 def test_an_outage_longer_than_the_timeout_keeps_the_old_summary(again, gemini, capsys):
-    jobs.rewrite(done("j"), {"title": "The old one"})
+    jobs.rewrite(done("j"), Enrichment.from_dict({"title": "The old one"}))
     gemini.plan(google.overloaded())
 
     assert again("j", timeout=0.5) == 5
-    assert jobs.get("j").enrichment == {"title": "The old one"}
+    assert jobs.get("j").enrichment.title == "The old one"
     assert "not written within 0.5 s: the job keeps the summary it had" in capsys.readouterr().err
 
 
@@ -98,5 +100,5 @@ def test_a_deleted_or_cancelled_job_sends_no_more_requests_and_leaves_no_data(ge
         enricher(enrich_part_tokens=1500).enrich("j", LONG)
     assert caught.value.retry_after is None
     assert len(gemini.generated()) == 1
-    kept = store.redis.hgetall(record.key("j"))
+    kept = store.redis.hgetall(keys.spending("j"))
     assert not any(b"notes" in value for value in kept.values())

@@ -4,7 +4,7 @@ import heapq
 import time
 
 import pytest
-from live import store
+from live import current, store
 
 from pipeline.enrich.limiter import (
     BREAKER_TTL,
@@ -26,7 +26,7 @@ SLACK = 10.0  # seconds that a test may take
 @pytest.fixture
 def limiter(redis_url):
     def make(requests=0, tokens=0, window=MINUTE, probe_interval=MINUTE, **options):
-        return RequestLimiter(requests, tokens, window, probe_interval, **options)
+        return RequestLimiter(current(), requests, tokens, window, probe_interval, **options)
 
     return make
 

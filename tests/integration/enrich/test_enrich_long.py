@@ -6,12 +6,13 @@ import gemini_server as google
 import pytest
 from live import store
 
-from pipeline.enrich import parts, record
+from pipeline.enrich import parts
 from pipeline.enrich.enricher import MAX_PARTS
 from pipeline.enrich.limiter import FAILURES_TO_OPEN
 from pipeline.enrich.providers.base import Capabilities
 from pipeline.enrich.providers.fake import FakeProvider, answer
 from voicemill.errors import JobError
+from voicemill.store import keys
 
 SENTENCES = [f"Sentence number {number} is about the budget and the plan." for number in range(400)]
 TRANSCRIPT = {"text": " ".join(SENTENCES), "language": "en"}
@@ -127,7 +128,7 @@ def test_a_retry_repeats_only_what_is_missing(gemini, enricher):
     with pytest.raises(JobError) as caught:
         subject.enrich("job", TRANSCRIPT)
     assert caught.value.retry_after
-    assert store.redis.pttl(record.key("job")) > 0, "what is stored does not stay for ever"
+    assert store.redis.pttl(keys.spending("job")) > 0, "what is stored does not stay for ever"
     before = len(gemini.requests)
 
     subject.enrich("job", TRANSCRIPT)
@@ -136,7 +137,7 @@ def test_a_retry_repeats_only_what_is_missing(gemini, enricher):
     assert "countTokens" not in [request.call for request in gemini.requests[before:]]
     parts = [request for request in gemini.generated() if of_part(request.body)]
     assert len(parts) == len(answered), "each part was read once, but for the one that failed"
-    assert not store.redis.exists(record.key("job"))
+    assert not store.redis.exists(keys.spending("job"))
 
 
 def test_counting_tokens_closes_no_breaker(sdk, gemini, enricher):

@@ -2,12 +2,14 @@
 
 import dataclasses
 import itertools
+import os
 import subprocess
 import sys
 
 import gemini_server as google
 import pytest
-from live import spending, store
+import redis
+from live import current, spending, store
 from pydantic import SecretStr
 
 from config.settings import SettingsError
@@ -104,7 +106,7 @@ def test_each_failure_has_its_code_and_its_delay(sdk, gemini, enricher, answer, 
     assert "AIza" not in str(caught.value), "Google names a suspended key in full"
     if delay is None:
         assert caught.value.retry_after is None
-        assert not caught.value.retryable
+        assert not caught.value.code.retryable
     else:
         assert delay[0] <= caught.value.retry_after <= delay[1]
     assert len(gemini.requests) == requests
@@ -222,8 +224,9 @@ def test_a_jobs_back_off_grows_with_its_own_failures_only(gemini, enricher):
     assert waits == pytest.approx([1.05, 1.5 * 1.05, 1.5 * 1.05], rel=0.05)
 
 
-def test_losing_redis_during_a_request_is_reported_as_redis_unavailable(gemini, enricher, monkeypatch):
-    gemini.decide = lambda _body: monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:9/0")
+def test_losing_redis_during_a_request_is_reported_as_redis_unavailable(gemini, enricher):
+    nobody = redis.Redis(port=9, retry=None)
+    gemini.decide = lambda _body: current()._clients.update({os.getpid(): nobody})
     with pytest.raises(JobError) as caught:
         enricher().enrich("job", TRANSCRIPT)
     assert caught.value.code == "redis_unavailable"
@@ -366,7 +369,9 @@ def test_tokens_are_counted_by_gemini(sdk, enricher):
 def test_starting_a_worker_prints_no_warning_of_the_sdk(sdk):
     program = (
         "import sys; from config.settings import Settings; from pipeline.enrich import Enricher;"
-        "Enricher(Settings(gemini_sdk=sys.argv[1], gemini_api_key='k', gemini_endpoint='http://127.0.0.1:9'))"
+        "from voicemill.config import ClientConfig; from voicemill.store import Store;"
+        "settings = Settings(gemini_sdk=sys.argv[1], gemini_api_key='k', gemini_endpoint='http://127.0.0.1:9');"
+        "Enricher(settings, Store(ClientConfig()))"
     )
     run = subprocess.run([sys.executable, "-c", program, sdk], capture_output=True, text=True, timeout=60)
     assert (run.returncode, run.stderr) == (0, "")

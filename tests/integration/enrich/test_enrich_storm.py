@@ -8,6 +8,7 @@ import time
 from itertools import pairwise
 
 import gemini_server as google
+from live import current
 
 from pipeline.enrich.enricher import Backoff
 from pipeline.enrich.limiter import RequestLimiter
@@ -73,7 +74,7 @@ def test_a_storm_of_failures_fails_no_job_and_never_exceeds_the_limit(gemini, en
         return google.answer("spoiled") if throw < 0.45 else None
 
     gemini.decide = decide
-    limiter = RecordingLimiter(20, 0, window=1.6, probe_interval=0.2)
+    limiter = RecordingLimiter(current(), 20, 0, window=1.6, probe_interval=0.2)
     subject = enricher(limiter=limiter, backoff=Backoff(minimum=0.1), enrich_tries=20)
     results, _waits = run(subject, [f"job-{number}" for number in range(40)])
 
@@ -97,7 +98,7 @@ def test_geminis_own_rate_limit_fails_no_job_and_costs_few_requests(gemini, enri
             return google.Answer(delay=0.02)
 
     gemini.decide = decide
-    subject = enricher(limiter=RequestLimiter(0, 0, min_recheck=0.1), enrich_tries=4)
+    subject = enricher(limiter=RequestLimiter(current(), 0, 0, min_recheck=0.1), enrich_tries=4)
     results, _waits = run(subject, [f"job-{number}" for number in range(12)], threads=12)
 
     assert all(isinstance(outcome, int) for outcome in results.values()), results
@@ -105,7 +106,7 @@ def test_geminis_own_rate_limit_fails_no_job_and_costs_few_requests(gemini, enri
 
 
 def test_an_outage_costs_one_request_per_probe_interval_and_no_summary(gemini, enricher):
-    limiter = RecordingLimiter(0, 0, probe_interval=0.5, failures_to_open=1, max_spread=0.3)
+    limiter = RecordingLimiter(current(), 0, 0, probe_interval=0.5, failures_to_open=1, max_spread=0.3)
     subject = enricher(limiter=limiter, enrich_tries=2)
     gemini.plan(*[google.overloaded()] * 4)
 
