@@ -53,8 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _test(store: Store, url: str) -> int:
     try:
         receiver = receiver_of(url)
-    except JobError as error:
-        print(error.advice, file=sys.stderr)
+    except JobError as invalid:
+        print(invalid.advice, file=sys.stderr)
         return USAGE
     deliverer = Deliverer(settings.get(), store)
     body = event.envelope("webhook.test", time.time(), {"message": "If you can verify this, webhooks reach you."})

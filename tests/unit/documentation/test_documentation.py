@@ -1,7 +1,6 @@
 """What the documentation promises: pages made of the code are current, commands exist, links lead somewhere."""
 
 import argparse
-import importlib
 import re
 import shlex
 from dataclasses import fields
@@ -11,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from cli import reference
-from pipeline.__main__ import COMMANDS
-from pipeline.doctor import cli
 from pipeline.transcribe import Options as Wishes
 from pipeline.transcribe import Segment, Transcript, Word
+from voicemill import _cli
+from voicemill._cli import COMMANDS
 from voicemill.job import Job
 from voicemill.options import Options
 
@@ -61,12 +60,15 @@ def test_pages_name_make_targets_that_exist(page):
     assert named <= TARGETS
 
 
+PROGRAM = r"(?:python3? -m (?:pipeline|voicemill)|(?:^|[\s`(])(?:\.venv/bin/)?voicemill)"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_pages_name_commands_and_options_that_exist(page):
     for code in CODE.findall(page.read_text()):
-        for line in re.findall(r"python3? -m pipeline ([^`\n#|>]*)", code):
+        for line in re.findall(rf"{PROGRAM} ([^`\n#|>]*)", code, re.MULTILINE):
             name, *words = shlex.split(line.replace("COMMAND", "up").replace("…", ""), posix=False) or ["up"]
-            assert name in COMMANDS or name == "--help", line
+            assert name in COMMANDS or name in ("--help", "--version"), line
             known = options(name)
             for word in words:
                 if word.startswith("--"):
@@ -148,10 +150,7 @@ def anchors(file):
 @cache
 def options(name):
     """The options of a command and of the actions below it."""
-    parser = cli._parser() if name == "doctor" else argparse.ArgumentParser()
-    if name not in ("doctor", "--help"):
-        importlib.import_module(f"cli.{name}").configure(parser)
-    return set(strings(parser))
+    return set() if name.startswith("--") else set(strings(_cli.parsers()[name]))
 
 
 def strings(parser):
