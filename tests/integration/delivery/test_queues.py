@@ -13,10 +13,10 @@ from live import audio, current, jobs, queues, store, workers
 from actors import decode
 from actors.broker import Brake, enqueue_stage, for_process
 from actors.consumer import acks_key
+from cli import dead
 from config import settings
 from pipeline import sweeper
-from voicemill import Client, status
-from voicemill._cli import dead
+from voicemill import status
 from voicemill.errors import JobError, Refused
 from voicemill.options import Options
 from voicemill.store import keys
@@ -73,11 +73,10 @@ def test_a_dead_letter_whose_id_names_another_key_of_a_job_hides_no_others():
 
 
 def run_dead(*words):
-    """Run `dead` with these words, and return its exit code."""
+    """`dead`, as it is typed."""
     parser = argparse.ArgumentParser()
     dead.configure(parser)
-    with Client() as client:
-        return dead.run(parser.parse_args(words), client)
+    return dead.run(parser.parse_args(words))
 
 
 @pytest.mark.parametrize(("age", "chosen"), [("--older", "yesterday"), ("--newer", "now")], ids=["longer ago", "since"])
@@ -341,7 +340,7 @@ def test_a_dead_letter_that_the_full_system_has_no_room_for_stays_and_its_job_to
     with pytest.raises(Refused, match="MAX_QUEUED is 1"):
         enqueue_again(letter("j"))
 
-    assert dead.retry(queues, [letter("j")]) == 1
+    assert dead._retry([letter("j")]) == 1
     assert "j: not retried: system_full" in capsys.readouterr().out
     assert jobs.get("j").status == "failed"
     monkeypatch.setenv("MAX_QUEUED", "2")
