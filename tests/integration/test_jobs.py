@@ -7,7 +7,6 @@ import time
 import pytest
 from live import audio, jobs, queues, store
 
-from cli import progress
 from voicemill.errors import ErrorCode, JobError, UnknownJob
 from voicemill.job import Audio
 from voicemill.options import Options
@@ -233,28 +232,6 @@ def test_events_come_live_with_progress_in_between():
     assert not reader.is_alive()
     assert [event.status for event in seen] == ["queued", "transcribing", "transcribing", "done"]
     assert seen[2].detail == {"progress": {"done": 1, "total": 3}}
-
-
-def test_who_waits_at_a_terminal_sees_a_bar_of_what_is_done(monkeypatch, capsys):
-    monkeypatch.setenv("FORCE_COLOR", "1")  # what rich takes for a terminal
-    job_id = job()
-    jobs.begin(job_id, "transcribe", "host:2")
-    jobs.progress(job_id, "transcribe", 1, 3)
-
-    with pytest.raises(TimeoutError):
-        progress.follow(job_id, timeout=0.2)
-
-    shown = capsys.readouterr().err
-    assert "transcribing" in shown
-    assert "╸" in shown or "╺" in shown, shown  # where the bar's third ends; one without a measure has no end
-
-    jobs.begin(job_id, "enrich", "host:3")
-    with pytest.raises(TimeoutError):
-        progress.follow(job_id, timeout=0.2)
-
-    _, shown = capsys.readouterr().err.rsplit("enriching", 1)
-    assert "╸" not in shown
-    assert "╺" not in shown
 
 
 def test_a_retry_is_told_and_forgotten_when_the_stage_begins_again():

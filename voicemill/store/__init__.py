@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from redis import Redis, RedisError
 
 from voicemill.config import ClientConfig
 from voicemill.store import connection
-from voicemill.store.audio import AudioStore
-from voicemill.store.jobs import Jobs
-from voicemill.store.outbox import Outbox
 from voicemill.store.queue import Queues
-from voicemill.store.spending import Spending
-from voicemill.store.workers import Workers
+
+if TYPE_CHECKING:
+    from voicemill.store.audio import AudioStore
+    from voicemill.store.jobs import Jobs
+    from voicemill.store.outbox import Outbox
+    from voicemill.store.spending import Spending
+    from voicemill.store.workers import Workers
+
 
 __all__ = ["Store"]
 
@@ -26,20 +31,52 @@ __all__ = ["Store"]
 class Store:
     """The parts of the store in one Redis, over one client for each process: no connection survives a fork.
 
+    A part is imported on first use, since `import voicemill` has a budget (bench/imports.py).
+
     Args:
         config: where Redis is, and the limits.
     """
 
     def __init__(self, config: ClientConfig) -> None:
         self.config = config
-        self.jobs = Jobs(self)
-        self.audio = AudioStore(self)
         self.queues = Queues(self)
-        self.workers = Workers(self)
-        self.outbox = Outbox(self)
-        self.spending = Spending(self)
         self._clients: dict[int, Redis] = {}  # by process
         self._lock = threading.Lock()
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        """The records of the jobs."""
+        from voicemill.store.jobs import Jobs  # noqa: PLC0415
+
+        return Jobs(self)
+
+    @cached_property
+    def audio(self) -> AudioStore:
+        """The audio between stages, and the uploads."""
+        from voicemill.store.audio import AudioStore  # noqa: PLC0415
+
+        return AudioStore(self)
+
+    @cached_property
+    def workers(self) -> Workers:
+        """The live workers."""
+        from voicemill.store.workers import Workers  # noqa: PLC0415
+
+        return Workers(self)
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        """The pending webhooks."""
+        from voicemill.store.outbox import Outbox  # noqa: PLC0415
+
+        return Outbox(self)
+
+    @cached_property
+    def spending(self) -> Spending:
+        """The costs of enrichment."""
+        from voicemill.store.spending import Spending  # noqa: PLC0415
+
+        return Spending(self)
 
     @property
     def redis(self) -> Redis:

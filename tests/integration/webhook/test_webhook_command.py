@@ -41,7 +41,7 @@ def test_each_action_explains_itself(pipeline, action, said):
 def test_a_test_event_says_whether_it_was_taken_and_what_to_do_where_not(pipeline, receiver):
     code, said = pipeline("webhook", "test", receiver.url("hook?token=hunter2"))
     assert (code, receiver.taken[0].type) == (0, "webhook.test")
-    assert "took it: 200 after" in said
+    assert "accepted it: 200 after" in said
     assert "hunter2" not in said
 
     receiver.behave = lambda _got: 404
@@ -52,7 +52,7 @@ def test_a_test_event_says_whether_it_was_taken_and_what_to_do_where_not(pipelin
     assert "receiver's log" in said
 
     code, said = pipeline("webhook", "test", receiver.url(), WEBHOOK_ALLOW_PRIVATE="0")
-    assert (code, "webhook_forbidden" in said, "not asked" in said) == (2, True, True)
+    assert (code, "webhook_forbidden" in said, "nothing was sent" in said) == (2, True, True)
     code, said = pipeline("webhook", "test", receiver.url(), WEBHOOK_SECRET="guess")
     assert (code, "WEBHOOK_SECRET takes whsec_" in said, "guess" in said) == (2, True, False)
     assert pipeline("webhook", "test", "nonsense")[0] == 2
@@ -60,14 +60,14 @@ def test_a_test_event_says_whether_it_was_taken_and_what_to_do_where_not(pipelin
 
 
 def test_receivers_with_undelivered_webhooks_are_listed_and_that_nobody_delivers(pipeline, receiver, job, post, name):
-    assert pipeline("webhook", "list") == (0, "all is delivered\n")
+    assert pipeline("webhook", "list") == (0, "no pending webhooks\n")
     receiver.behave = lambda _got: 503
     jobs.cancel(job("one"))
     post(webhook_backoff="600").run(name)
 
     code, said = pipeline("webhook", "list", COLUMNS="40")
     assert code == 1
-    assert f"{name}  0 waiting, 0 in hand, 1 delayed\n    failing since " in said
+    assert f"{name}  0 waiting, 0 in progress, 1 delayed\n    failing since " in said
     assert "webhook_refused: the receiver answers 503\n" in said
     assert "No live webhook worker" in said
     (listed,) = json.loads(pipeline("webhook", "list", "--json")[1])

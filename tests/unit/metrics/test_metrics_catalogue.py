@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline import metrics
-from pipeline.__main__ import COMMANDS
 from pipeline.metrics import METRICS, PREFIX
+from voicemill._cli import COMMANDS
 
 CLONE = Path(__file__).parents[3]
 DEPLOY = CLONE / "deploy"
@@ -82,5 +82,5 @@ def test_every_alert_names_the_command_to_begin_with():
     assert len({alert.split()[0] for alert in alerts}) == len(alerts) > 15
     for alert in alerts:
         assert "`" in alert.split("mend: ")[1], alert
-    for command in re.findall(r"`python -m pipeline (\w+)", rules):
+    for command in re.findall(r"`(?:python -m pipeline|voicemill) (\w+)", rules):
         assert command in COMMANDS

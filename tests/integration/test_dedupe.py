@@ -1,25 +1,19 @@
-"""Whose transcript the same message gets again, and when it gets one of its own."""
+"""Which earlier transcript a job with `dedupe=True` reuses, and when it gets one of its own."""
 
 import json
 import time
 
 import pytest
-from live import jobs, store
+from live import current, jobs, store
 
-from config import settings
-from pipeline import dedupe as duplicates
+from config.settings import Settings
+from pipeline import dedupe
 from voicemill.options import Options
 from voicemill.store import keys
 
 pytestmark = pytest.mark.usefixtures("redis_url")
 
-ANOTHER = {"WHISPER_MODEL": "base", "WHISPER_BEAM_SIZE": "1", "NORMALIZE_LOUDNESS": "true"}
-
-
-@pytest.fixture(autouse=True)
-def _settings_read_anew():
-    yield
-    settings.get.cache_clear()
+OTHERS = {"whisper_model": "base", "whisper_beam_size": 1, "normalize_loudness": True}
 
 
 def job(name="first", **options):
@@ -30,14 +24,14 @@ def job(name="first", **options):
 def transcribed(*, degraded=False):
     first = job()
     jobs.finish("first", "transcribe", {"transcript": {"text": "Hello."} | ({"degraded": True} if degraded else {})})
-    duplicates.remember(first, "abc")
+    dedupe.remember(current(), Settings(), first, "abc")
 
 
-def found(again, fingerprint="abc"):
+def found(again, fingerprint="abc", **settings):
     try:
-        duplicates.look(again, fingerprint)
-    except duplicates.Found as twin:
-        return twin.job.id
+        dedupe.check(current(), Settings(**settings), again, fingerprint)
+    except dedupe.Duplicate as duplicate:
+        return duplicate.job.id
     return None
 
 
@@ -49,13 +43,13 @@ def test_the_same_bytes_with_the_same_options_are_found_and_no_others():
     assert found(job("other", language="ko")) is None
 
 
-def test_a_transcript_whose_job_was_deleted_is_not_found():
+def test_the_transcript_of_a_deleted_job_is_not_reused():
     transcribed()
     jobs.delete("first")
     assert found(job("again")) is None
 
 
-def test_a_degraded_transcript_is_handed_on_only_while_no_gpu_would_write_a_better_one():
+def test_a_degraded_transcript_is_reused_only_while_no_gpu_would_write_a_better_one():
     transcribed(degraded=True)
     assert found(job("again")) == "first"
 
@@ -66,9 +60,7 @@ def test_a_degraded_transcript_is_handed_on_only_while_no_gpu_would_write_a_bett
     assert found(job("later")) is None
 
 
-@pytest.mark.parametrize("variable", ANOTHER)
-def test_what_other_settings_made_is_not_handed_on(monkeypatch, variable):
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_transcript_made_with_other_settings_is_not_reused(name):
     transcribed()
-    monkeypatch.setenv(variable, ANOTHER[variable])
-    settings.get.cache_clear()
-    assert found(job("again")) is None
+    assert found(job("again"), **{name: OTHERS[name]}) is None
