@@ -23,7 +23,8 @@ def pytest_ignore_collect(collection_path, config):
     """Skip the dashboard's tests without a browser, and say so at the end; in CI they fail instead."""
     if collection_path.name != "test_dashboard.py" or os.environ.get("CI") or browsers.installed():
         return None
-    config.stash[LINES]["left out"] = [f"The tests of the dashboard (test_dashboard.py) did not run: {browsers.MISSING}."]
+    missing = f"The dashboard's tests (test_dashboard.py) did not run: {browsers.MISSING}."
+    config.stash[LINES]["left out"] = [missing]
     return True
 
 

@@ -15,7 +15,7 @@ STUB = "#!/bin/sh\necho 'requires the chromium snap to be installed' >&2; exit 1
 @pytest.fixture
 def suite(tmp_path):
     """Run a copy of the suite with two tests, on a PATH where there is nothing but a stub for a browser."""
-    modules = ("tables.py", "browsers.py", "processes.py", "schedule.py", "hearing.py")
+    modules = ("live.py", "tables.py", "browsers.py", "processes.py", "schedule.py", "hearing.py")
     for name in ("conftest.py", *modules, "end_to_end/conftest.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(TESTS / name, tmp_path / name)
