@@ -1,9 +1,9 @@
-"""Schemathesis against the door: whatever is sent that its OpenAPI description allows, or does not, ends in no 5xx.
+"""Fuzz the HTTP API with schemathesis: no request, valid or not by the OpenAPI description, may be answered by a 5xx.
 
     python bench/web_fuzz.py [--examples 100]
 
-The door is `python -m pipeline web` on a Valkey of its own; in the stages' place tests/stub_engine.py ends each job at
-once. The exit code is schemathesis's own: 1 where a check failed.
+The server is `voicemill web` with a Valkey of its own; in place of the stages tests/stub_engine.py finishes each job at
+once. The exit code is schemathesis's: 1 if a check failed.
 """
 
 import argparse
@@ -19,44 +19,44 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from cli.embedded import valkey  # noqa: E402 - the repository is not installed
-from web import keys  # noqa: E402
+from web import auth  # noqa: E402
 
 CHECKS = "not_a_server_error,content_type_conformance,response_schema_conformance,ignored_auth"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--examples", type=int, default=100, help="cases of each operation and phase, at most")
+    parser.add_argument("--examples", type=int, default=100, help="most cases of each operation and phase")
     parser.add_argument("--checks", default=CHECKS)
     arguments = parser.parse_args()
-    key, entry = keys.generate("fuzz")
+    key, entry = auth.generate("fuzz")
     with tempfile.TemporaryDirectory() as folder, valkey(Path(folder), durable=False) as url:
         variables = os.environ | {"REDIS_URL": url, "API_KEYS": entry, "API_REQUESTS_PER_MINUTE": "0"}
-        with Path(folder, "door.log").open("w") as log:
+        with Path(folder, "server.log").open("w") as log:
             stub = subprocess.Popen([sys.executable, ROOT / "tests" / "stub_engine.py", "0"], env=variables)
-            door = subprocess.Popen(
+            server = subprocess.Popen(
                 [sys.executable, "-m", "pipeline", "web", "--port", "0"],
                 cwd=ROOT,
                 env=variables | {"LOG_FORMAT": "json"},
                 stderr=log,
             )
             try:
-                code = fuzz(arguments, address(Path(folder, "door.log"), door), key)
+                code = fuzz(arguments, address(Path(folder, "server.log"), server), key)
             finally:
-                for process in (door, stub):
+                for process in (server, stub):
                     process.kill()
                     process.wait()
-        faults = [line for line in Path(folder, "door.log").read_text().splitlines() if "Traceback" in line]
+        faults = [line for line in Path(folder, "server.log").read_text().splitlines() if "Traceback" in line]
     print("\n".join(faults[:5]))
     print(
-        "the door withstood it" if code == 0 and not faults else f"MISSED: exit code {code}, {len(faults)} tracebacks"
+        "no server error found" if code == 0 and not faults else f"MISSED: exit code {code}, {len(faults)} tracebacks"
     )
     sys.exit(code or bool(faults))
 
 
-def address(log, door):
-    """Wait for the door to say where it is."""
-    while door.poll() is None:
+def address(log, server):
+    """Wait until the server has logged its address, and return it."""
+    while server.poll() is None:
         time.sleep(0.1)
         if found := re.search(r"127\.0\.0\.1:\d+", log.read_text()):
             return f"http://{found[0]}"

@@ -1,12 +1,12 @@
-"""What the door itself costs under load: 200 clients at a time send messages and wait for their transcripts.
+"""What the HTTP API costs under load: 200 clients at a time send messages and wait for their transcripts.
 
     python bench/web_load.py [--seconds 120] [--clients 200] [--job 4]
 
-The door is `python -m pipeline web` on a Valkey of its own; in the stages' place tests/stub_engine.py ends each job
-after `--job` seconds. Eight keys share the well-behaved clients; those of a ninth, eight more, ask faster than
-API_REQUESTS_PER_MINUTE allows, and are to be told so by 429s, which nobody else may get. The door's own time is what
-it tells in `Server-Timing`: the time in the application but for receiving the body and waiting for the job. Writes
-bench/results/web.json; the exit code is 1 where a floor is missed.
+The server is `voicemill web` with a Valkey of its own; in place of the stages tests/stub_engine.py finishes each job
+after `--job` seconds. Eight keys share the well-behaved clients. Eight greedy clients with a ninth key exceed
+API_REQUESTS_PER_MINUTE and must be answered by 429, which nobody else may be. The server's own time is what it reports
+in `Server-Timing`: the time in the application without receiving the body and waiting for the job. Writes
+bench/results/web.json; the exit code is 1 if a limit is exceeded.
 """
 
 import argparse
@@ -27,13 +27,13 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from cli.embedded import valkey  # noqa: E402 - the repository is not installed
-from web import keys  # noqa: E402
+from web import auth  # noqa: E402
 
-P99 = 50.0  # ms of the door's own time
-GROWTH = 1.1  # of the door's memory from a quarter of the time to its end, and
+P99 = 50.0  # ms of the server's own time
+GROWTH = 1.1  # of the server's memory from a quarter of the time to its end, and
 SLACK = 8  # MiB on top
-LIMIT = 900  # requests a minute of a key
-GREEDY = 8  # clients that ask more often than that
+LIMIT = 900  # requests per minute of a key
+GREEDY = 8  # clients that send more often than that
 PAUSE = 0.2  # seconds between their requests
 BOUNDARY = "voicemill-load"
 
@@ -57,7 +57,7 @@ class Load:
         self.answers = {"polite": Counter(), "greedy": Counter()}
 
     async def client(self, kind, request, delay):
-        """Send one request after the other until the time is over."""
+        """Send one request after another until the time is over."""
         await asyncio.sleep(delay)
         reader = writer = None
         while time.monotonic() < self.until:
@@ -85,13 +85,13 @@ class Load:
 
 
 def ticks():
-    """All time that the cores were there for so far, and what of it their host took for others."""
+    """Return the time that the cores have had so far, and how much of it the host took for others (ticks)."""
     times = [int(number) for number in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
     return sum(times), times[7]
 
 
 def resident(pid):
-    """MiB of a process in memory."""
+    """Return a process's resident memory (MiB)."""
     return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) / 1024
 
 
@@ -103,7 +103,7 @@ async def run(arguments, pid, port, secrets):
     for number in range(arguments.clients):
         lines = f"POST /v1/audio/transcriptions HTTP/1.1\r\n{head.format(secrets[number % 8])}"
         lines += f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\nContent-Length: {len(data)}\r\n\r\n"
-        delay = number / arguments.clients * arguments.job  # they come one by one, as clients do
+        delay = number / arguments.clients * arguments.job  # they arrive one by one, as clients do
         clients.append(load.client("polite", lines.encode() + data, delay))
     greedy = f"GET /v1/models HTTP/1.1\r\n{head.format(secrets[8])}\r\n".encode()
     clients += [load.client("greedy", greedy, 0) for _ in range(GREEDY)]
@@ -126,7 +126,7 @@ def main():
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--job", type=float, default=4, help="seconds that a job takes")
     arguments = parser.parse_args()
-    made = [keys.generate(f"client-{number}") for number in range(9)]
+    made = [auth.generate(f"client-{number}") for number in range(9)]
     with tempfile.TemporaryDirectory() as folder, valkey(Path(folder), durable=False) as url:
         variables = os.environ | {
             "REDIS_URL": url,
@@ -135,7 +135,7 @@ def main():
             "LOG_FORMAT": "json",
         }
         stub = subprocess.Popen([sys.executable, ROOT / "tests" / "stub_engine.py", str(arguments.job)], env=variables)
-        door = subprocess.Popen(
+        server = subprocess.Popen(
             [sys.executable, "-m", "pipeline", "web", "--port", "0"],
             cwd=ROOT,
             env=variables,
@@ -143,21 +143,21 @@ def main():
             text=True,
         )
         try:
-            port = next(int(found[1]) for line in door.stderr if (found := re.search(r"127\.0\.0\.1:(\d+)", line)))
-            with Path(folder, "door.log").open("w") as sink:
-                copying = subprocess.Popen(["cat"], stdin=door.stderr, stdout=sink)  # its log, off the pipe
+            port = next(int(found[1]) for line in server.stderr if (found := re.search(r"127\.0\.0\.1:(\d+)", line)))
+            with Path(folder, "server.log").open("w") as sink:
+                copying = subprocess.Popen(["cat"], stdin=server.stderr, stdout=sink)  # its log, off the pipe
                 before = ticks()
-                load, memory = asyncio.run(run(arguments, door.pid, port, [key for key, _ in made]))
+                load, memory = asyncio.run(run(arguments, server.pid, port, [key for key, _ in made]))
                 spent, stolen = (now - then for now, then in zip(ticks(), before, strict=True))
-                door.send_signal(signal.SIGTERM)
-                code = door.wait(60)
+                server.send_signal(signal.SIGTERM)
+                code = server.wait(60)
                 copying.wait(10)
-            log = Path(folder, "door.log").read_text()
+            log = Path(folder, "server.log").read_text()
             sys.stderr.writelines(
-                line for line in log.splitlines(keepends=True)[:2000] if '"event": "Request"' not in line
+                line for line in log.splitlines(keepends=True)[:2000] if '"event": "Request handled"' not in line
             )
         finally:
-            for process in (door, stub):
+            for process in (server, stub):
                 process.kill()
                 process.wait()
     sys.exit(verdict(arguments, load, memory, code, stolen / spent))
@@ -179,11 +179,11 @@ def verdict(arguments, load, memory, code, stolen):
     }
     misses = []
     if set(load.answers["polite"]) - {"200"}:
-        misses.append("a well-behaved client got something else than its transcript")
+        misses.append("a well-behaved client did not get its transcript")
     if set(load.answers["greedy"]) - {"200", "429"} or (arguments.seconds >= 60 and not load.answers["greedy"]["429"]):
-        misses.append("a greedy client was not told 429, or something else")
+        misses.append("a greedy client was not answered by 429, or by something else")
     if cuts[98] > P99:
-        misses.append(f"p99 of the door's own time is {cuts[98]:.1f} ms, over {P99:g}")
+        misses.append(f"p99 of the server's own time is {cuts[98]:.1f} ms, over {P99:g}")
     if memory[-1] > memory[len(memory) // 4] * GROWTH + SLACK:
         misses.append("its memory grew")
     if code:
@@ -191,7 +191,7 @@ def verdict(arguments, load, memory, code, stolen):
     result["misses"] = misses
     (ROOT / "bench" / "results" / "web.json").write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))
-    print("MISSED: " + "; ".join(misses) if misses else "all floors kept")
+    print("MISSED: " + "; ".join(misses) if misses else "all limits kept")
     return 1 if misses else 0
 
 

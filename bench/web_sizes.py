@@ -1,9 +1,9 @@
-"""Recordings from a second to an hour through OpenAI's own client, its timeout as it comes, with real stages behind.
+"""Send recordings from a second to an hour with OpenAI's own client, its default timeout, and real stages.
 
     python bench/web_sizes.py [--seconds 1 10 60 600 3600]
 
-What is said is made up and spoken by espeak-ng, which `make test` installs; it has to come back whole, with
-few words wrong. Writes bench/results/web-sizes.json; the exit code is 1 where one does not.
+The speech is made by espeak-ng, which `make test` installs. Each transcript must be complete, with few wrong words.
+Writes bench/results/web-sizes.json; the exit code is 1 if one is not.
 """
 
 import argparse
@@ -28,21 +28,21 @@ from prompts import wer  # noqa: E402 - it lies beside this file
 
 from cli.embedded import valkey  # noqa: E402 - the repository is not installed
 from cli.supervisor import Supervisor, procfile  # noqa: E402
-from voicemill.store.jobs import STAGES  # noqa: E402
-from web import keys  # noqa: E402
+from voicemill.lifecycle import STAGES  # noqa: E402
+from web import auth  # noqa: E402
 
 WHO = "Anna Peter Maria Thomas Susan Robert Linda David Helen Martin".split()
 WHAT = "invoice contract heating printer schedule budget meeting parcel ticket keyboard".split()
 WHERE = "Berlin London Madrid Chicago Vienna Boston Dublin Sydney Toronto Oslo".split()
 WHEN = "Monday Tuesday Wednesday Thursday Friday tomorrow tonight".split()
-WRONG = 0.15  # of all words, at most: a machine's voice and the smallest model
+WRONG = 0.15  # share of wrong words, at most: a synthetic voice and the smallest model
 SENTENCE = 6.5  # seconds, about
-FEWEST = 60  # seconds of speech whose wrong words say something
-START = 120  # seconds that door and stages have to come up
+FEWEST = 60  # seconds of speech from which the share of wrong words means something
+START = 120  # seconds within which server and stages must be ready
 
 
 def recording(folder, seconds):
-    """Return a file of about this length (at most, where it is less than a sentence), and what is said in it."""
+    """Return a recording of about this length and its text; one shorter than a sentence is cut to the length."""
     file, wav, pick = folder / f"{seconds}.ogg", folder / f"{seconds}.wav", random.Random(0).choice
     sentences = [
         f"{pick(WHO)} asks {pick(WHO)} to send the {pick(WHAT)} to {pick(WHERE)} before {pick(WHEN)}, "
@@ -57,7 +57,7 @@ def recording(folder, seconds):
 
 
 def probe(file):
-    """Return how long a file is, in seconds."""
+    """Return the duration of a file (seconds)."""
     words = ["ffprobe", "-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0", file]
     return round(float(subprocess.run(words, capture_output=True, text=True, check=True).stdout), 2)
 
@@ -77,7 +77,7 @@ def measure(client, recorded, seconds):
         "audio_s": length,
         "bytes": file.stat().st_size,
         "took_s": round(took, 1),
-        "told_s": made.duration,
+        "reported_s": made.duration,
         "wer": wrong,
         "kept": abs(made.duration - length) <= 0.2 and (wrong is None or wrong <= WRONG),
     }
@@ -87,7 +87,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=int, nargs="+", default=[1, 10, 60, 600, 3600])
     lengths = parser.parse_args().seconds
-    key, entry = keys.generate("sizes")
+    key, entry = auth.generate("sizes")
     lines = queue.Queue()
     with tempfile.TemporaryDirectory() as folder, valkey(Path(folder) / "redis", durable=False) as url:
         files = {seconds: recording(Path(folder), seconds) for seconds in lengths}
@@ -110,7 +110,7 @@ def main():
                 found = re.search(r"127\.0\.0\.1:\d+", line) if name == "web" else None
                 address = found and found[0]
             with openai.OpenAI(base_url=f"http://{address}/v1", api_key=key, max_retries=0) as client:
-                measure(client, files[lengths[0]], lengths[0])  # the stages are ready after this one
+                measure(client, files[lengths[0]], lengths[0])  # it returns when the stages are ready
                 rows = [measure(client, file, seconds) for seconds, file in files.items()]
         finally:
             stages.stop()
@@ -118,7 +118,7 @@ def main():
     (ROOT / "bench" / "results" / "web-sizes.json").write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))
     lost = [row["audio_s"] for row in rows if not row["kept"]]
-    print(f"MISSED: not whole: {lost} s" if lost else "all came back whole")
+    print(f"MISSED: incomplete: {lost} s" if lost else "all transcripts are complete")
     sys.exit(1 if lost else 0)
 
 

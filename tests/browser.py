@@ -1,4 +1,4 @@
-"""What tests and pictures of the live page share: a browser, a server on a free port, axe-core's verdict."""
+"""What tests and pictures of the dashboard share: a browser, a server on a free port, axe-core's verdict."""
 
 import socket
 import threading

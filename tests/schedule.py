@@ -10,7 +10,7 @@ end_to_end/test_webhooks end_to_end/test_tutorial
 transcribe/test_engine_messages transcribe/test_engine
 faults/test_catalogue
 transcribe/test_engine_faults
-end_to_end/test_page
+end_to_end/test_dashboard
 end_to_end/test_workers
 end_to_end/test_demo
 chaos/test_short_drill

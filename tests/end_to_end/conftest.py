@@ -20,10 +20,11 @@ SPEECH = {"en": ("en-us", SENTENCE), "de": ("de", GERMAN)}
 
 
 def pytest_ignore_collect(collection_path, config):
-    """Leave the live page's tests out where there is no browser, and say so at the end; in CI they fail instead."""
-    if collection_path.name != "test_page.py" or os.environ.get("CI") or browsers.installed():
+    """Skip the dashboard's tests without a browser, and say so at the end; in CI they fail instead."""
+    if collection_path.name != "test_dashboard.py" or os.environ.get("CI") or browsers.installed():
         return None
-    config.stash[LINES]["left out"] = [f"The tests of the live page (test_page.py) did not run: {browsers.MISSING}."]
+    missing = f"The dashboard's tests (test_dashboard.py) did not run: {browsers.MISSING}."
+    config.stash[LINES]["left out"] = [missing]
     return True
 
 

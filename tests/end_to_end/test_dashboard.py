@@ -1,4 +1,4 @@
-"""The live page in a real browser, before real workers: what people see, hear and do there."""
+"""The dashboard in a real browser, with real workers: what people see, hear and do there."""
 
 import base64
 import os
@@ -11,24 +11,22 @@ from pathlib import Path
 
 import gemini_server
 import hearing
+import live
 import pytest
 from browser import PATIENCE, chromium, faults, served, until
-from live import audio, jobs, store
+from live import audio, jobs
 from playwright.sync_api import expect
 from processes import becomes, children
 
-from actors import decode
 from cli.embedded import valkey
 from cli.supervisor import Supervisor, procfile
 from config.environment import STATE
 from config.settings import Settings
-from voicemill import render
+from voicemill import Client
 from voicemill.errors import ErrorCode, JobError, UnknownJob
 from voicemill.lifecycle import STAGES
 from voicemill.options import Options
-from voicemill.store import connection, keys
-from voicemill.store.jobs import UPLOAD
-from web import keys
+from web import auth
 from web.app import create_app
 
 SAMPLE = STATE.parent / "samples" / "voice-message.ogg"
@@ -98,36 +96,35 @@ def browser(media):
 
 @pytest.fixture
 def backend(workers, monkeypatch):
-    """This process as one that talks to the workers' Redis."""
+    """A client of the workers' Redis, which is also the environment's."""
     monkeypatch.setenv("REDIS_URL", workers.url)
-    monkeypatch.setattr(connection, "_clients", {})
-    yield workers
-    for client in connection._clients.values():
-        client.close()
+    with Client(workers.url) as client:
+        yield client
+    live.close()
 
 
 @pytest.fixture
-def door(backend):
-    """The address of the application, open as on a developer's own machine."""
-    with served(create_app(Settings())) as url:
+def server(backend):
+    """The URL of a server without keys, as on a developer's own machine."""
+    with served(create_app(Settings(), backend)) as url:
         yield url
 
 
 @pytest.fixture
 def locked(backend):
-    """The address of the application with a key set, and that key."""
-    key, entry = keys.generate("tests")
-    with served(create_app(Settings(api_keys=entry))) as url:
+    """The URL of a server with a key, and the key."""
+    key, entry = auth.generate("tests")
+    with served(create_app(Settings(api_keys=entry), backend)) as url:
         yield url, key
 
 
 @pytest.fixture
-def visit(browser, door):
-    """Open a view in a fresh profile. Nothing may go wrong in the browser meanwhile: no error, nothing refused."""
+def visit(browser, server):
+    """Open a page in a fresh profile. The test fails if the browser reports an error or a violated policy."""
     contexts, complaints = [], []
 
     def visit(path="/page", **options):
-        context = browser.new_context(**{"viewport": DESK, "locale": "en-US", "base_url": door} | options)
+        context = browser.new_context(**{"viewport": DESK, "locale": "en-US", "base_url": server} | options)
         context.set_default_timeout(PATIENCE)
         contexts.append(context)
         page = context.new_page()
@@ -152,7 +149,7 @@ def job_of(page):
 
 
 def made(job_id, transcript, enrichment=None, **options):
-    """A job that is done, as the stages would have left it."""
+    """Create a job that is done, as the stages leave it, and return its id."""
     jobs.create(job_id, "upload:gone", Options(**options))
     jobs.finish(job_id, "decode", {"audio": {"duration": 9.4, "codec": "opus", "warnings": []}})
     jobs.finish(job_id, "transcribe", {"transcript": transcript}, last=enrichment is None)
@@ -161,7 +158,7 @@ def made(job_id, transcript, enrichment=None, **options):
     return job_id
 
 
-def test_a_dropped_message_is_watched_on_its_way_followed_word_by_word_and_taken_home(visit, workers):
+def test_an_uploaded_message_is_followed_live_played_word_by_word_and_downloaded(visit, workers):
     page = visit()
     decoder = workers.pids()["decode"]
     held = [decoder, *children(decoder)]
@@ -172,7 +169,7 @@ def test_a_dropped_message_is_watched_on_its_way_followed_word_by_word_and_taken
         job_id = job_of(page)
         expect(state(page)).to_have_text("Queued")
         expect(page.locator(".steps .decode")).to_contain_text("waiting")
-        page.evaluate("window.same = true")  # is gone where the page is loaded again
+        page.evaluate("window.same = true")  # lost if the page is reloaded
     finally:
         for pid in held:
             os.kill(pid, signal.SIGCONT)
@@ -180,13 +177,13 @@ def test_a_dropped_message_is_watched_on_its_way_followed_word_by_word_and_taken
     expect(state(page)).to_have_text("Done")
     expect(page.locator("h1")).to_have_text(SUMMARY["title"])
     transcript = jobs.get(job_id).transcript
-    expect(page.locator("#transcript")).to_contain_text(transcript["segments"][0]["text"].strip())
-    assert hearing.word_error_rate(transcript["text"], hearing.SAMPLE) < 0.3
+    expect(page.locator("#transcript")).to_contain_text(transcript.segments[0].text.strip())
+    assert hearing.word_error_rate(transcript.text, hearing.SAMPLE) < 0.3
     expect(page.locator("#summary")).to_contain_text("Send the slides · due Friday noon")
     expect(page.locator("#seconds rect")).to_have_count(6)
     assert page.evaluate("window.same")
 
-    starts = [word["start"] for segment in transcript["segments"] for word in segment["words"]]
+    starts = [word.start for segment in transcript.segments for word in segment.words]
     apart = [one for one, two in pairwise(starts) if two - one > 0.05]  # an aligned word may take no time at all
     assert len(apart) > 10
     now = page.locator("#transcript .now")
@@ -211,10 +208,10 @@ def test_a_dropped_message_is_watched_on_its_way_followed_word_by_word_and_taken
         with page.expect_download() as download:
             page.get_by_role("link", name=f"Download {form.upper()}").click()
         assert download.value.suggested_filename == f"voice-message.{form}"
-        assert Path(download.value.path()).read_text() == render.render(transcript, form)
+        assert Path(download.value.path()).read_text() == transcript.render(form)
 
 
-def test_a_spoken_message_becomes_text_and_plays_in_the_tab_that_recorded_it(visit):
+def test_a_recorded_message_is_transcribed_and_played_in_the_tab_that_recorded_it(visit):
     page = visit(permissions=["microphone"])
 
     page.get_by_role("button", name="Record").click()
@@ -226,34 +223,35 @@ def test_a_spoken_message_becomes_text_and_plays_in_the_tab_that_recorded_it(vis
     expect(page.locator("#transcript .words").first).to_contain_text(re.compile("[a-z]{4}"))
     assert page.locator("#audio").get_attribute("src").startswith("blob:")
     until(page, "document.getElementById('audio').readyState >= 2")
-    assert jobs.get(job_id).audio["codec"] == "opus"
+    assert jobs.get(job_id).audio.codec == "opus"
 
 
-def test_a_recording_of_another_tab_is_played_from_the_store_while_that_has_it_and_its_end_is_told(visit):
-    source = audio.upload(SAMPLE.read_bytes())
-    job = jobs.wait(decode.send(source, language="en", word_timestamps=True, enrich=False).message_id, timeout=60)
+def test_an_upload_from_elsewhere_is_played_as_long_as_it_is_stored(visit, backend):
+    source = backend.upload(SAMPLE.read_bytes())
+    job = backend.send(source, language="en", word_timestamps=True, enrich=False)
+    backend.wait(job.id, timeout=60)
 
     page = visit(f"/page/jobs/{job.id}")
     page.evaluate("document.getElementById('audio').currentTime = 5")
     until(page, "document.querySelector('#transcript .now')")
     assert 9 < page.evaluate("document.getElementById('audio').duration") < 10
 
-    store.redis.delete(f"{keys.NAMESPACE}:upload:{source.removeprefix(UPLOAD)}")
+    audio.delete_upload(source)
     page.reload()
-    expect(page.locator("#player")).to_contain_text("not in the store any more")
+    expect(page.locator("#player")).to_contain_text("no longer stored")
     assert not page.locator("#audio").count()
 
 
-def test_a_dead_letter_says_what_to_do_and_after_that_is_tried_again_until_it_is_done(visit, media):
-    job_id = jobs.wait(decode.send("late.ogg", language="en").message_id, timeout=60).id
+def test_a_dead_letter_has_a_remedy_and_can_be_retried_until_it_is_done(visit, media, backend):
+    job_id = backend.wait(backend.send("late.ogg", language="en").id, timeout=60).id
     page = visit()
     page.get_by_role("link", name="Dead letters").click()
     letter = page.locator("li", has=page.locator(f'a[href="/page/jobs/{job_id}"]'))
     expect(letter).to_contain_text("source_not_found")
-    expect(letter).to_contain_text("see the same MEDIA_ROOT")
+    expect(letter).to_contain_text("use the same MEDIA_ROOT")
 
     shutil.copy(SAMPLE, media / "late.ogg")
-    letter.get_by_role("button", name="Try again").click()
+    letter.get_by_role("button", name="Retry").click()
 
     assert job_of(page) == job_id
     expect(state(page)).to_have_text("Done")
@@ -262,7 +260,7 @@ def test_a_dead_letter_says_what_to_do_and_after_that_is_tried_again_until_it_is
     expect(letter).to_have_count(0)
 
 
-def test_a_file_that_is_dropped_on_the_page_is_sent(visit):
+def test_a_file_dropped_on_the_page_is_sent(visit):
     page = visit()
     data = base64.b64encode(SAMPLE.read_bytes()).decode()
     dropped = page.evaluate_handle(
@@ -283,12 +281,12 @@ def test_a_file_that_is_dropped_on_the_page_is_sent(visit):
     assert jobs.get(job_of(page)).metadata == {"filename": "dropped.ogg"}
 
 
-def test_how_far_a_stage_is_with_a_job_is_seen_live(visit):
+def test_the_progress_of_a_stage_is_shown_live(visit):
     jobs.create("half", "voice.ogg", Options())
     jobs.finish("half", "decode", {"audio": {"duration": 600}})
     jobs.begin("half", "transcribe", "vm:1")
     page = visit("/page/jobs/half")
-    expect(page.locator(".steps .transcribe")).to_contain_text("at work")
+    expect(page.locator(".steps .transcribe")).to_contain_text("in progress")
 
     jobs.progress("half", "transcribe", 3, 12)
 
@@ -298,12 +296,12 @@ def test_how_far_a_stage_is_with_a_job_is_seen_live(visit):
     jobs.cancel("half")
 
 
-def test_a_long_transcript_moves_along_with_the_player_and_plays_from_where_the_keyboard_says(visit):
+def test_a_long_transcript_scrolls_with_the_player_and_is_played_from_the_keyboard(visit):
     long = jobs_transcript()["segments"][0]
     segments = [long | {"start": second, "end": second + 1} for second in range(9)]
     for second, segment in enumerate(segments):
         segment["words"] = [
-            {"start": second + n / 40, "end": second + n / 40, "word": " wordy", "probability": 1} for n in range(40)
+            {"start": second + n / 40, "end": second + n / 40, "word": " wordy", "probability": 1.0} for n in range(40)
         ]
     jobs.create("along", audio.upload(SAMPLE.read_bytes()), Options())
     jobs.finish("along", "decode", {"audio": {"duration": 9.4, "container": "ogg"}})
@@ -320,13 +318,13 @@ def test_a_long_transcript_moves_along_with_the_player_and_plays_from_where_the_
     until(page, f"scrollY > {before} && document.querySelector('.now').getBoundingClientRect().top < innerHeight")
 
 
-def test_the_overview_is_live(visit):
+def test_the_overview_is_live(visit, backend):
     page = visit()
     expect(page.locator(".stage .workers summary")).to_have_count(3)
     page.evaluate("window.same = true")
     page.locator(".transcribe .workers summary").click()
 
-    job_id = decode.send(audio.upload(SAMPLE.read_bytes()), language="en", metadata={"filename": "live.ogg"}).message_id
+    job_id = backend.send_file(SAMPLE.read_bytes(), "live.ogg", language="en").id
 
     row = page.locator(f"#row-{job_id}")
     expect(row).to_contain_text("Done")
@@ -336,14 +334,14 @@ def test_the_overview_is_live(visit):
     assert page.locator(".transcribe .workers").get_attribute("open") is not None
 
 
-def test_a_view_that_was_left_while_it_was_looked_at_again_is_looked_at_no_more(visit):
+def test_a_page_that_was_left_during_an_update_is_not_updated_again(visit):
     job_id = made("left", jobs_transcript())
     page = visit()
     held, asked = [], []
     page.route("**/page", lambda route, _: held.append(route))
     page.on("request", lambda request: asked.append(request.url))
     with page.expect_request("**/page"):
-        pass  # its timer is over, and its answer on the way
+        pass  # its timer has fired, and the answer is held back
 
     page.locator(f"#row-{job_id} a").click()
     expect(page.locator("h1")).to_have_text(job_id)
@@ -354,9 +352,9 @@ def test_a_view_that_was_left_while_it_was_looked_at_again_is_looked_at_no_more(
     assert len([url for url in asked if url.endswith(f"/page/jobs/{job_id}")]) == 1
 
 
-def test_a_job_that_is_deleted_while_it_is_watched_is_said_to_be_gone(browser, door):
+def test_a_job_that_is_deleted_while_it_is_shown_is_reported_as_unknown(browser, server):
     jobs.create("watched", "voice.ogg", Options())
-    page = browser.new_context(base_url=door, locale="en-US").new_page()
+    page = browser.new_context(base_url=server, locale="en-US").new_page()
     page.goto("/page/jobs/watched")
     expect(state(page)).to_have_text("Queued")
 
@@ -366,9 +364,9 @@ def test_a_job_that_is_deleted_while_it_is_watched_is_said_to_be_gone(browser, d
     page.context.close()
 
 
-def test_a_view_says_that_it_is_not_live_while_nobody_answers_and_is_live_again_after(browser, backend):
+def test_a_page_says_that_it_is_not_live_while_the_server_is_away_and_recovers(browser, backend):
     jobs.create("outlives", "voice.ogg", Options())
-    app = create_app(Settings())
+    app = create_app(Settings(), backend)
     with served(app) as url:
         context = browser.new_context(base_url=url, locale="en-US")
         pages = [context.new_page(), context.new_page()]
@@ -377,11 +375,11 @@ def test_a_view_says_that_it_is_not_live_while_nobody_answers_and_is_live_again_
             page.wait_for_selector("html.scripted")
 
         context.set_offline(True)
-        app.state.stopping.set()  # or the stream of events would go on
+        app.state.voicemill.stopping.set()  # otherwise the stream of events continues
         for page in pages:
             expect(page.locator("#lost")).to_be_visible()
         jobs.cancel("outlives")
-        app.state.stopping.clear()
+        app.state.voicemill.stopping.clear()
         context.set_offline(False)
 
         expect(pages[0].locator("#row-outlives")).to_contain_text("Cancelled")
@@ -391,16 +389,16 @@ def test_a_view_says_that_it_is_not_live_while_nobody_answers_and_is_live_again_
         context.close()
 
 
-def test_a_recording_that_the_server_cannot_give_for_a_while_is_not_called_unplayable_and_plays_after(browser, door):
-    source = audio.upload(SAMPLE.read_bytes())
-    job = jobs.wait(decode.send(source, language="en", enrich=False).message_id, timeout=60)
+def test_a_recording_that_is_unavailable_for_a_while_is_not_called_unplayable(browser, server, backend):
+    job = backend.send_file(SAMPLE.read_bytes(), language="en", enrich=False)
+    backend.wait(job.id, timeout=60)
     asked = []
 
     def answer(route):
         asked.append(route)
         return route.fulfill(status=503) if len(asked) <= 2 else route.continue_()
 
-    context = browser.new_context(base_url=door, locale="en-US")
+    context = browser.new_context(base_url=server, locale="en-US")
     page = context.new_page()
     page.route("**/audio", answer)
     page.goto(f"/page/jobs/{job.id}")
@@ -411,7 +409,7 @@ def test_a_recording_that_the_server_cannot_give_for_a_while_is_not_called_unpla
     context.close()
 
 
-def test_a_job_can_be_cancelled_and_deleted_and_leaves_nothing(visit):
+def test_a_job_can_be_cancelled_and_deleted_without_a_trace(visit):
     job_id = "waits-for-nobody"
     jobs.create(job_id, "voice.ogg", Options())
     page = visit(f"/page/jobs/{job_id}")
@@ -419,7 +417,7 @@ def test_a_job_can_be_cancelled_and_deleted_and_leaves_nothing(visit):
     expect(state(page)).to_have_text("Cancelled")
 
     page.locator("#danger summary").click()
-    page.get_by_role("button", name="Delete for good").click()
+    page.get_by_role("button", name="Delete permanently").click()
 
     page.wait_for_url("**/page")
     expect(page.locator(f"#row-{job_id}")).to_have_count(0)
@@ -427,13 +425,14 @@ def test_a_job_can_be_cancelled_and_deleted_and_leaves_nothing(visit):
         jobs.get(job_id)
 
 
-def test_what_an_attacker_sends_is_shown_as_text_and_never_run(visit):
+def test_hostile_texts_are_shown_and_never_run(visit):
     word = {"start": 0.1, "end": 0.9, "word": f" {HOSTILE}", "probability": 0.9}
+    segment = {"start": 0, "end": 1, "text": HOSTILE, "avg_logprob": -0.1, "no_speech_prob": 0.0}
     transcript = {
         "text": HOSTILE,
         "language": '"><script>pwned=1</script>',
         "no_speech": False,
-        "segments": [{"start": 0, "end": 1, "text": HOSTILE, "words": [word]}, {"start": 1, "end": 2, "text": HOSTILE}],
+        "segments": [segment | {"words": [word]}, segment | {"start": 1, "end": 2}],
     }
     enrichment = {"title": HOSTILE, "summary": HOSTILE, "topics": [HOSTILE, {HOSTILE: [HOSTILE]}], HOSTILE: HOSTILE}
     enrichment |= {"action_items": [HOSTILE, {"task": HOSTILE, "owner": HOSTILE}], "urgency": HOSTILE, "model": HOSTILE}
@@ -452,7 +451,7 @@ def test_what_an_attacker_sends_is_shown_as_text_and_never_run(visit):
     assert set(links) == {page.evaluate("location.origin")}
 
 
-def test_a_hostile_file_name_goes_from_the_upload_to_the_dead_letters_as_text(visit, tmp_path):
+def test_a_hostile_file_name_stays_text_from_the_upload_to_the_dead_letters(visit, tmp_path):
     letter = tmp_path / "<img src=x onerror=pwned=1>.ogg"
     letter.write_text("This is a letter and not a recording. " * 50)
     page = visit()
@@ -467,8 +466,8 @@ def test_a_hostile_file_name_goes_from_the_upload_to_the_dead_letters_as_text(vi
     assert page.evaluate("typeof pwned") == "undefined"
 
 
-def test_scripts_that_get_onto_a_page_all_the_same_are_refused_by_the_policy(browser, door):
-    page = browser.new_context(base_url=door).new_page()
+def test_injected_scripts_are_blocked_by_the_policy(browser, server):
+    page = browser.new_context(base_url=server).new_page()
     refused = []
     page.on("console", lambda line: refused.append(line.text))
     page.goto("/page")
@@ -486,11 +485,11 @@ def test_scripts_that_get_onto_a_page_all_the_same_are_refused_by_the_policy(bro
     page.context.close()
 
 
-def test_a_form_on_another_site_can_do_nothing_here(browser, door):
+def test_a_form_on_another_site_changes_nothing(browser, server):
     job_id = "kept"
     jobs.create(job_id, "voice.ogg", Options())
     page = browser.new_context().new_page()
-    form = f'<form method="post" action="{door}/page/jobs/{job_id}/delete"><button>win a prize</button></form>'
+    form = f'<form method="post" action="{server}/page/jobs/{job_id}/delete"><button>win a prize</button></form>'
     page.route("http://prizes.test/", lambda route: route.fulfill(body=form, content_type="text/html"))
     page.goto("http://prizes.test/")
 
@@ -502,8 +501,8 @@ def test_a_form_on_another_site_can_do_nothing_here(browser, door):
     page.context.close()
 
 
-def test_everything_can_be_sent_and_read_without_scripts(browser, door):
-    page = browser.new_context(base_url=door, java_script_enabled=False, locale="en-US").new_page()
+def test_the_dashboard_works_without_scripts(browser, server):
+    page = browser.new_context(base_url=server, java_script_enabled=False, locale="en-US").new_page()
     page.goto("/page")
     page.set_input_files("#file", SAMPLE)
     page.get_by_role("button", name="Send", exact=True).click()
@@ -512,7 +511,7 @@ def test_everything_can_be_sent_and_read_without_scripts(browser, door):
 
     page.reload()
     expect(state(page)).to_have_text("Done")
-    expect(page.locator("#transcript")).to_contain_text(job.transcript["segments"][0]["text"].strip())
+    expect(page.locator("#transcript")).to_contain_text(job.transcript.segments[0].text.strip())
     expect(page.locator("#audio")).to_have_attribute("src", f"/jobs/{job.id}/audio")
     assert re.fullmatch(r"\d{4}-\d\d-\d\d .* UTC", page.locator("#head time").inner_text())
     page.locator("button[name=theme]").click()
@@ -520,7 +519,7 @@ def test_everything_can_be_sent_and_read_without_scripts(browser, door):
     page.context.close()
 
 
-def test_the_page_can_be_used_by_keyboard_alone(visit):
+def test_the_dashboard_can_be_used_by_keyboard_alone(visit):
     job_id = made("keyboard", jobs_transcript())
     page = visit()
     page.keyboard.press("Tab")
@@ -535,7 +534,7 @@ def test_the_page_can_be_used_by_keyboard_alone(visit):
             break
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none" or name == "file"
         page.keyboard.press("Tab")
-    assert {"file", "record", "spoken"} < set(focused)
+    assert {"file", "record", "option-language"} < set(focused)
     page.keyboard.press("Enter")
     expect(page.locator("h1")).to_have_text("keyboard")
     assert page.evaluate("document.activeElement.id") == "main"
@@ -545,22 +544,18 @@ def jobs_transcript():
     words = [
         {"start": number, "end": number + 0.5, "word": f" word{number}", "probability": 0.4} for number in range(9)
     ]
-    segment = {"start": 0, "end": 9, "text": "words", "words": words}
+    segment = {"start": 0, "end": 9, "text": "words", "words": words, "avg_logprob": -0.1, "no_speech_prob": 0.0}
     return {"text": "words", "language": "en", "no_speech": False, "segments": [segment], "model": "m", "device": "cpu"}
 
 
 @pytest.mark.parametrize(("scheme", "locale"), [("light", "en-US"), ("dark", "ko-KR")])
-def test_every_view_is_accessible_and_fits_on_a_phone(visit, scheme, locale):
-    done = jobs.wait(
-        decode.send(
-            audio.upload(SAMPLE.read_bytes()), word_timestamps=True, metadata={"filename": "a" * 190}
-        ).message_id,
-        timeout=60,
-    )
+def test_every_page_is_accessible_and_fits_on_a_phone(visit, backend, scheme, locale):
+    done = backend.send_file(SAMPLE.read_bytes(), "a" * 190, word_timestamps=True)
+    backend.wait(done.id, timeout=60)
     made(
         "long", jobs_transcript() | {"text": "x" * 400}, {"title": "y" * 150, "model": "z" * 90}, metadata={"k" * 99: 1}
     )
-    jobs.wait(decode.send("missing-" + "m" * 120).message_id, timeout=60)
+    backend.wait(backend.send("missing-" + "m" * 120).id, timeout=60)
     jobs.create("new", "voice.ogg", Options())
 
     page = visit(color_scheme=scheme, locale=locale)
@@ -573,7 +568,7 @@ def test_every_view_is_accessible_and_fits_on_a_phone(visit, scheme, locale):
             assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], f"{path} at {size}"
 
 
-def test_colours_change_at_once_and_stay_chosen(visit):
+def test_colours_change_at_once_and_are_kept(visit):
     page = visit(color_scheme="light")
     ground = "getComputedStyle(document.body).backgroundColor"
     light = page.evaluate(ground)
@@ -586,11 +581,11 @@ def test_colours_change_at_once_and_stay_chosen(visit):
     assert page.locator("html").get_attribute("data-theme") == "dark"
 
 
-def test_a_korean_browser_gets_a_korean_page_and_the_reader_may_switch(visit):
+def test_a_korean_browser_gets_korean_pages_and_the_reader_can_switch(visit):
     page = visit(locale="ko-KR")
     expect(page.locator("html")).to_have_attribute("lang", "ko")
     expect(page.locator(".stage.transcribe h2")).to_have_text("받아쓰기")
-    expect(page.locator("#spoken option[value=ko]")).to_have_text("한국어")
+    expect(page.locator("#option-language option[value=ko]")).to_have_text("한국어")
     assert faults(page) == []
 
     page.get_by_role("link", name="실패한 메시지").click()
@@ -601,7 +596,7 @@ def test_a_korean_browser_gets_a_korean_page_and_the_reader_may_switch(visit):
     expect(page.locator("html")).to_have_attribute("lang", "en")
 
 
-def test_a_wrong_key_opens_nothing_and_the_right_one_everything_until_signed_out(browser, locked):
+def test_only_a_valid_key_signs_in_until_it_is_signed_out(browser, locked):
     url, key = locked
     jobs.create("secret", "voice.ogg", Options(metadata={"filename": "secret.ogg"}))
     context = browser.new_context(base_url=url, viewport=PHONE, locale="en-US")
@@ -617,7 +612,7 @@ def test_a_wrong_key_opens_nothing_and_the_right_one_everything_until_signed_out
 
     page.get_by_label("API key").fill("vm_wrong")
     page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("alert")).to_contain_text("not a key")
+    expect(page.get_by_role("alert")).to_contain_text("not in API_KEYS")
     assert faults(page) == []
     assert context.cookies() == []
 
@@ -636,7 +631,7 @@ def test_a_wrong_key_opens_nothing_and_the_right_one_everything_until_signed_out
     context.close()
 
 
-def test_a_live_view_whose_key_is_withdrawn_shows_no_more(browser, locked):
+def test_a_page_whose_key_is_withdrawn_leads_to_the_sign_in_form(browser, locked):
     url, key = locked
     page = browser.new_context(base_url=url, locale="en-US").new_page()
     page.goto("/page")

@@ -1,4 +1,4 @@
-"""The real OpenAI client before the door, with real workers behind it."""
+"""The real OpenAI client with the HTTP API and real workers."""
 
 import os
 import re
@@ -11,14 +11,14 @@ import pytest
 from conftest import CLONE, ffmpeg
 from hearing import SENTENCE, word_error_rate
 
-from web import keys
+from web import auth
 
-KEY, ENTRY = keys.generate("client")
+KEY, ENTRY = auth.generate("client")
 
 
 @pytest.fixture(scope="module")
-def door(stages_redis):
-    """`python -m pipeline web` on a free port: its address, and how it ended."""
+def server(stages_redis):
+    """Run `web` on a free port, yield its URL, and check how it ends and what it has logged."""
     variables = {
         "REDIS_URL": stages_redis,
         "API_KEYS": ENTRY,
@@ -54,15 +54,15 @@ def door(stages_redis):
 
 
 @pytest.fixture
-def client(backend, door):
-    with openai.OpenAI(base_url=f"{door}/v1", api_key=KEY, max_retries=0, timeout=100) as made:
+def client(backend, server):
+    with openai.OpenAI(base_url=f"{server}/v1", api_key=KEY, max_retries=0, timeout=100) as made:
         yield made
 
 
-def test_every_response_format_comes_as_the_client_expects_it(client, media):
-    def transcribed(**wish):
+def test_every_response_format_is_what_the_client_expects(client, media):
+    def transcribed(**fields):
         with (media / "en.ogg").open("rb") as file:
-            return client.audio.transcriptions.create(model="whisper-1", file=file, language="en", **wish)
+            return client.audio.transcriptions.create(model="whisper-1", file=file, language="en", **fields)
 
     text = transcribed(response_format="text", temperature=0.2, prompt="Voicemill")
     for heard in (transcribed().text, text):
@@ -85,7 +85,7 @@ def test_a_translation_is_english(client, media):
     assert made.text
 
 
-def test_one_second_and_nothing_are_both_answered(client, media):
+def test_a_second_of_audio_is_transcribed_and_an_empty_file_is_rejected(client, media):
     ffmpeg("-i", media / "en.wav", "-t", "1", media / "second.mp3")
     with (media / "second.mp3").open("rb") as file:
         made = client.audio.transcriptions.create(model="whisper-1", file=file, response_format="verbose_json")
@@ -96,10 +96,10 @@ def test_one_second_and_nothing_are_both_answered(client, media):
     assert empty.value.code == "empty_source"
 
 
-def test_what_cannot_be_done_is_an_error_of_the_kind_that_the_client_knows(client, media, door):
-    def refused(error, data=b"OggS", **wish):
+def test_errors_are_of_the_classes_that_the_client_knows(client, media, server):
+    def refused(error, data=b"OggS", **fields):
         with pytest.raises(error) as caught:
-            client.audio.transcriptions.create(**{"model": "whisper-1", "file": ("a.ogg", data)} | wish)
+            client.audio.transcriptions.create(**{"model": "whisper-1", "file": ("a.ogg", data)} | fields)
         return caught.value.code, caught.value.param
 
     assert refused(openai.BadRequestError, b"This is a letter. " * 50) == ("undecodable", "file")
@@ -114,7 +114,7 @@ def test_what_cannot_be_done_is_an_error_of_the_kind_that_the_client_knows(clien
     assert refused(openai.BadRequestError, include=["logprobs"]) == ("unsupported_parameter", "include")
     assert [model.id for model in client.models.list()] == ["whisper-1", "bundled:base"]
     assert client.models.retrieve("bundled:base").owned_by == "voicemill"
-    stranger = openai.OpenAI(base_url=f"{door}/v1", api_key="sk-wrong", max_retries=0)
+    stranger = openai.OpenAI(base_url=f"{server}/v1", api_key="sk-wrong", max_retries=0)
     with stranger, pytest.raises(openai.AuthenticationError) as wrong:
         stranger.models.list()
     assert wrong.value.code == "invalid_api_key"

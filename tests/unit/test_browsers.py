@@ -1,4 +1,4 @@
-"""What becomes of the live page's tests where there is no browser."""
+"""What becomes of the dashboard's tests without a browser."""
 
 import os
 import shutil
@@ -15,11 +15,11 @@ STUB = "#!/bin/sh\necho 'requires the chromium snap to be installed' >&2; exit 1
 @pytest.fixture
 def suite(tmp_path):
     """Run a copy of the suite with two tests, on a PATH where there is nothing but a stub for a browser."""
-    modules = ("tables.py", "browsers.py", "processes.py", "schedule.py", "hearing.py")
+    modules = ("live.py", "tables.py", "browsers.py", "processes.py", "schedule.py", "hearing.py")
     for name in ("conftest.py", *modules, "end_to_end/conftest.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(TESTS / name, tmp_path / name)
-    for name in ("test_page", "test_other"):
+    for name in ("test_dashboard", "test_other"):
         (tmp_path / "end_to_end" / f"{name}.py").write_text(f"def {name}():\n    pass\n")
     (tmp_path / "chromium-browser").write_text(STUB)
     (tmp_path / "chromium-browser").chmod(0o755)
@@ -42,8 +42,8 @@ def test_without_a_browser_the_closing_lines_say_what_did_not_run_and_why(suite)
     said = suite()
 
     assert "1 passed" in said
-    assert "::test_page" not in said
-    assert "test_page.py) did not run: no browser is installed" in said
+    assert "::test_dashboard" not in said
+    assert "test_dashboard.py) did not run: no browser is installed" in said
 
 
 def test_in_ci_a_missing_browser_leaves_nothing_out(suite):
