@@ -1,4 +1,4 @@
-"""Whether a worker lives, and whether it does what it is there for: what /healthz and /readyz answer."""
+"""Check whether a worker is alive and whether it can do its work: what /healthz and /readyz answer."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from actors.broker import Broker
 
 ANSWER = 1.0  # seconds that Redis may take for a PING
-ROUND = 20.0  # seconds within which a consumer looks into its queue again; twice the time that it waits in Redis
+ROUND = 20.0  # seconds within which a consumer checks its queue again; twice the time that it waits in Redis
 
-Conditions = dict[str, str | None]  # each with the reason why it fails; None: it holds
+Conditions = dict[str, str | None]  # by name, the reason why each fails; None: it holds
 
 
 class Health:
-    """What a worker can tell of itself.
+    """The health of one worker.
 
     Args:
         broker: the worker's.
@@ -28,13 +28,13 @@ class Health:
     """
 
     def __init__(self, broker: Broker, stage: str) -> None:
-        self.worker: Any = None  # Dramatiq's, once it has begun
+        self.worker: Any = None  # Dramatiq's, once it has started
         self._broker, self._stage = broker, stage
         self._redis: redis.Redis | None = None
         self._asking = threading.Lock()
 
     def alive(self) -> Conditions:
-        """Return whether the process has all its threads; one that still starts has lost none."""
+        """Return whether all threads of the process are alive; while it starts, that holds."""
         if self.worker is None or process.draining.is_set():
             return {"threads": None}
         threads = [*self.worker.workers, *self.worker.consumers.values()]
@@ -42,7 +42,7 @@ class Health:
         return {"threads": f"{dead} of {len(threads)} threads have died" if dead else None}
 
     def ready(self) -> Conditions:
-        """Return whether the worker takes messages and can do their work."""
+        """Return whether the worker takes messages and can process them."""
         found: Conditions = {"running": self._running()}
         found |= {"redis": self._answers(), "consuming": self._consuming(), "fit": self._broker.paused()}
         if self._stage == "transcribe":
@@ -64,7 +64,7 @@ class Health:
                 try:
                     self._redis.ping()
                 except redis.ConnectionError:
-                    self._redis.ping()  # the connection was of a Redis that has been restarted since
+                    self._redis.ping()  # Redis was restarted since the connection was made
             except redis.RedisError as error:
                 return f"Redis does not answer: {error}"
         return None
@@ -76,7 +76,7 @@ class Health:
         for queue in self.worker.consumers:
             age = now - self._broker.rounds.get(queue, now)
             if age > ROUND:
-                return f"the queue {queue} has not been looked into for {age:.0f} s"
+                return f"the queue {queue} has not been checked for {age:.0f} s"
         return None
 
     def _canary(self) -> str | None:

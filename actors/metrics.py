@@ -1,12 +1,12 @@
-"""What a worker shows on `METRICS_PORT`: /metrics for Prometheus, /healthz and /readyz for whoever supervises it.
+"""The HTTP server on `METRICS_PORT`: /metrics for Prometheus, /healthz and /readyz for supervisors.
 
-Dramatiq's own Prometheus middleware does not serve here. It shares memory-mapped files between processes and has
-another process read them, so whoever asks it learns nothing of the worker: it answers though the worker hangs. Nor does
-it know jobs, queues or models. Here each worker process answers for itself, on a port of its own.
+Dramatiq's own Prometheus middleware is not used: it shares memory-mapped files between processes and serves them from
+another process, which answers even while the worker hangs, and knows nothing of jobs, queues and models. Here each
+worker process serves its own metrics on its own port.
 
-Ports: `METRICS_PORT` is the first one of a machine. Each kind of worker has its place after it, in the order of the
-Procfile (decode +0, transcribe +1, enrich +2, webhook +3), so that one setting does for all of them. A further process
-of a kind takes the next free port four higher.
+Ports: `METRICS_PORT` is the first one of a machine. Each kind of worker has an offset, in the order of the Procfile
+(decode +0, transcribe +1, enrich +2, webhook +3), so that one setting serves all of them. Further processes of a kind
+take the next free port in steps of four.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from actors.broker import Broker
     from pipeline.metrics.shared import Sample
 
-PROCESSES = 16  # of one kind on a machine, that get a port
-ASKING = 32  # requests at a time: more would take the threads and files of the worker that they ask about
+PROCESSES = 16  # of one kind on a machine that get a port
+REQUESTS = 32  # at a time; more would take threads and file descriptors from the worker
 HIGHEST = 65535
 
 Page = Callable[[str], tuple[int, bytes, str]]  # an Accept header to status, body and content type
@@ -43,7 +43,7 @@ log = structlog.get_logger(__name__)
 
 
 class Metrics(Middleware):
-    """Shows one worker: its pages, and the middleware by which it learns of the worker's threads.
+    """The pages of one worker; a middleware, so that it gets to know the worker's threads.
 
     Args:
         broker: the worker's.
@@ -54,7 +54,7 @@ class Metrics(Middleware):
     """
 
     def __init__(self, broker: Broker, stage: str) -> None:
-        from pipeline.metrics.exposition import Exposition  # noqa: PLC0415 - it may be missing, which is not our fault
+        from pipeline.metrics.exposition import Exposition  # noqa: PLC0415 - it is optional
 
         self._broker, self._stage = broker, stage
         self._health = Health(broker, stage)
@@ -65,35 +65,36 @@ class Metrics(Middleware):
             "/readyz": lambda _accept: _verdict("ready", self._health.ready()),
         }
 
-    def listen(self, host: str, port: int) -> None:
-        """Answer from now on until the process ends, so that a model that is loaded and a drain are seen, too.
+    def listen(self, host: str, port: int, processes: int = PROCESSES) -> None:
+        """Serve until the process ends, also while the model is being loaded and while the worker drains.
 
         Args:
             host: address to listen on.
             port: the first one of the machine; 0: any free one.
+            processes: how many ports are tried.
 
         Raises:
-            SystemExit: 2, the address is not this machine's, or the port not to be had by this user.
+            SystemExit: 2, the address is not this machine's, or this user may not listen on the port.
         """
         try:
-            server = _listen(host, port, QUEUES.index(self._stage), self._pages)
+            server = _listen(host, port, QUEUES.index(self._stage), self._pages, processes)
         except OSError as error:
             place = f"METRICS_HOST is {host!r}, METRICS_PORT {port}"
             process.give_up(self._stage, f"{place}: {error.strerror or error}", process.USAGE)
         if server is None:
-            log.warning("Metrics not served: no port is free", host=host, first=port, tried=PROCESSES)
+            log.warning("Metrics not served: no port is free", host=host, first=port, tried=processes)
             return
         threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
         shown = f"[{host}]" if ":" in host else host
         log.info("Metrics served", stage=self._stage, url=f"http://{shown}:{server.server_address[1]}/metrics")
 
     def after_worker_boot(self, _broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
-        """From now on there are threads to look after."""
+        """Remember the worker, whose threads are checked from now on."""
         self._health.worker = worker
 
     def _samples(self) -> Iterator[Sample]:
-        """Yield what the worker tells of itself."""
-        from pipeline.metrics.shared import Sample  # noqa: PLC0415 - as above
+        """Yield samples of the worker's own state."""
+        from pipeline.metrics.shared import Sample  # noqa: PLC0415 - imports only what metrics need
 
         yield Sample("worker_info", (self._stage, self._broker.device), 1)
         for condition, reason in self._health.ready().items():
@@ -110,33 +111,33 @@ class Metrics(Middleware):
                     yield Sample("slot_proof_age_seconds", (name,), age)
         for index, gpu in enumerate(self._broker.gpus()):
             labels = (str(index), gpu["name"])
-            told = {
+            values = {
                 "gpu_memory_used_bytes": gpu["memory_used"],
                 "gpu_memory_total_bytes": gpu["memory_total"],
                 "gpu_utilisation_ratio": None if gpu["utilisation"] is None else gpu["utilisation"] / 100,
                 "gpu_temperature_celsius": gpu["temperature"],
             }
-            for name, value in told.items():
+            for name, value in values.items():
                 if value is not None:
                     yield Sample(name, labels, value)
 
 
 def install(broker: Broker, stage: str, host: str, port: int) -> None:
-    """Have a worker show its metrics and health, where prometheus_client is installed; else it works without."""
+    """Serve a worker's metrics and health if prometheus_client is installed."""
     try:
-        shown = Metrics(broker, stage)
+        metrics = Metrics(broker, stage)
     except ModuleNotFoundError as error:
         log.warning("Metrics not served: the extra `metrics` is not installed", missing=error.name)
         return
-    broker.add_middleware(shown)
-    shown.listen(host, port)
+    broker.add_middleware(metrics)
+    metrics.listen(host, port)
 
 
 def _verdict(word: str, conditions: Conditions) -> tuple[int, bytes, str]:
-    """Return the answer of a health page: 503 where a condition fails, and which one."""
+    """Return the answer of a health page: 503 if a condition fails, and which one."""
     holds = not any(conditions.values())
-    told = {word: holds, "conditions": {name: reason or "ok" for name, reason in conditions.items()}}
-    return (200 if holds else 503), json.dumps(told).encode() + b"\n", "application/json"
+    answer = {word: holds, "conditions": {name: reason or "ok" for name, reason in conditions.items()}}
+    return (200 if holds else 503), json.dumps(answer).encode() + b"\n", "application/json"
 
 
 class _Server(ThreadingMixIn, TCPServer):
@@ -145,25 +146,25 @@ class _Server(ThreadingMixIn, TCPServer):
     pages: dict[str, Page]
 
     def __init__(self, *arguments: Any) -> None:
-        self._free = threading.Semaphore(ASKING)
+        self._free = threading.Semaphore(REQUESTS)
         super().__init__(*arguments)
 
-    def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002 - its signature
-        """Whether there is a thread for a request; else it is closed at once."""
+    def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002 - as the base class declares it
+        """Return whether there is a thread for a request; otherwise it is closed at once."""
         return self._free.acquire(blocking=False)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answer a request, and make its thread free."""
+        """Answer a request, then release its thread."""
         try:
             super().process_request_thread(request, client_address)
         finally:
             self._free.release()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - its signature
-        """Log what went wrong; a client that went away is nothing wrong."""
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - as the base class declares it
+        """Log an error, unless the client closed the connection."""
         error = sys.exception()
         if not isinstance(error, OSError):
-            log.error("A request for metrics failed", exc_info=error)
+            log.error("Metrics request failed", exc_info=error)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -187,18 +188,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET  # noqa: N815 - the base class looks for this name
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its signature
-        """Log no request: somebody asks every few seconds."""
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as the base class declares it
+        """Log no requests: they come every few seconds."""
 
 
-def _listen(host: str, first: int, place: int, pages: dict[str, Page]) -> _Server | None:
+def _listen(host: str, first: int, place: int, pages: dict[str, Page], processes: int = PROCESSES) -> _Server | None:
     """Return a server on the first free port of a kind's; None: all are taken.
 
     Raises:
         OSError: the address cannot be listened on.
     """
     step = len(QUEUES)
-    ports = [first + place + step * number for number in range(PROCESSES)] if first else [0]
+    ports = [first + place + step * number for number in range(processes)] if first else [0]
     address = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
     for port in ports:
         if port > HIGHEST:

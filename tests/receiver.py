@@ -1,4 +1,4 @@
-"""A receiver of webhooks on loopback: verifies what it gets with the standard's own library, misbehaves on demand."""
+"""A receiver of webhooks on loopback, which verifies them with the standard's own library and misbehaves on demand."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Got:
 
 
 class Receiver(ThreadingHTTPServer):
-    """Answers each delivery with what `behave(got)` returns: a status, or a status and headers; None breaks off."""
+    """Answers with what `behave(got)` returns: a status, a status and headers, or None to close the connection."""
 
     daemon_threads = True
 
@@ -62,10 +62,10 @@ class Receiver(ThreadingHTTPServer):
             assert self.more.wait_for(lambda: condition(self), timeout), f"after {timeout} s: {self.got}"
 
     def handle_error(self, request, client_address) -> None:
-        """Say nothing: workers that are killed hang up."""
+        """Ignore it: killed workers close their connections."""
 
     def wait(self, seconds: float) -> None:
-        """Be slow, but not beyond the end of the test."""
+        """Sleep, but not beyond the end of the test."""
         self.stopping.wait(seconds)
 
     def close(self) -> None:
@@ -111,7 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
             with contextlib.suppress(OSError):
                 self._answer(status, extra)
 
-    do_GET = do_POST  # noqa: N815 - as http.server looks for it
+    do_GET = do_POST  # noqa: N815 - http.server looks for this name
 
     def _answer(self, status: int, headers: dict[str, str]) -> None:
         self.send_response(status)

@@ -1,4 +1,4 @@
-"""What a worker tells Prometheus; nothing here is imported unless `METRICS_PORT` is set."""
+"""Metrics of workers for Prometheus. Except for `hooks`, it is imported only if `METRICS_PORT` is set."""
 
 from pipeline.metrics.catalogue import METRICS, PREFIX, Metric, table
 

@@ -1,4 +1,4 @@
-"""The catalogue in prometheus_client's terms: counters that hear what is noted, and what is looked up when asked."""
+"""The metrics in Prometheus's format: counters that listen to the hooks, and values that are read for each scrape."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ class Exposition:
     Args:
         stage: whose worker it is.
         store: from which the shared metrics are read, unless the worker's own say that Redis does not answer.
-        own: yields the worker's own samples.
+        own: yields the samples of the worker's own state.
     """
 
     def __init__(self, stage: str, store: Store, own: Callable[[], Iterable[Sample]]) -> None:
-        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # as many series again, for nothing
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # would double the number of series
         self._registry = CollectorRegistry(auto_describe=False)
         self._counted = dict(self._declare(stage))
         ProcessCollector(registry=self._registry)
-        self._registry.register(_LookedUp(store, own))
-        hooks.listeners.append(self._hear)
+        self._registry.register(_Current(store, own))
+        hooks.listeners.append(self._count)
 
     def text(self, accept: str) -> tuple[bytes, str]:
         """Return the metrics and their content type, in the format that an Accept header asks for."""
@@ -64,7 +64,7 @@ class Exposition:
                     counter.labels(value)
                 yield name, counter
 
-    def _hear(self, name: str, value: float, labels: dict[str, str]) -> None:
+    def _count(self, name: str, value: float, labels: dict[str, str]) -> None:
         counted = self._counted.get(name)
         if counted is None:
             return
@@ -76,8 +76,8 @@ class Exposition:
             counted.inc(value)
 
 
-class _LookedUp(Collector):
-    """The metrics that are not counted here: they are read from Redis and from the worker."""
+class _Current(Collector):
+    """The metrics that are not counted in this process but read from Redis and from the worker's state."""
 
     def __init__(self, store: Store, own: Callable[[], Iterable[Sample]]) -> None:
         self._store, self._own = store, own
@@ -87,7 +87,7 @@ class _LookedUp(Collector):
         if REDIS_ANSWERS in samples:
             try:
                 samples += shared.read(self._store)
-            except redis.RedisError as error:  # it went away just now; the worker's own are still worth telling
+            except redis.RedisError as error:  # lost just now; the worker's own samples are still exposed
                 log.warning("Redis cannot be used, its metrics are left out", reason=str(error))
         families: dict[str, Any] = {}
         for name, labels, value in samples:

@@ -1,7 +1,7 @@
-"""What is worth counting is noted where it happens; whoever counts listens, and nobody does unless asked to.
+"""Hooks for metrics: code reports an observation where it is made, and listeners count it.
 
-So the rooms need not know of Prometheus, and a note costs nothing while there is no listener. Part of the backend's
-path: the standard library alone. The names are those of pipeline/metrics/catalogue.py, and a test holds them to it.
+So the stages do not depend on Prometheus, and an observation costs nothing while nobody listens. The names are those of
+pipeline/metrics/catalogue.py; a test compares them. Standard library alone.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from collections.abc import Callable
 
 Listener = Callable[[str, float, dict[str, str]], None]
 
-listeners: list[Listener] = []  # each must be quick, raise nothing, and bear calls from any thread
+listeners: list[Listener] = []  # each must be fast, thread-safe, and never raise
 
 
 def note(name: str, value: float = 1, **labels: str) -> None:
-    """Tell the listeners that something happened.
+    """Report an observation to the listeners.
 
     Args:
         name: of the metric, without its prefix.
-        value: to add to a counter, or to file in a histogram.
+        value: to add to a counter, or to observe in a histogram.
         labels: of the metric, all of them.
     """
     for listener in listeners:

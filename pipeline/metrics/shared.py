@@ -1,6 +1,6 @@
 """Metrics that all workers share, read from Redis: queues, jobs, costs, webhooks.
 
-Every worker serves them, so that a stage without a worker is seen by the others; it takes about ten round trips.
+Every worker serves them, so that a stage without workers still shows up. Reading takes about ten round trips.
 """
 
 from __future__ import annotations

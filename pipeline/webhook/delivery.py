@@ -19,7 +19,7 @@ from voicemill.job import Failure, Job
 from voicemill.store import Store
 from voicemill.store.outbox import Delivery, Notification, Order, Verdict
 
-GRACE = 15.0  # seconds beyond a request's time limit until its delivery counts as lost with its worker
+GRACE = 15.0  # seconds beyond a request's time limit after which its delivery counts as lost with its worker
 SKIP_AFTER = 5  # attempts at an event that the receiver answers with an error, if a later event says more
 LONGEST_PAUSE = 600.0  # seconds that a receiver is left alone after failures: an attempt costs little
 LONGEST_RETRY_AFTER = 86400.0  # seconds that a receiver may ask to be left alone
@@ -36,22 +36,20 @@ class Deliverer:
     Args:
         settings: secrets, and how long and how often deliveries are attempted.
         store: whose outbox it is.
-        grace: seconds beyond a request's time limit after which a delivery counts as lost with its worker.
 
     Raises:
         SettingsError: WEBHOOK_SECRET is not a secret.
     """
 
-    def __init__(self, settings: Settings, store: Store, grace: float = GRACE) -> None:
+    def __init__(self, settings: Settings, store: Store) -> None:
         self._settings, self._store = settings, store
-        self._lease = settings.webhook_timeout + grace  # seconds
         self._keys = secrets(settings)
         self._backoff = [float(word) for word in settings.webhook_backoff.split()]
         self._patience = min(settings.webhook_give_up, settings.result_ttl * LIFE)
 
     def take(self, receiver: str) -> Order:
         """Take the receiver's next job."""
-        return self._store.outbox.take(receiver, self._lease)
+        return self._store.outbox.take(receiver, self._settings.webhook_timeout + GRACE)
 
     def deliver(self, job_id: str, receiver: str) -> float | None:
         """Deliver the first pending event of a job that was taken.

@@ -1,4 +1,4 @@
-"""A real decode worker that shows its metrics, and a Redis of its own that may be frozen."""
+"""A real decode worker that serves its metrics, and its own Redis, which a test may freeze."""
 
 import json
 import os
@@ -10,9 +10,9 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
+import live
 import pytest
 import redis
-from live import store
 from processes import becomes
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -21,7 +21,7 @@ from config.environment import STATE
 
 
 class Worker:
-    """A worker's process and what it shows."""
+    """A worker process, its log and its pages."""
 
     def __init__(self, log):
         self._log = log
@@ -30,12 +30,12 @@ class Worker:
     def lines(self):
         return [json.loads(line) for line in self._log.read_text().splitlines() if line.startswith("{")]
 
-    def said(self, event):
+    def logged(self, event):
         return next((line for line in self.lines if line["event"] == event), None)
 
     def get(self, path):
         """Return status, content type and body of a page."""
-        url = self.said("Metrics served")["url"].replace("/metrics", path)
+        url = self.logged("Metrics served")["url"].replace("/metrics", path)
         try:
             answer = urllib.request.urlopen(url, timeout=30)
         except urllib.error.HTTPError as error:
@@ -44,13 +44,13 @@ class Worker:
             return answer.status, answer.headers["Content-Type"], answer.read().decode()
 
     def samples(self):
-        """Return the value of every series, by its name and the values of its labels, in the labels' order."""
+        """Return the value of every series by its name and the values of its labels, sorted by label."""
         families = text_string_to_metric_families(self.get("/metrics")[2])
         found = [one for family in families for one in family.samples]
         return {(one.name, *(one.labels[name] for name in sorted(one.labels))): one.value for one in found}
 
     def failing(self):
-        """Return why the worker is not ready, by condition; {}: it is."""
+        """Return why the worker is not ready, by condition; {} if it is."""
         status, _, body = self.get("/readyz")
         found = {name: reason for name, reason in json.loads(body)["conditions"].items() if reason != "ok"}
         assert (status, json.loads(body)["ready"]) == ((503, False) if found else (200, True))
@@ -59,7 +59,7 @@ class Worker:
 
 @contextmanager
 def working(folder, url, **variables):
-    """Run `actors.decode`; a dramatiq worker as in the Procfile."""
+    """Run a worker of `actors.decode`, as in the Procfile."""
     log = folder / "log"
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -72,7 +72,7 @@ def working(folder, url, **variables):
         )
     try:
         worker = Worker(log)
-        assert becomes(lambda: worker.said("Stage ready"), 60), log.read_text()
+        assert becomes(lambda: worker.logged("Stage ready"), 60), log.read_text()
         yield worker
     finally:
         process.terminate()
@@ -97,16 +97,15 @@ def worker(own_redis, tmp_path_factory):
 
 @pytest.fixture
 def backend(own_redis, monkeypatch):
-    """Send to the worker's Redis."""
+    """Let the test use the worker's Redis."""
     monkeypatch.setenv("REDIS_URL", own_redis)
-    monkeypatch.setattr(connection, "_clients", {})
-    yield store.redis
-    store.redis.close()
+    yield
+    live.close()
 
 
 @pytest.fixture
 def frozen(own_redis):
-    """Return a context in which the worker's Redis neither answers nor refuses."""
+    """Return a context in which the worker's Redis neither answers nor refuses connections."""
 
     @contextmanager
     def freezing():

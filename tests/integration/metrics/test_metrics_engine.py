@@ -1,55 +1,54 @@
-"""What the engine tells of its batches and of what goes wrong with its model, and whether its worker is ready."""
+"""The metrics of batches and of failures of the model, and when a transcribe worker is ready."""
 
 import os
 import signal
 import subprocess
 import time
 
+import live
 import pytest
-from hearing import SENTENCE
+from pipeline.transcribe.backends import fake
+from pipeline.transcribe.backends.whisper import passes, recognizer
 from processes import becomes
 
 from actors.broker import Broker
 from actors.health import Health
-from pipeline.metrics import METRICS
-from pipeline.transcribe import Engine, look, recognizer
+from pipeline.metrics import METRICS, hooks
+from pipeline.transcribe import Engine
 from pipeline.transcribe.audio import load
 
 IDLE, TIMEOUT = 0.3, 20.0  # seconds
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
-def noted(monkeypatch):
+def noted():
     """What was noted: a name, a value and labels each."""
     found = []
-    monkeypatch.setattr(measures, "listeners", [lambda *what: found.append(what)])
-    return found
+
+    def listen(*observation):
+        found.append(observation)
+
+    hooks.listeners.append(listen)
+    yield found
+    hooks.listeners.remove(listen)
 
 
 @pytest.fixture(scope="module")
 def engine():
-    running = Engine("bundled:tiny.en", device="cpu", replicas=1, timeout=TIMEOUT, idle=IDLE)
-    yield running
-    running.stop(5)
+    with Engine("fake", device="cpu", replicas=1, timeout=TIMEOUT, idle=IDLE) as running:
+        yield running
 
 
-@pytest.fixture
-def speak(tmp_path):
-    def say(text):
-        voice = tmp_path / "voice.wav"
-        subprocess.run(["espeak-ng", "-v", "en-us", "-s", "140", "-w", voice, text], check=True)
-        return load(voice)
-
-    return say
-
-
-def test_batches_are_measured_and_a_killed_model_process_is_counted_and_proves_itself_anew(engine, noted, speak):
-    audio = speak(SENTENCE)
+def test_batches_are_measured_and_a_killed_model_process_is_counted_and_proves_itself_again(engine, noted):
+    audio = fake.say("Please call me back.")
     engine.transcribe([audio])
 
     values = {name: value for name, value, _ in noted}
     assert values["batch_windows"] == 1
     assert values["audio_seconds_total"] == pytest.approx(len(audio) / 16_000)
+    # By the length of the window, which is that of the speech and not of the whole audio
     assert (
         0 < values["real_time_factor"] == pytest.approx(values["batch_seconds"] / values["audio_seconds_total"], rel=1)
     )
@@ -63,30 +62,33 @@ def test_batches_are_measured_and_a_killed_model_process_is_counted_and_proves_i
     assert becomes(lambda: all(age is not None and age < engine.patience for age in engine.proofs.values()), 60)
 
 
-def test_windows_that_the_guard_has_looked_at_again_are_told_apart_by_the_look_that_was_believed(engine, noted, speak):
-    engine.transcribe([speak("Please call me back. Please call me back. Please call me back.")])
+@pytest.mark.model
+def test_a_window_whose_first_result_is_rejected_is_counted_under_the_pass_that_was_accepted(noted, repetitive):
+    with Engine("bundled:tiny.en", device="cpu", replicas=1, timeout=TIMEOUT) as whisper:
+        whisper.transcribe([repetitive])
 
-    [(_, value, labels)] = [what for what in noted if what[0] == "windows_total"]
+    [(_, value, labels)] = [observation for observation in noted if observation[0] == "windows_total"]
     assert value == 1
     assert labels["look"] != "quick"
 
 
-def test_every_look_is_counted_from_the_start():
-    looks = {each.name for short in look.SHORT_LOOKS.values() for each in short} | {"beam", "halves"}
+def test_every_decoding_pass_is_counted_from_the_start():
+    names = {each.name for quick in passes.QUICK_PASSES.values() for each in quick} | {"beam", "halves"}
 
     assert recognizer.TEMPERATURES
-    assert set(METRICS["windows_total"].known) == looks | {"temperature"}
+    assert set(METRICS["windows_total"].known) == names | {"temperature"}
 
 
-def test_a_worker_is_ready_while_every_model_process_is_there_and_has_proved_itself_lately(engine, redis_url):
-    broker = Broker(middleware=[])
+@pytest.mark.usefixtures("redis_url")
+def test_a_worker_is_ready_while_every_model_process_is_there_and_has_proved_itself_lately(engine):
+    broker = Broker(live.current())
     health = Health(broker, "transcribe")
     assert health.ready()["canary"] == "the model is being loaded"
     broker.engine = engine
     assert becomes(lambda: health.ready()["canary"] is None, 60)
 
     def long_unproved():
-        engine._slots[0].proved_at = time.monotonic() - engine.patience  # as if the time had passed
+        engine._slots[0].proved_at = time.monotonic() - engine.patience  # as if so much time had passed
         return health.ready()["canary"] or ""
 
     assert becomes(lambda: "has passed no canary and no batch for" in long_unproved(), 60)
@@ -96,5 +98,13 @@ def test_a_worker_is_ready_while_every_model_process_is_there_and_has_proved_its
     assert becomes(lambda: "is being started" in (health.ready()["canary"] or ""), 60)
     assert becomes(lambda: health.ready()["canary"] is None, 60)
 
-    engine.stop(5)  # the last test's to do
+    engine.stop(5)  # this must be the last test of the engine
     assert health.ready()["canary"] == "no slot is left"
+
+
+@pytest.fixture
+def repetitive(tmp_path):
+    """A spoken sentence that tiny.en's quality check takes for a loop: it is repeated."""
+    voice, text = tmp_path / "voice.wav", "Please call me back. Please call me back. Please call me back."
+    subprocess.run(["espeak-ng", "-v", "en-us", "-s", "140", "-w", voice, text], check=True)
+    return load(voice)

@@ -1,34 +1,34 @@
-"""What every worker tells of the whole system, as it lies in Redis."""
+"""The metrics of the whole system, which every worker reads from Redis."""
 
 import time
 
 import pytest
 from live import jobs, outbox, spending, store
 
-from pipeline.enrich import record
 from pipeline.metrics import shared
 from voicemill.options import Options
 from voicemill.store import keys
 from voicemill.store.outbox import VERDICTS
+from voicemill.store.spending import Spent
 
 
-def told():
-    """Every value by the metric's name and its labels."""
-    return {(name, *labels): value for name, labels, value in shared.read()}
+def samples():
+    """Return every value by the metric's name and its labels."""
+    return {(name, *labels): value for name, labels, value in shared.read(store)}
 
 
-def test_an_empty_system_tells_noughts_so_that_the_first_of_anything_is_an_increase(redis_url):
-    values = told()
+def test_an_empty_system_exposes_zeros_so_that_the_first_event_is_an_increase(redis_url):
+    values = samples()
 
     assert set(values.values()) == {0}
     assert {name for name, *_ in values} >= {"jobs_ended_total", "gemini_tokens_total", "webhook_deliveries_total"}
 
 
-def test_what_gemini_took_and_cost_is_told_of_the_day(redis_url):
-    spending.add("one", 60, record.Spent(1, 0, 0, 100, 20, 0.5, 0.25))
-    spending.add("two", 60, record.Spent(1, 1, 1, wrong=1, cost_usd=None))
+def test_requests_tokens_and_cost_of_gemini_are_summed_by_day(redis_url):
+    spending.add("one", 60, Spent(1, 0, 0, 100, 20, 0.5, 0.25))
+    spending.add("two", 60, Spent(1, 1, 1, wrong=1, cost_usd=None))
     spending.count_job()
-    values = told()
+    values = samples()
 
     assert values["summaries_total",] == 1
     assert (values["gemini_requests_total",], values["gemini_failures_total",]) == (2, 1)
@@ -37,7 +37,7 @@ def test_what_gemini_took_and_cost_is_told_of_the_day(redis_url):
     assert values["gemini_unpriced_total",] == 1
 
 
-def test_receivers_are_told_apart_by_how_they_are_and_by_no_name_of_theirs(redis_url):
+def test_receivers_are_counted_by_state_and_never_named(redis_url):
     for number in range(6):
         jobs.create(f"job-{number}", "voice.ogg", Options(callback_url=f"https://host-{number}.example/hook"))
         jobs.cancel(f"job-{number}")
@@ -47,7 +47,7 @@ def test_receivers_are_told_apart_by_how_they_are_and_by_no_name_of_theirs(redis
     store.redis.hset(keys.outbox("receiver", names[0]), "until", time.time() + 600)
     store.redis.zadd(keys.outbox("jobs", names[5]), {"job-5": time.time() - 100})
     store.redis.hset(keys.DELIVERIES, mapping={"delivered": 5, "failed": 3})
-    values = told()
+    values = samples()
 
     states = {state: values["webhook_receivers", state] for state in ("well", "failing", "paused")}
     assert states == {"well": 3, "failing": 2, "paused": 1}

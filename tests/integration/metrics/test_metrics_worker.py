@@ -1,18 +1,23 @@
-"""What a worker shows of itself and of the whole system, and when it says that it is not ready."""
+"""The metrics of a worker and of the whole system, and when a worker is not ready."""
 
 import base64
 
-from live import jobs
+import pytest
+from live import jobs, queues
 from processes import becomes
 
 from config.environment import STATE
 from pipeline.metrics import METRICS, PREFIX
+from voicemill.options import Options
+from voicemill.store.queue import letter
+
+pytestmark = pytest.mark.processes
 
 SAMPLE = STATE.parent / "samples" / "voice-message.ogg"
 ENDS = ("_bucket", "_sum", "_count")
 
 
-def test_all_that_a_worker_shows_is_in_the_table_and_prometheus_can_read_it(worker):
+def test_every_metric_of_a_worker_is_in_the_catalogue_and_prometheus_can_parse_it(worker):
     status, content_type, body = worker.get("/metrics")
 
     assert (status, content_type.split(";")[0]) == (200, "text/plain")
@@ -23,19 +28,17 @@ def test_all_that_a_worker_shows_is_in_the_table_and_prometheus_can_read_it(work
         assert not counted_here or f"# HELP {PREFIX}{name} {row.help}" in body.replace("\\", ""), name
 
 
-def test_a_worker_in_order_is_alive_and_ready_and_has_no_other_page(worker):
+def test_a_healthy_worker_is_alive_and_ready_and_serves_no_other_page(worker):
     assert worker.get("/healthz")[0] == 200
     assert becomes(lambda: not worker.failing(), 30)
     assert worker.get("/")[0] == 404
 
 
-def test_what_became_of_jobs_is_counted_by_state_stage_and_code(worker, backend):
-    from actors.broker import enqueue_decode, for_process
-    from voicemill.options import Options
-
+@pytest.mark.usefixtures("backend")
+def test_jobs_are_counted_by_status_stage_and_code(worker):
     def send(job_id, source):
         jobs.create(job_id, source, Options())
-        enqueue_decode(for_process("decode"), job_id, source, {})
+        queues.push(letter("decode", job_id))
 
     send("forbidden", "/etc/hostname")
     assert jobs.wait("forbidden", timeout=60).status == "failed"
@@ -54,13 +57,13 @@ def test_what_became_of_jobs_is_counted_by_state_stage_and_code(worker, backend)
         ("voicemill_stage_work_seconds_count", "decode"): 1,
         ("voicemill_stage_wait_seconds_count", "decode"): 1,
         ("voicemill_workers", "decode"): 1,
-        ("voicemill_workers", "transcribe"): 0,  # nobody is there to say so itself
+        ("voicemill_workers", "transcribe"): 0,  # no worker reports itself
     }
     assert becomes(lambda: expected.items() <= worker.samples().items(), 30)
     assert worker.samples()["voicemill_queue_oldest_seconds", "transcribe"] > 0
 
 
-def test_a_worker_whose_redis_is_silent_is_not_ready_until_it_answers_again(worker, frozen):
+def test_a_worker_is_not_ready_while_its_redis_does_not_answer(worker, frozen):
     assert becomes(lambda: not worker.failing(), 30)
 
     with frozen():

@@ -1,18 +1,19 @@
-"""Jobs that end, a courier that tells of them, and receivers that hear it."""
+"""Jobs that end, workers that deliver their events, and receivers of these."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import live
 import pytest
-from live import jobs, outbox, workers
-from pipeline.webhook.courier import Courier
+from live import jobs, outbox
 from processes import becomes
 from receiver import SECRET, receiving
 
 from config.environment import STATE
 from config.settings import Settings
+from pipeline.webhook.delivery import Deliverer
 from voicemill.options import Options
 from voicemill.store.jobs import receiver_of
 
@@ -27,7 +28,7 @@ def receiver():
 
 @pytest.fixture
 def trap():
-    """A receiver that nothing is to reach."""
+    """A receiver that must not be reached."""
     with receiving() as server:
         yield server
     assert (server.got, server.forged) == ([], 0)
@@ -35,7 +36,7 @@ def trap():
 
 @pytest.fixture
 def job(redis_url, receiver):
-    """Make a job; what is not named goes to the receiver."""
+    """Create a job; its events go to the receiver unless a URL is given."""
 
     def make(name, url="", **options):
         jobs.create(name, "voice.ogg", Options(callback_url=url or receiver.url(), **options))
@@ -46,7 +47,7 @@ def job(redis_url, receiver):
 
 @pytest.fixture
 def done(job):
-    """Make a job and let it end, `transcribed` on its way."""
+    """Create a job that is done, after it was `transcribed`."""
 
     def make(name, url=""):
         job(name, url)
@@ -58,21 +59,21 @@ def done(job):
 
 
 class Post:
-    """A courier in this process: `run()` delivers what is due for a receiver, and returns how many tries that took."""
+    """Delivers in this process: `run()` delivers what is due for a receiver, and returns the number of attempts."""
 
     def __init__(self, **settings):
-        self.courier = Courier(Settings(**OPEN | settings))
+        self.deliverer = Deliverer(Settings(**OPEN | settings), live.current())
 
     def run(self, receiver, most=1000):
         for count in range(most):
-            order = self.courier.take(receiver)
+            order = self.deliverer.take(receiver)
             if order.job_id is None:
                 return count
-            self.courier.deliver(order.job_id, receiver)
+            self.deliverer.deliver(order.job_id, receiver)
         return most
 
     def until(self, receiver, condition, timeout=30):
-        """Run until the condition holds, through waits and pauses."""
+        """Run until the condition holds, waiting for attempts that are due later."""
         assert becomes(lambda: self.run(receiver) >= 0 and condition(), timeout)
 
 
@@ -88,7 +89,7 @@ def name(receiver):
 
 
 class Workers:
-    """Real worker processes, as in the Procfile but for their grace."""
+    """Real worker processes as in the Procfile, but with shorter intervals."""
 
     def __init__(self, folder, url):
         self.folder, self.url, self.processes = folder, url, []
@@ -97,11 +98,11 @@ class Workers:
         module = self.folder / "webhook_worker.py"
         module.write_text(
             f"import sys\nsys.path.insert(0, {str(STATE.parent)!r})\n"
-            "from pipeline.webhook import courier\ncourier.GRACE = 0.5\n"
-            "from actors import webhook\nwebhook.LOOK = 0.5\nBROKER = webhook.BROKER\n"
+            "from pipeline.webhook import delivery\ndelivery.GRACE = 0.5\n"
+            "from actors import webhook\nwebhook.INTERVAL = 0.5\n"
         )
         settings = {name.upper(): str(value) for name, value in OPEN.items()} | {"LOG_FORMAT": "json"}
-        before = len(workers.alive())
+        before = len(live.workers.alive())
         with (self.folder / "log").open("a") as log:
             process = subprocess.Popen(
                 [Path(sys.executable).with_name("dramatiq"), module.stem, "-p", "1", "-t", "8", "--skip-logging"],
@@ -112,7 +113,7 @@ class Workers:
                 start_new_session=True,
             )
         self.processes.append(process)
-        assert becomes(lambda: len(workers.alive()) > before, 60), self.log()
+        assert becomes(lambda: len(live.workers.alive()) > before, 60), self.log()
         return process
 
     def log(self):
@@ -139,5 +140,5 @@ def workers(tmp_path, redis_url):
 
 @pytest.fixture
 def undelivered():
-    """How many jobs still have something to tell."""
+    """Return how many jobs have pending events."""
     return lambda: sum(receiver.undelivered for receiver in outbox.receivers())

@@ -1,4 +1,4 @@
-"""`webhook` and `dead`, as an operator types them."""
+"""The commands `webhook` and `dead`, as an operator runs them."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from config.environment import STATE
 
 @pytest.fixture
 def pipeline(redis_url):
-    """Run a command in a process of its own; return its exit code and what it printed."""
+    """Run a command in its own process; return its exit code and its output."""
 
     def run(*arguments, **variables):
         settings = {"WEBHOOK_SECRET": SECRET, "WEBHOOK_ALLOW_HTTP": "1", "WEBHOOK_ALLOW_PRIVATE": "1"}
@@ -38,7 +38,7 @@ def test_each_action_explains_itself(pipeline, action, said):
     assert (code, said in help_text) == (0, True)
 
 
-def test_a_test_event_says_whether_it_was_taken_and_what_to_do_where_not(pipeline, receiver):
+def test_a_test_event_reports_whether_it_was_accepted_and_how_to_fix_it_if_not(pipeline, receiver):
     code, said = pipeline("webhook", "test", receiver.url("hook?token=hunter2"))
     assert (code, receiver.taken[0].type) == (0, "webhook.test")
     assert "accepted it: 200 after" in said
@@ -54,12 +54,14 @@ def test_a_test_event_says_whether_it_was_taken_and_what_to_do_where_not(pipelin
     code, said = pipeline("webhook", "test", receiver.url(), WEBHOOK_ALLOW_PRIVATE="0")
     assert (code, "webhook_forbidden" in said, "nothing was sent" in said) == (2, True, True)
     code, said = pipeline("webhook", "test", receiver.url(), WEBHOOK_SECRET="guess")
-    assert (code, "WEBHOOK_SECRET takes whsec_" in said, "guess" in said) == (2, True, False)
+    assert (code, "WEBHOOK_SECRET: it must be whsec_" in said, "guess" in said) == (2, True, False)
     assert pipeline("webhook", "test", "nonsense")[0] == 2
     assert len(receiver.got) == 2
 
 
-def test_receivers_with_undelivered_webhooks_are_listed_and_that_nobody_delivers(pipeline, receiver, job, post, name):
+def test_receivers_with_pending_webhooks_are_listed_and_a_missing_worker_is_reported(
+    pipeline, receiver, job, post, name
+):
     assert pipeline("webhook", "list") == (0, "no pending webhooks\n")
     receiver.behave = lambda _got: 503
     jobs.cancel(job("one"))
@@ -74,7 +76,7 @@ def test_receivers_with_undelivered_webhooks_are_listed_and_that_nobody_delivers
     assert (listed["name"], listed["failures"]) == (name, 1)
 
 
-def test_a_stopped_delivery_is_among_the_dead_letters_and_retried_from_there(pipeline, receiver, job, post, name):
+def test_a_stopped_delivery_is_a_dead_letter_and_can_be_retried(pipeline, receiver, job, post, name):
     receiver.behave = lambda _got: 410
     jobs.cancel(job("one"))
     post().run(name)

@@ -1,4 +1,4 @@
-"""What the documentation tells a receiver to do, done with a delivery of ours."""
+"""The receivers in the documentation verify real deliveries."""
 
 import os
 import re
@@ -8,15 +8,17 @@ import time
 
 import pytest
 from fastapi.testclient import TestClient
-from pipeline.webhook.courier import Courier
 from receiver import SECRET
 
 from config.environment import STATE
 from config.settings import Settings
 from pipeline.webhook import event
-from voicemill import webhooks as signature
+from pipeline.webhook.delivery import Deliverer
+from voicemill import webhooks
+from voicemill.config import ClientConfig
+from voicemill.store import Store
 
-OTHER = signature.generate()
+OTHER = webhooks.generate()
 BODY = event.envelope("job.done", 0, {"id": "one", "transcript": {"text": "Grüße"}})
 
 
@@ -31,7 +33,7 @@ def test_the_python_example_verifies(monkeypatch, capsys):
     exec(compile(example("python"), "webhooks.md", "exec"), names)
     client = TestClient(names["app"])
     for secret, status in ((SECRET, 204), (f"{OTHER} {SECRET}", 204), (OTHER, 401)):
-        headers = signature.headers("msg_1", int(time.time()), BODY, signature.secrets(secret))
+        headers = webhooks.sign("msg_1", int(time.time()), BODY, webhooks.secrets(secret))
         assert client.post("/hooks/voicemill", content=BODY, headers=headers).status_code == status
     assert capsys.readouterr().out == "one Grüße\n" * 2
 
@@ -49,7 +51,7 @@ def test_the_javascript_example_verifies(tmp_path):
             port = node.stdout.readline().split()[-1]
             for secret, status in ((SECRET, 204), (f"{OTHER} {SECRET}", 204), (OTHER, 401)):
                 limits = {"webhook_allow_http": True, "webhook_allow_private": True, "webhook_timeout": 60}
-                courier = Courier(Settings(webhook_secret=secret, **limits))
-                assert courier.send(f"http://127.0.0.1:{port}/", "msg_1", BODY).status == status
+                deliverer = Deliverer(Settings(webhook_secret=secret, **limits), Store(ClientConfig()))
+                assert deliverer.send(f"http://127.0.0.1:{port}/", "msg_1", BODY).status == status
         finally:
             node.terminate()

@@ -1,4 +1,4 @@
-"""One request: whom it trusts, how long it may take, how little of an answer it reads."""
+"""One request: what it trusts, how long it may take, and how little of an answer it reads."""
 
 import socket
 import ssl
@@ -11,7 +11,10 @@ import pytest
 from receiver import SECRET, receiving
 
 from config.settings import Settings
-from pipeline.webhook import sender
+from pipeline.webhook import event, sender
+from pipeline.webhook.delivery import Deliverer
+from voicemill.config import ClientConfig
+from voicemill.store import Store
 
 OPEN = {"webhook_allow_http": True, "webhook_allow_private": True, "webhook_timeout": 0.5}
 
@@ -22,7 +25,7 @@ def post(url, **settings):
 
 @contextmanager
 def talking(pieces, pause=0.0):
-    """A server that reads a request's beginning and says these pieces, with a pause before each."""
+    """A server that reads the beginning of a request and sends these pieces, with a pause before each."""
     over = threading.Event()
 
     def serve():
@@ -47,7 +50,7 @@ def talking(pieces, pause=0.0):
 
 
 @pytest.mark.parametrize("pieces", [[], [b"HTTP/1.1 200 OK\r\n", *[b"X-More: x\r\n"] * 100]], ids=["silent", "drips"])
-def test_a_receiver_that_never_comes_to_an_end_is_left_in_time(pieces):
+def test_a_receiver_that_never_finishes_its_answer_is_abandoned_in_time(pieces):
     began = time.monotonic()
     with talking(pieces, pause=0.1) as url:
         answer = post(url)
@@ -56,14 +59,14 @@ def test_a_receiver_that_never_comes_to_an_end_is_left_in_time(pieces):
     assert time.monotonic() - began < 10
 
 
-def test_no_more_than_the_head_of_an_answer_is_read():
+def test_only_the_head_of_an_answer_is_read():
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n"
     with talking([head, *[b"x" * 65536] * 1000]) as url:
         assert post(url, webhook_timeout=20).error is None
 
 
 @pytest.mark.parametrize("said", [b"", b"SSH-2.0-OpenSSH_9.2\r\n\r\n", b"HTTP/1.1 two hundred\r\n\r\n"])
-def test_nonsense_is_told_as_such(said):
+def test_an_answer_that_is_not_http_is_reported_as_unreachable(said):
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve():
@@ -91,11 +94,11 @@ def test_nonsense_is_told_as_such(said):
         ("http://a b/", "webhook_forbidden"),
     ],
 )
-def test_an_address_that_leads_nowhere_has_its_code(url, code):
+def test_a_useless_url_fails_with_its_code(url, code):
     assert post(url, webhook_timeout=30).error.code == code
 
 
-def test_a_certificate_is_trusted_only_where_its_authority_is(tmp_path, monkeypatch):
+def test_a_certificate_is_trusted_only_if_its_authority_is(tmp_path, monkeypatch):
     names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names]
     subprocess.run([*command, "-keyout", tmp_path / "key", "-out", tmp_path / "crt"], check=True, capture_output=True)
@@ -106,11 +109,9 @@ def test_a_certificate_is_trusted_only_where_its_authority_is(tmp_path, monkeypa
         answer = post(url, webhook_allow_http=False, webhook_timeout=30)
         assert (answer.error.code, answer.health, receiver.got) == ("webhook_untrusted", "down", [])
 
-        from pipeline.webhook.courier import Courier
-
-        from pipeline.webhook import event
-
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "crt"))
-        courier = Courier(Settings(webhook_secret=SECRET, webhook_allow_private=True))
-        answer = courier.send(url, "msg_1", event.envelope("webhook.test", time.time(), {"id": "x"}))
+        settings = Settings(webhook_secret=SECRET, webhook_allow_private=True)
+        answer = Deliverer(settings, Store(ClientConfig())).send(
+            url, "msg_1", event.envelope("webhook.test", time.time(), {"id": "x"})
+        )
         assert (answer.error, answer.status, len(receiver.taken)) == (None, 200, 1)

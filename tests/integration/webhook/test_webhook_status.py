@@ -1,11 +1,11 @@
-"""Whether anybody delivers, as `status` sees it."""
+"""`status` reports pending webhooks that no worker delivers."""
 
 from live import current, jobs
 
 from voicemill import status
 
 
-def test_webhooks_that_nobody_delivers_are_reported_and_else_nothing(redis_url, job, receiver, post, name):
+def test_webhooks_are_unattended_only_while_events_are_pending_without_a_worker(redis_url, job, receiver, post, name):
     assert "webhook" not in status.read(current()).unattended
 
     jobs.cancel(job("one"))

@@ -1,12 +1,16 @@
-"""Real worker processes: killed, stopped, held up; nothing is lost and nobody starves."""
+"""Real worker processes are killed, stopped and held up: no event is lost and no receiver starves."""
 
 import os
 import signal
 import time
 
+import live
+import pytest
 from live import jobs, queues
 from processes import becomes, children
 from receiver import receiving
+
+pytestmark = pytest.mark.processes
 
 
 def test_a_worker_killed_while_it_delivers_loses_nothing(workers, done, receiver, undelivered):
@@ -28,15 +32,15 @@ def test_a_worker_killed_while_it_delivers_loses_nothing(workers, done, receiver
 
     receiver.until(lambda server: {(got.job, got.type) for got in server.taken} >= EVERYTHING)
     for name in ("one", "two"):
-        first_told = dict.fromkeys(got.type for got in receiver.got if got.job == name)
-        assert list(first_told) == ["job.transcribed", "job.done"]
+        types = dict.fromkeys(got.type for got in receiver.got if got.job == name)
+        assert list(types) == ["job.transcribed", "job.done"]
     assert {got.id for got in receiver.got} == {f"msg_{name}_{number}" for name in ("one", "two") for number in (1, 2)}
 
 
 EVERYTHING = {(name, kind) for name in ("one", "two") for kind in ("job.transcribed", "job.done")}
 
 
-def test_a_worker_told_to_stop_ends_what_it_delivers_and_gives_back_the_rest(workers, done, receiver, undelivered):
+def test_a_stopping_worker_finishes_its_delivery_and_returns_the_rest(workers, done, receiver, undelivered):
     first = workers.start()
 
     def stop_the_first(_got):
@@ -50,7 +54,7 @@ def test_a_worker_told_to_stop_ends_what_it_delivers_and_gives_back_the_rest(wor
     done("one")
     receiver.until(lambda server: server.got)
     assert first.wait(60) == 0
-    assert jobs.get("one").webhook["pending"] == ["done"]
+    assert jobs.get("one").webhook.pending == ("done",)
     assert undelivered() == 1
     workers.start()
     receiver.until(lambda server: len(server.taken) == 2)
@@ -81,13 +85,13 @@ def test_slow_and_failing_receivers_starve_no_other(workers, done, receiver, und
         assert len(failing.got) <= 4
         assert becomes(lambda: undelivered() == 40)
         assert queues.depths()["webhook"].in_progress <= 4
-        assert [worker.stages for worker in workers.alive()] == [["webhook"]]
+        assert [worker.stages for worker in live.workers.alive()] == [["webhook"]]
         for number in range(20):
-            told = [got.type for got in receiver.taken if got.job == f"good-{number}"]
-            assert told == ["job.transcribed", "job.done"]
+            types = [got.type for got in receiver.taken if got.job == f"good-{number}"]
+            assert types == ["job.transcribed", "job.done"]
 
 
-def test_a_failed_delivery_is_tried_again_when_its_time_comes(workers, job, receiver):
+def test_a_failed_delivery_is_retried_after_its_backoff(workers, job, receiver):
     receiver.behave = lambda _got: 200 if len(receiver.got) >= 3 else 500
     workers.start(WEBHOOK_BACKOFF="0.2 0.4")
     began = time.monotonic()
