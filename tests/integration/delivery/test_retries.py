@@ -159,7 +159,9 @@ def test_a_message_whose_job_cannot_be_written_is_kept_among_the_dead_letters():
     message = MessageProxy(Message("transcribe", "transcribe", ("j",), {}, {}, message_id="j"))
 
     with pytest.raises(redis.ResponseError):
-        Retries(current(), Attempt()).after_process_message(None, message, exception=JobError(ErrorCode.UNDECODABLE, "no"))
+        Retries(current(), Attempt()).after_process_message(
+            None, message, exception=JobError(ErrorCode.UNDECODABLE, "no")
+        )
 
     assert message.failed
 
