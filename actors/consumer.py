@@ -7,6 +7,7 @@ import math
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -39,10 +40,26 @@ class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there 
 
     `BLMOVE q q LEFT LEFT` moves the head of a list onto itself: it returns as soon as the list is not empty and changes
     nothing, so producers need not know of it. The message is then fetched by Dramatiq's own script.
+
+    Args:
+        broker: of the worker.
+        queue_name: the queue.
+        prefetch: how many messages to take: as many as there are threads.
+        timeout: Dramatiq's, which is not used.
+        clock: tells when messages were fetched and compared last (seconds).
     """
 
-    def __init__(self, broker: Broker, queue_name: str, prefetch: int, timeout: int) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        queue_name: str,
+        prefetch: int,
+        timeout: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         super().__init__(broker, queue_name, prefetch, timeout)
+        self.clock = clock
         self.held = broker.held.setdefault(queue_name, {})
         if queue_name.endswith(".DQ"):
             self.held.clear()  # Dramatiq drops delayed messages from memory when it makes a new consumer
@@ -58,7 +75,7 @@ class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there 
             except redis.RedisError as error:
                 raise ConnectionClosed(error) from None
         broker.rounds.setdefault(queue_name, time.monotonic())
-        self.next_reconciliation = time.monotonic()
+        self.next_reconciliation = clock()
         self.more = False  # whether the last fetch got all that it asked for: then it is not worth a look beforehand
         self.most = prefetch  # messages that may be here at once
         self.fetched = -math.inf  # when messages were fetched last (monotonic clock)
@@ -183,7 +200,7 @@ class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there 
 
     def _look_ahead(self, found: int) -> None:
         """Take as many messages again as there are threads for while a backlog goes through quickly."""
-        last, self.fetched = self.fetched, time.monotonic()
+        last, self.fetched = self.fetched, self.clock()
         quick = self.more and (self.fetched - last) * self.prefetch < BRISK * found
         self.brisk = self.brisk + found if quick else 0
         self.most = self.prefetch * 2 if self.brisk >= self.prefetch else self.prefetch
@@ -216,7 +233,7 @@ class Consumer(stock._RedisConsumer):  # noqa: SLF001 - the only consumer there 
 
     def _reconcile(self) -> None:
         """Put back what Redis thinks that we hold and we do not: a fetch whose answer was lost on the way."""
-        now = time.monotonic()
+        now = self.clock()
         if now < self.next_reconciliation:
             return
         self.next_reconciliation = now + RECONCILE

@@ -37,10 +37,11 @@ class Heartbeat(Middleware):
 
     Args:
         max_kills: how many workers a message may kill before it becomes a dead letter.
+        interval: seconds between two heartbeats.
     """
 
-    def __init__(self, max_kills: int) -> None:
-        self.max_kills = max_kills
+    def __init__(self, max_kills: int, *, interval: float = INTERVAL) -> None:
+        self.max_kills, self.interval = max_kills, interval
         self._said: dict[str, Any] = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
         self._ended = threading.Event()
 
@@ -78,7 +79,7 @@ class Heartbeat(Middleware):
     def _run(self, broker: Any, taken_from: list[str], worker: dramatiq.Worker) -> None:
         while not self._ended.is_set():
             _demand_threads(worker)
-            pause = INTERVAL
+            pause = self.interval
             try:
                 self._beat(broker, taken_from)
             except redis.RedisError as error:

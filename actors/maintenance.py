@@ -9,10 +9,8 @@ import redis
 import structlog
 from dramatiq.middleware import Middleware
 
-from config.settings import Settings
 from pipeline.sweeper import Sweeper
 from voicemill.errors import JobError
-from voicemill.store import Store
 
 INTERVAL = 5.0  # seconds between two checks whether a sweep is due
 
@@ -20,10 +18,15 @@ log = structlog.get_logger(__name__)
 
 
 class Maintenance(Middleware):
-    """Sweep while the worker runs. The thread is a daemon: an interrupted sweep is completed by the next one."""
+    """Sweep while the worker runs. The thread is a daemon: an interrupted sweep is completed by the next one.
 
-    def __init__(self, store: Store, settings: Settings) -> None:
-        self._sweeper = Sweeper(store, settings)
+    Args:
+        sweeper: of the worker's store.
+        interval: seconds between two checks whether a sweep is due.
+    """
+
+    def __init__(self, sweeper: Sweeper, *, interval: float = INTERVAL) -> None:
+        self._sweeper, self._interval = sweeper, interval
         self._ended = threading.Event()
 
     def after_worker_boot(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
@@ -42,4 +45,4 @@ class Maintenance(Middleware):
                 log.warning("Sweep failed, trying again", reason=str(error))
             except Exception:  # the next sweep may find Redis in another state
                 log.exception("Sweep failed, trying again")
-            self._ended.wait(INTERVAL)
+            self._ended.wait(self._interval)

@@ -146,8 +146,12 @@ def _reference(message: MessageProxy, retries: int) -> dramatiq.Message[Any]:
     return again
 
 
-def patiently(step: Callable[[], Answer]) -> Answer:
+def patiently(step: Callable[[], Answer], *, pause: float = PAUSE) -> Answer:
     """Do `step`, again and again while Redis cannot do it: it is away, full, loading or read-only.
+
+    Args:
+        step: what to do.
+        pause: seconds between two attempts.
 
     Raises:
         redis.RedisError: it will not do it later either.
@@ -159,4 +163,4 @@ def patiently(step: Callable[[], Answer]) -> Answer:
             if not connection.may_pass(error):
                 raise
             log.warning("Redis cannot be used, waiting", reason=str(error))
-            time.sleep(PAUSE)  # nothing announces that Redis is back
+            time.sleep(pause)  # nothing announces that Redis is back

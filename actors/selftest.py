@@ -28,12 +28,16 @@ class SelfTest(Middleware):
     """Test the machine when the worker starts and whenever a message fails.
 
     `test` is the stage's: it raises what is wrong. Without one the worker counts as fit.
+
+    Args:
+        stage: the worker's.
+        interval: seconds between two tests while paused.
     """
 
-    def __init__(self, stage: str) -> None:
+    def __init__(self, stage: str, *, interval: float = INTERVAL) -> None:
         self.test: Test | None = None
         self.reason: str | None = None  # why the worker is paused
-        self._stage = stage
+        self._stage, self._interval = stage, interval
         self._passed_at = float("-inf")  # on the monotonic clock: the start of the last test that passed
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -89,7 +93,7 @@ class SelfTest(Middleware):
         return None
 
     def _await_recovery(self, since: float) -> None:
-        while not self._ended.wait(INTERVAL):
+        while not self._ended.wait(self._interval):
             began = time.monotonic()
             failure = self._failure()
             if failure is None:

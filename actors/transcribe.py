@@ -123,7 +123,8 @@ def _demand_slots(engine: Engine) -> None:
 
 
 if worker.is_worker():
-    from actors import gpus, preflight
+    from actors import preflight
+    from actors.gpus import Gpus
     from pipeline.transcribe.stage import Transcribing
 
     def transcribe(*args: Any, **keywords: Any) -> None:
@@ -131,7 +132,7 @@ if worker.is_worker():
         run(*args, **keywords)
 
     WORKER = worker.start("transcribe")
-    WORKER.broker.gpus = gpus.read
-    gpus.read()  # so that the first heartbeat, after the model has loaded, knows them
+    WORKER.broker.gpus = Gpus().read
+    WORKER.broker.gpus()  # so that the first heartbeat, after the model has loaded, knows them
     actor, device, degraded = preflight.declare(transcribe, device=WORKER.settings.whisper_device, **WORKER.options)
     run = WORKER.runner(Transcribing(start_engine(WORKER, device, degraded)))

@@ -25,6 +25,7 @@ from actors.shutdown import Shutdown
 from actors.tracking import Tracking
 from config.settings import Settings
 from pipeline.stage import Stage
+from pipeline.sweeper import Sweeper
 from voicemill.store import Store
 
 
@@ -101,7 +102,7 @@ def _assemble(stage: str) -> Worker:
         Retries(store, attempt, self_test),
         self_test,
         Heartbeat(settings.max_worker_kills),
-        Maintenance(store, settings),
+        Maintenance(Sweeper(store, settings)),
     ]
     for each in middleware:
         broker.add_middleware(each)

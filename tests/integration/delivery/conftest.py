@@ -1,4 +1,4 @@
-"""Real `dramatiq` worker processes on actors of the tests' own, with the middleware that every stage has."""
+"""Real `dramatiq` worker processes on stages of the tests' own, with the runner and middleware of every stage."""
 
 import os
 import subprocess
@@ -20,9 +20,12 @@ import dramatiq, redis
 from config import environment
 environment.ROOT = pathlib.Path({folder!r})  # where `.env` lies
 from actors import worker
+from actors.heartbeat import Heartbeat
+from pipeline.stage import Result
 from voicemill.errors import ErrorCode, JobError
 WORKER = worker.start({stage!r})
 BROKER, store, jobs = WORKER.broker, WORKER.store, WORKER.store.jobs
+HEARTBEAT = next(each for each in BROKER.middleware if isinstance(each, Heartbeat))
 """
 
 
@@ -35,14 +38,21 @@ class Workers:
         self.readers = []
 
     def start(self, body, stage="decode", *, threads=2, ready=True, **variables):
-        """Start a worker whose actors `body` declares on BROKER; return its master process."""
+        """Start a worker whose stage `body` declares on WORKER; return its master process."""
         module = f"delivery_{len(self.processes)}"
         text = PROLOGUE.format(clone=str(CLONE), folder=str(self.folder), stage=stage) + textwrap.dedent(body)
         (self.folder / f"{module}.py").write_text(text)
-        environment = os.environ | {"REDIS_URL": self.url, "PYTHONPATH": str(self.folder), "LOG_FORMAT": "json"}
+        return self.run(module, self.folder, threads, variables, ready=ready)
+
+    def start_stage(self, stage, *, threads=2, ready=True, **variables):
+        """Start the worker of a stage as the Procfile does; return its master process."""
+        return self.run(f"actors.{stage}", CLONE, threads, variables, ready=ready)
+
+    def run(self, module, folder, threads, variables, *, ready):
+        environment = os.environ | {"REDIS_URL": self.url, "PYTHONPATH": str(folder), "LOG_FORMAT": "json"}
         process = subprocess.Popen(
             [Path(sys.executable).with_name("dramatiq"), module, "-p", "1", "-t", str(threads), "--skip-logging"],
-            cwd=self.folder,
+            cwd=folder,
             env=environment | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

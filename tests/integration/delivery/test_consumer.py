@@ -1,8 +1,8 @@
 """How a worker takes its messages from Redis: one consumer, step by step."""
 
 import json
-import time
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import redis
@@ -10,17 +10,19 @@ from dramatiq import Message
 from dramatiq.errors import ConnectionClosed
 from live import current, queues, store
 
-from actors import consumer as consumers
 from actors.broker import Broker
+from actors.consumer import Consumer
+from config import settings
 from config.environment import STATE
-from pipeline import sweeper
+from pipeline.sweeper import Sweeper
 from voicemill import status
+from voicemill.store import keys
 
 pytestmark = pytest.mark.usefixtures("redis_url")
 
 
 def taken(broker):
-    return store.redis.scard(consumers.acks_key(broker, "decode"))
+    return store.redis.scard(keys.acks(broker.broker_id, "decode"))
 
 
 def send(broker, name):
@@ -57,11 +59,11 @@ BAD = ["no JSON", "[]", "{}", json.dumps({"message_id": "j"}), json.dumps({"mess
 
 @pytest.mark.parametrize("body", BAD)
 @pytest.mark.parametrize("suffix", ["", ".DQ"])
-def test_what_is_no_message_goes_to_the_dead_letters_and_stops_nobody(body, suffix):
-    broker = Broker(middleware=[])
+def test_what_is_not_a_message_becomes_a_dead_letter_and_stops_nothing(body, suffix):
+    broker = Broker(current())
     broker.do_enqueue("decode" + suffix, b"\xff", body)
     assert status.read(current()).stages["decode"].oldest_waiting is None
-    assert sweeper.sweep(after=0) == []
+    assert Sweeper(current(), settings.get()).sweep(after=0) == []
     consumer = broker.consume("decode" + suffix, prefetch=2)
 
     assert next(consumer) is None
@@ -75,8 +77,8 @@ def test_what_is_no_message_goes_to_the_dead_letters_and_stops_nobody(body, suff
 
 
 @pytest.mark.parametrize("suffix", ["", ".DQ"])
-def test_a_message_that_would_end_a_thread_or_never_be_given_back_does_so_too(suffix):
-    broker = Broker(middleware=[])
+def test_a_message_that_would_end_a_thread_or_never_be_returned_becomes_a_dead_letter(suffix):
+    broker = Broker(current())
     harmful = [like_ours(suffix, **changes) for changes in HARMFUL + HARMFUL_LATER * (suffix == ".DQ")]
     harmful.append(like_ours("" if suffix else ".DQ"))
     consumer = broker.consume("decode" + suffix, prefetch=1)
@@ -91,8 +93,8 @@ def test_a_message_that_would_end_a_thread_or_never_be_given_back_does_so_too(su
     assert len(list(queues.dead_letters())) == len(harmful)
 
 
-def test_a_message_brings_no_options_that_are_an_actors_or_of_another_queue():
-    broker = Broker(middleware=[])
+def test_a_message_brings_no_options_that_are_an_actor_s_or_another_queue_s():
+    broker = Broker(current())
     options = {"throws": "abc", "pipe_target": {}, "eta": 2**52, "retries": 1}
     for queue in ("decode", "decode.DQ"):
         name = f"in {queue}"
@@ -107,8 +109,8 @@ def test_a_message_brings_no_options_that_are_an_actors_or_of_another_queue():
         assert found == {"redis_message_id": name, "retries": 1} | later
 
 
-def test_messages_that_are_none_cost_a_stage_no_thread_and_no_room(workers):
-    broker = Broker(middleware=[])
+def test_invalid_messages_cost_a_stage_no_thread_and_no_room(workers):
+    broker = Broker(current())
     bodies = [like_ours(**changes) for changes in HARMFUL]
     bodies += [like_ours(options={"redis_message_id": "bad", "eta": 2**52})]
     for number, body in enumerate(bodies):
@@ -118,7 +120,7 @@ def test_messages_that_are_none_cost_a_stage_no_thread_and_no_room(workers):
     workers.start(
         """
         @dramatiq.actor(queue_name="decode", actor_name="decode", broker=BROKER, throws=JobError)
-        def decode(source, schema=1):
+        def decode(source, **_keywords):
             store.redis.rpush("done", source)
         """
     )
@@ -128,10 +130,10 @@ def test_messages_that_are_none_cost_a_stage_no_thread_and_no_room(workers):
     assert len(list(queues.dead_letters())) == len(HARMFUL)
 
 
-def test_an_idle_worker_that_may_not_wait_in_redis_polls_more_and_more_rarely(monkeypatch):
-    broker, waits = Broker(middleware=[]), []
+def test_an_idle_worker_that_may_not_wait_in_redis_polls_less_and_less_often():
+    broker, waits = Broker(current()), []
     broker.blocking = False
-    monkeypatch.setattr(broker.stopping, "wait", waits.append)
+    broker.stopping = SimpleNamespace(is_set=lambda: False, wait=waits.append)
     consumer = broker.consume("decode", prefetch=2, timeout=250)
 
     for _ in range(15):
@@ -154,8 +156,8 @@ def unprivileged(redis_url, monkeypatch):
 
 
 @pytest.mark.usefixtures("unprivileged")
-def test_who_may_not_wait_in_redis_polls():
-    broker = Broker(middleware=[])
+def test_a_user_without_the_right_to_wait_in_redis_polls():
+    broker = Broker(current())
     send(broker, "one")
     consumer = broker.consume("decode", prefetch=2)
     assert broker.blocking
@@ -165,13 +167,10 @@ def test_who_may_not_wait_in_redis_polls():
     assert not broker.blocking
 
 
-def answer(consumer, monkeypatch, text):
-    """Let the consumer's wait end with an error of this text, as a server or a proxy before it words it."""
-
-    def refuse(*_command):
-        raise redis.ResponseError(text)
-
-    monkeypatch.setattr(consumer.waiter, "execute_command", refuse)
+def answer(consumer, text):
+    """Let the consumer's wait end with an error of this text, as a server or a proxy in front of it words it."""
+    consumer.close()
+    consumer.waiter = Mock(execute_command=Mock(side_effect=redis.ResponseError(text)))
 
 
 @pytest.mark.parametrize(
@@ -183,11 +182,11 @@ def answer(consumer, monkeypatch, text):
         "BLMOVE not supported in cluster proxy",
     ],
 )
-def test_a_server_that_knows_no_waiting_is_polled_whatever_its_words(monkeypatch, text):
-    broker = Broker(middleware=[])
+def test_a_server_without_blmove_is_polled_whatever_its_error_says(text):
+    broker = Broker(current())
     send(broker, "one")
     consumer = broker.consume("decode", prefetch=2)
-    answer(consumer, monkeypatch, text)
+    answer(consumer, text)
 
     assert next(consumer).message_id == "one"
 
@@ -202,10 +201,10 @@ def test_a_server_that_knows_no_waiting_is_polled_whatever_its_words(monkeypatch
         "MISCONF Valkey is configured to save RDB snapshots",
     ],
 )
-def test_a_trouble_that_passes_makes_nobody_poll_for_ever(monkeypatch, text):
-    broker = Broker(middleware=[])
+def test_a_temporary_error_makes_nobody_poll_for_ever(text):
+    broker = Broker(current())
     consumer = broker.consume("decode", prefetch=2)
-    answer(consumer, monkeypatch, text)
+    answer(consumer, text)
 
     with pytest.raises(ConnectionClosed):
         next(consumer)
@@ -214,18 +213,17 @@ def test_a_trouble_that_passes_makes_nobody_poll_for_ever(monkeypatch, text):
     consumer.close()
 
 
-def test_a_consumer_that_reconnects_takes_no_more_than_there_are_hands_for(monkeypatch):
-    monkeypatch.setattr(consumers, "FULL", 0.01)
-    broker = Broker(middleware=[])
+def test_a_consumer_that_reconnects_takes_no_more_messages_than_there_are_threads():
+    broker = Broker(current())
     for number in range(4):
         send(broker, f"m{number}")
     first = broker.consume("decode", prefetch=2)
-    in_hand = [next(first), next(first)]
+    at_work = [next(first), next(first)]
 
     second = broker.consume("decode", prefetch=2)
     assert next(second) is None
     assert taken(broker) == 2
-    second.ack(in_hand[0])
+    second.ack(at_work[0])
 
     assert next(second).message_id == "m2"
     assert taken(broker) == 2
@@ -234,32 +232,30 @@ def test_a_consumer_that_reconnects_takes_no_more_than_there_are_hands_for(monke
 
 
 @pytest.mark.parametrize(("seconds", "ahead"), [(0.001, 2), (1.0, 0)])
-def test_messages_are_taken_ahead_only_while_they_are_soon_done(monkeypatch, seconds, ahead):
+def test_messages_are_taken_ahead_only_while_they_finish_quickly(seconds, ahead):
     now = 0.0
-    monkeypatch.setattr(consumers, "time", SimpleNamespace(monotonic=lambda: now, sleep=time.sleep))
-    broker = Broker(middleware=[])
+    broker = Broker(current())
     for number in range(12):
         send(broker, f"m{number}")
-    consumer = broker.consume("decode", prefetch=2)
-    hands, most = [next(consumer), next(consumer)], 0
+    consumer = Consumer(broker, "decode", 2, 250, clock=lambda: now)
+    at_work, most = [next(consumer), next(consumer)], 0
 
     for _ in range(6):
         now += seconds
-        consumer.ack(hands.pop(0))
-        hands.append(next(consumer))
+        consumer.ack(at_work.pop(0))
+        at_work.append(next(consumer))
         most = max(most, taken(broker))
 
     assert most == 2 + ahead
     consumer.close()
 
 
-def test_a_message_that_never_arrived_is_put_back_by_and_by_and_what_is_in_hand_is_not(monkeypatch):
+def test_a_message_that_never_arrived_is_requeued_after_a_while_and_one_at_work_is_not():
     now = 0.0
-    monkeypatch.setattr(consumers, "time", SimpleNamespace(monotonic=lambda: now, sleep=time.sleep))
-    broker = Broker(middleware=[])
-    send(broker, "in-hand")
-    consumer = broker.consume("decode", prefetch=2)
-    assert next(consumer).message_id == "in-hand"
+    broker = Broker(current())
+    send(broker, "at work")
+    consumer = Consumer(broker, "decode", 2, 250, clock=lambda: now)
+    assert next(consumer).message_id == "at work"
     send(broker, "lost")
     broker.do_fetch("decode", 1)
 
@@ -270,18 +266,21 @@ def test_a_message_that_never_arrived_is_put_back_by_and_by_and_what_is_in_hand_
     consumer.close()
 
 
-def test_a_message_whose_way_to_us_was_cut_off_is_fetched_again_at_once(redis_url, monkeypatch):
+def test_a_message_lost_with_its_connection_is_fetched_again_at_once(redis_url, monkeypatch):
     monkeypatch.syspath_prepend(STATE.parent)
     from tests.chaos.proxy import Proxy
 
     proxy = Proxy(int(redis_url.rpartition(":")[2].partition("/")[0]), seed=1)
-    direct = Broker(middleware=[])
+    direct = Broker(current())
     send(direct, "one")
     monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{proxy.port}/0")
-    broker = Broker(middleware=[])
-    consumer = broker.consume("decode", prefetch=1)
-    there_is_one = consumer._there_is_one
-    monkeypatch.setattr(consumer, "_there_is_one", lambda: there_is_one() and proxy.cut(1.0))
+    broker = Broker(current())
+
+    class CutOff(Consumer):
+        def _there_is_one(self):
+            return super()._there_is_one() and proxy.cut(1.0)
+
+    consumer = CutOff(broker, "decode", 1, 250)
     try:
         with pytest.raises(ConnectionClosed):
             next(consumer)
@@ -291,5 +290,5 @@ def test_a_message_whose_way_to_us_was_cut_off_is_fetched_again_at_once(redis_ur
         assert next(again).message_id == "one"
         again.close()
     finally:
-        store.redis.close()
+        current().close()
         proxy.stop()

@@ -7,9 +7,9 @@ import time
 import pytest
 from dying import dead_letter, die
 from live import jobs, queues, store
+from voicemill._cli import dead
 
 from voicemill import Client, decode
-from voicemill._cli import dead
 from voicemill.options import Options
 from voicemill.store import keys
 
@@ -63,14 +63,14 @@ def test_an_id_without_a_dead_letter_is_reported_while_the_others_are_processed(
 
 @pytest.mark.parametrize(
     ("typed", "answer"),
-    [("undecodeable", "near it are undecodable"), ("xyz", "docs/reference/errors.md has them all")],
+    [("undecodeable", "did you mean undecodable"), ("xyz", "docs/reference/errors.md lists them")],
 )
 def test_an_unknown_code_is_wrong_usage_and_similar_ones_are_named(typed, answer, capsys):
     with pytest.raises(SystemExit) as raised:
         run_dead("drop", "--code", typed)
 
     assert raised.value.code == 2
-    assert f"{typed!r} is no error code: {answer}" in capsys.readouterr().err
+    assert f"{typed!r} is not an error code: {answer}" in capsys.readouterr().err
     assert run_dead("drop", "--code", "unknown") == 0  # of those whose record is gone
 
 

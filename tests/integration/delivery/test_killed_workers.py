@@ -5,57 +5,62 @@ import shutil
 import signal
 import time
 
-from actors.beat import BEGUN_KEY
+import live
 from dramatiq import Message
-from live import audio, jobs, queues, store
+from live import audio, current, jobs, queues, store
 from processes import becomes, children, end, slowness
 
-from actors import decode
+from actors.attempt import Attempt
+from actors.broker import Broker
+from actors.runner import Runner
+from config import settings
 from config.environment import STATE
+from pipeline.transcribe.stage import Transcribing
+from voicemill import decode
 from voicemill.options import Options
 from voicemill.store import keys
 from voicemill.store.queue import letter
 
 CLONE = STATE.parent
 
-ACTOR = """
-@dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, throws=JobError)
-def transcribe(job_id, schema=1):
+STAGE = """
+def work(job, context):
     client = store.redis
-    client.rpush("begun", job_id)
-    if job_id == "poison":
+    client.rpush("begun", job.id)
+    if job.id == "poison":
         client.blpop("strike", timeout=5)
         os.kill(os.getpid(), signal.SIGKILL)
-    if job_id == "slow" and client.llen("begun") < 2:
+    if job.id == "slow" and client.llen("begun") < 2:
         time.sleep(60)
-    jobs.finish(job_id, "transcribe", {"transcript": {"text": job_id}}, following=None)
+    return Result({"transcript": {"text": job.id}})
+WORKER.declare(work)
 """
 
 
 def send(*names):
     for name in names:
-        jobs.create(name, "voice.ogg", Options())
+        jobs.create(name, "voice.ogg", Options(enrich=False))
         queues.push(letter("transcribe", name))
 
 
 def test_a_message_of_a_killed_worker_is_at_work_elsewhere_within_20_seconds(workers):
-    first = workers.start(ACTOR, "transcribe", threads=1)
+    first = workers.start(STAGE, "transcribe", threads=1)
     send("slow")
     client = store.redis
     assert client.blmove("begun", "begun", 10, "LEFT", "LEFT")
-    workers.start(ACTOR, "transcribe", threads=1)
+    workers.start(STAGE, "transcribe", threads=1)
 
     began = time.monotonic()
-    os.kill(next(worker.pid for worker in workers.alive() if worker.pid in children(first.pid)), signal.SIGKILL)
+    os.kill(next(worker.pid for worker in live.workers.alive() if worker.pid in children(first.pid)), signal.SIGKILL)
 
     assert jobs.wait("slow", timeout=60).status == "done"
     assert time.monotonic() - began < 20 * slowness()
     assert becomes(lambda: client.hlen(keys.queue("transcribe", ".msgs")) == 0)  # it is acknowledged after it is done
 
 
-def test_a_message_that_kills_its_workers_again_and_again_fails_and_its_neighbours_do_not(workers):
+def test_a_message_that_keeps_killing_its_workers_fails_and_its_neighbours_do_not(workers):
     # Redelivery in two seconds instead of a quarter of a minute, for the sake of the suite's time.
-    body = "from actors import heartbeat\nheartbeat.INTERVAL = 0.5\nBROKER.heartbeat_timeout = 1500\n" + ACTOR
+    body = "HEARTBEAT.interval = 0.5\nBROKER.heartbeat_timeout = 1500\n" + STAGE
     client = store.redis
     send("poison", "one", "two", "three")
     for death in range(3):
@@ -73,11 +78,10 @@ def test_a_message_that_kills_its_workers_again_and_again_fails_and_its_neighbou
         assert jobs.wait(name, timeout=60).status == "done"
 
 
-def test_a_worker_of_which_a_thread_has_died_ends_instead_of_looking_well(workers):
+def test_a_worker_with_a_dead_thread_exits_instead_of_looking_healthy(workers):
     master = workers.start(
         """
-        from actors import heartbeat
-        heartbeat.INTERVAL = 0.2
+        HEARTBEAT.interval = 0.2
         @dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, throws="no exception")
         def transcribe(job_id, schema=1):
             raise JobError(ErrorCode.INTERNAL, "what it throws is compared with no exception, which ends the thread")
@@ -91,10 +95,10 @@ def test_a_worker_of_which_a_thread_has_died_ends_instead_of_looking_well(worker
     workers.until("A thread of this worker has died")
 
 
-def test_what_does_not_end_within_the_shutdown_timeout_goes_back_at_once_and_that_is_no_death(workers):
-    broker, client = for_process("decode"), store.redis
-    master = workers.start(ACTOR, "transcribe", SHUTDOWN_TIMEOUT="0.5")
-    jobs.create("slow", "voice.ogg", Options())
+def test_what_does_not_end_within_the_shutdown_timeout_is_requeued_at_once_and_counts_no_death(workers):
+    broker, client = Broker(current()), store.redis
+    master = workers.start(STAGE, "transcribe", SHUTDOWN_TIMEOUT="0.5")
+    jobs.create("slow", "voice.ogg", Options(enrich=False))
     options = {"redis_message_id": "r~2"}  # one that was at work in two workers that died
     message = Message("transcribe", "transcribe", ("slow",), {}, options, message_id="slow")
     broker.do_enqueue("transcribe", "r~2", message.encode())
@@ -104,21 +108,20 @@ def test_what_does_not_end_within_the_shutdown_timeout_goes_back_at_once_and_tha
     master.wait(60)
 
     assert client.lrange(keys.queue("transcribe"), 0, -1) == [b"r~2"]
-    assert not client.exists(BEGUN_KEY)
-    workers.start(ACTOR, "transcribe")
+    assert not client.exists(keys.BEGUN)
+    workers.start(STAGE, "transcribe")
     assert jobs.wait("slow", timeout=60).status == "done"
 
 
-def test_a_worker_whose_master_is_killed_drains_and_ends_however_much_it_has_to_say(workers):
+def test_a_worker_whose_master_is_killed_drains_and_exits_however_much_it_logs(workers):
     body = """
     import structlog
-    @dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, throws=JobError)
-    def transcribe(job_id, schema=1):
-        jobs.begin(job_id, "transcribe", "host:1")
+    def work(job, context):
         store.redis.blpop("go on", timeout=30)
         for number in range(2000):  # more than a pipe holds, and nobody reads it any more
             structlog.get_logger().info("x" * 100)
-        jobs.finish(job_id, "transcribe", {"transcript": {"text": job_id}}, following=None)
+        return Result({"transcript": {"text": job.id}})
+    WORKER.declare(work)
     """
     master = workers.start(body, "transcribe")
     send("j")
@@ -134,14 +137,68 @@ def test_a_worker_whose_master_is_killed_drains_and_ends_however_much_it_has_to_
     assert end(started)
 
 
-def test_a_decoded_job_whose_worker_died_before_it_said_so_and_whose_audio_is_gone_is_decoded_again(workers, tmp_path):
-    shutil.copy(CLONE / "samples" / "voice-message.ogg", tmp_path)
+def transcribe(message):
+    """Run the real transcribe stage on a message; the engine is not reached, since the audio is gone."""
+    runner = Runner("transcribe", Transcribing(engine=None), current(), settings.get(), Attempt())
+    runner.run(message.message_id, message.args, message.kwargs, message.options["redis_message_id"])
+
+
+def take(queue):
+    """Take all messages of a queue, for good."""
+    broker = Broker(current())
+    found = [Message.decode(data) for data in broker.do_fetch(queue, 100)]
+    for message in found:
+        broker.do_ack(queue, message.options["redis_message_id"])
+    return found
+
+
+def decoded_by_a_killed_worker(folder):
+    """Return the id of a job that a worker decoded before it died with the message unacknowledged."""
+    shutil.copy(CLONE / "samples" / "voice-message.ogg", folder)
     job_id = decode.send("voice-message.ogg").message_id
-    jobs.begin(job_id, "decode", "host:1")
-    jobs.finish(job_id, "decode", {"audio": {}})
+    token = jobs.begin(job_id, "decode", "host:1")
+    assert jobs.finish(job_id, "decode", {"audio": {}}, token=token)
+    return job_id
 
-    workers.start("import actors.decode", MEDIA_ROOT=str(tmp_path))
 
+def test_a_message_redelivered_after_its_work_was_stored_is_dropped_and_the_next_stage_gets_one(workers, tmp_path):
+    job_id = decoded_by_a_killed_worker(tmp_path)
+
+    workers.start_stage("decode", MEDIA_ROOT=str(tmp_path))
+
+    assert becomes(lambda: not store.redis.hlen(keys.queue("decode", ".msgs")))
+    assert [message.message_id for message in take("transcribe")] == [job_id]
+    job = jobs.get(job_id)
+    assert (job.status, job.stages["decode"].attempts) == ("decoded", 1)
+
+
+def test_a_decoded_job_whose_audio_is_gone_is_decoded_again(workers, tmp_path):
+    job_id = decoded_by_a_killed_worker(tmp_path)
+    workers.start_stage("decode", MEDIA_ROOT=str(tmp_path))
+    assert becomes(lambda: not store.redis.hlen(keys.queue("decode", ".msgs")))
+    (message,) = take("transcribe")
+
+    transcribe(message)
+
+    assert becomes(lambda: store.redis.llen(keys.queue("transcribe")) == 1)
+    assert audio.exists(job_id)
+    job = jobs.get(job_id)
+    assert (job.status, job.redecodes) == ("decoded", 1)
+
+
+def test_a_job_that_an_older_worker_decoded_but_did_not_hand_on_is_handed_on_and_decoded_again(workers, tmp_path):
+    """Workers of the previous version stored the result first and queued the next message afterwards."""
+    job_id = decoded_by_a_killed_worker(tmp_path)
+    take("transcribe")
+    (sent,) = take("decode")
+    old = sent.copy(args=("voice-message.ogg",), kwargs={"schema": 1})
+    Broker(current()).do_enqueue("decode", old.options["redis_message_id"], old.encode())
+
+    workers.start_stage("decode", MEDIA_ROOT=str(tmp_path))
+
+    assert becomes(lambda: store.redis.llen(keys.queue("transcribe")) == 1)
+    assert jobs.get(job_id).status == "decoded"
+    transcribe(*take("transcribe"))
     assert becomes(lambda: store.redis.llen(keys.queue("transcribe")) == 1)
     assert audio.exists(job_id)
     assert jobs.get(job_id).status == "decoded"

@@ -1,4 +1,4 @@
-"""What a worker's master can be told."""
+"""What a worker's master does on signals and arguments."""
 
 import os
 import signal
@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import live
 from live import jobs, queues
 from processes import end
 
@@ -13,27 +14,21 @@ from config.environment import STATE
 from voicemill.options import Options
 from voicemill.store.queue import letter
 
-ACTOR = """
-from config import settings
-
-@dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, throws=JobError)
-def transcribe(job_id, schema=1):
-    jobs.begin(job_id, "transcribe", "host:1")
-    jobs.finish(job_id, "transcribe", {"transcript": {"text": settings.get().whisper_model}}, following=None)
+STAGE = """
+WORKER.declare(lambda job, context: Result({"transcript": {"text": context.settings.whisper_model}}))
 """
 
 
-def test_sighup_replaces_the_worker_by_one_that_has_read_env_anew_and_the_master_goes_on(workers, tmp_path):
-
+def test_sighup_replaces_the_worker_by_one_that_has_read_env_again_and_keeps_the_master(workers, tmp_path):
     def work(name):
-        jobs.create(name, "voice.ogg", Options())
+        jobs.create(name, "voice.ogg", Options(enrich=False))
         queues.push(letter("transcribe", name))
         return jobs.wait(name, timeout=60).transcript.text
 
     (tmp_path / ".env").write_text("WHISPER_MODEL=tiny\n")
-    master = workers.start(ACTOR, "transcribe")
+    master = workers.start(STAGE, "transcribe")
     workers.until("ready for action")
-    before = {worker.pid for worker in workers.alive()}
+    before = {worker.pid for worker in live.workers.alive()}
     assert work("earlier") == "tiny"
 
     (tmp_path / ".env").write_text("WHISPER_MODEL=base\n")
@@ -45,7 +40,7 @@ def test_sighup_replaces_the_worker_by_one_that_has_read_env_anew_and_the_master
     assert work("later") == "base"
 
 
-def test_a_worker_that_would_consume_nothing_ends_instead_of_idling(redis_url):
+def test_a_worker_that_would_consume_nothing_exits_instead_of_idling(redis_url):
     command = [Path(sys.executable).with_name("dramatiq"), "actors.decode", "-Q", "enrich", "-p", "1", "--skip-logging"]
     environment = os.environ | {"REDIS_URL": redis_url}
 

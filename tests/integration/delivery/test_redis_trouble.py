@@ -1,36 +1,42 @@
-"""A Redis that is full, read-only or restarting: workers wait and go on, and no job fails for it."""
+"""A Redis that is full, read-only or restarting: workers wait and resume, and no job fails for it."""
 
-import importlib
 import os
 import signal
 import subprocess
 
+import live
 import pytest
 import redis
-from live import jobs, queues
+from live import current, jobs, queues
 from processes import becomes
 
-from actors import decode
+from actors.attempt import Attempt
+from actors.broker import Broker
+from actors.runner import Runner
+from actors.selftest import SelfTest
+from actors.worker import Worker
 from cli import embedded
+from config import settings
+from pipeline.stage import Result
+from voicemill import decode
 from voicemill.errors import Refused
 from voicemill.lifecycle import QUEUES
 from voicemill.options import Options
-from voicemill.store import connection, keys
-from voicemill.store.queue import letter
+from voicemill.store import keys
+from voicemill.store.queue import SCHEMA, letter
 
-ACTOR = """
-@dramatiq.actor(queue_name="transcribe", actor_name="transcribe", broker=BROKER, throws=broker.EXPECTED)
-def transcribe(job_id, schema=1):
-    jobs.begin(job_id, "transcribe", "host:1")
-    while job_id == "held" and not os.path.exists("gate"):
+STAGE = """
+def work(job, context):
+    while job.id == "held" and not os.path.exists("gate"):
         time.sleep(0.02)
-    jobs.finish(job_id, "transcribe", {"transcript": {"text": job_id}}, following=None)
+    return Result({"transcript": {"text": job.id}})
+WORKER.declare(work)
 """
 
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """A Valkey of this test's own, since it is made full or killed: its client, and how to start it anew."""
+    """A Valkey of this test's own, since it is made full or killed: its client, and how to start it again."""
     folder = tmp_path / "redis"
     folder.mkdir()
     port = embedded._free_port()
@@ -46,14 +52,12 @@ def server(tmp_path, monkeypatch):
         embedded._await(f"redis://127.0.0.1:{port}/0", running[-1], folder / "log")
 
     monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{port}/0")
-    monkeypatch.setattr(connection, "_clients", {})
     start.running = running
     start()
     client = redis.Redis(port=port)
     yield client, start
     client.close()
-    for used in connection._clients.values():
-        used.close()
+    live.close()
     for process in running:
         process.kill()
         process.wait()
@@ -65,7 +69,7 @@ def redis_url(server):
 
 
 def send(name):
-    jobs.create(name, "voice.ogg", Options())
+    jobs.create(name, "voice.ogg", Options(enrich=False))
     queues.push(letter("transcribe", name))
 
 
@@ -85,7 +89,7 @@ def make_read_only(client):
 @pytest.mark.parametrize("break_it", [make_full, make_read_only], ids=["full", "read-only"])
 def test_jobs_wait_while_redis_takes_no_writes_and_are_done_afterwards(server, workers, tmp_path, break_it):
     client, _ = server
-    workers.start(ACTOR, "transcribe", dramatiq_restart_delay="500")
+    workers.start(STAGE, "transcribe", dramatiq_restart_delay="500")
     send("held")
     for event in jobs.events("held", timeout=60):
         if event.status == "transcribing":
@@ -105,27 +109,44 @@ def test_jobs_wait_while_redis_takes_no_writes_and_are_done_afterwards(server, w
     assert workers.processes[0].poll() is None
 
 
+@pytest.mark.usefixtures("redis_url")
 @pytest.mark.parametrize("stage", QUEUES)
-def test_every_stage_tells_of_a_redis_that_is_away_without_a_traceback(stage):
-    actor = getattr(importlib.import_module(f"actors.{stage}"), stage)
+def test_every_stage_logs_an_outage_of_redis_without_a_traceback(stage):
+    worker = Worker(stage, settings.get(), current(), Broker(current()), SelfTest(stage), Attempt())
 
-    assert issubclass(redis.ConnectionError, actor.options.throws)
+    assert issubclass(redis.ConnectionError, worker.options["throws"])
 
 
-def test_progress_that_redis_does_not_hear_of_is_no_fault(server):
+def run(work):
+    """Run a stage on a job."""
+    jobs.create("j", "voice.ogg", Options(enrich=False))
+    Runner("transcribe", work, current(), settings.get(), Attempt()).run("j", ("j",), {"schema": SCHEMA})
+
+
+def test_progress_that_redis_does_not_hear_of_fails_no_job(server):
     _, start = server
-    start.running[-1].kill()
-    start.running[-1].wait()
 
-    importlib.import_module("actors.transcribe")._tell("any", 1, 2)
+    def work(_job, context):
+        start.running[-1].kill()
+        start.running[-1].wait()
+        context.progress(1, 2)
+        start()
+        return Result({"transcript": {"text": "Hello."}})
+
+    run(work)
+
+    assert jobs.get("j").status == "done"
 
 
-def test_progress_that_redis_refuses_for_good_is_one(server):
+def test_progress_that_redis_refuses_for_good_is_an_error(server):
     client, _ = server
-    client.set(keys.record("any"), "no hash")
+
+    def work(job, context):
+        client.set(keys.record(job.id), "no hash")
+        context.progress(1, 2)
 
     with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
-        importlib.import_module("actors.transcribe")._tell("any", 1, 2)
+        run(work)
 
 
 def test_sending_to_a_full_redis_is_refused_with_what_to_do(server):
@@ -140,7 +161,7 @@ def test_sending_to_a_full_redis_is_refused_with_what_to_do(server):
 
 def test_workers_and_waiting_senders_survive_a_killed_and_restarted_redis(server, workers):
     client, start = server
-    workers.start(ACTOR, "transcribe", dramatiq_restart_delay="500")
+    workers.start(STAGE, "transcribe", dramatiq_restart_delay="500")
     send("first")
     assert jobs.wait("first", timeout=60).status == "done"
 

@@ -1,46 +1,39 @@
-"""What a message that failed comes to: another try, or the end of its job."""
+"""What a message that failed leads to: another attempt, or the end of its job."""
 
 import json
-import threading
 import time
-from types import SimpleNamespace
 from unittest.mock import Mock
 
 import pytest
 import redis
 from dramatiq import Message
 from dramatiq.broker import MessageProxy
-from dramatiq.errors import Retry
-from live import jobs, queues, store
+from live import current, jobs, queues, store
+from structlog.testing import capture_logs
 
-from actors import broker, retries
+from actors.attempt import Attempt
+from actors.broker import Broker
 from actors.retries import LONGEST_WISH, MAX_RETRIES, MIN_BACKOFF, Retries, patiently
 from actors.selftest import SelfTest
+from pipeline.stage import RetryLater
 from voicemill.errors import ErrorCode, JobError
 from voicemill.options import Options
 from voicemill.store import keys
+from voicemill.store.queue import SCHEMA
 
 pytestmark = pytest.mark.usefixtures("redis_url")
 
 
-def fail(error, tried=0, stage="transcribe"):
+def fail(error, tried=0, stage="transcribe", attempt=None):
     """Let a message's work end with an error after so many retries; return the message."""
     message = MessageProxy(Message(stage, stage, ("j",), {}, {"retries": tried}, message_id="j"))
-    Retries().after_process_message(broker.Broker(middleware=[]), message, exception=error)
+    retries = Retries(current(), attempt or Attempt())
+    retries.after_process_message(Broker(current()), message, exception=error)
     return message
 
 
-@pytest.fixture
-def logged(monkeypatch):
-    """The fields of what is logged as an error."""
-    told = []
-    levels = {"error": lambda _event, **fields: told.append(fields), "warning": lambda _event, **_fields: None}
-    monkeypatch.setattr(retries, "log", SimpleNamespace(**levels))
-    return told
-
-
 def waits(error, tried=0):
-    """Return the least and the most that the next try of a job's message can have been put off by (seconds)."""
+    """Return the least and the most that the next attempt at a job's message can have been delayed by (seconds)."""
     before = time.time()
     fail(error, tried)
     at = jobs.get("j").stages["transcribe"].next_retry_at
@@ -55,7 +48,8 @@ def test_a_message_that_failed_because_of_its_worker_is_handed_back_uncounted(co
     options = {"retries": MAX_RETRIES}  # the next counted failure would end the job
     message = MessageProxy(Message("transcribe", "transcribe", ("j",), {}, options, message_id="j"))
 
-    Retries(unfit).after_process_message(broker.Broker(middleware=[]), message, exception=JobError(code, "no"))
+    retries = Retries(current(), Attempt(), unfit)
+    retries.after_process_message(Broker(current()), message, exception=JobError(ErrorCode(code), "no"))
     unfit.after_worker_shutdown(None, None)
 
     assert not message.failed
@@ -75,11 +69,12 @@ def test_a_message_that_failed_because_of_its_worker_is_handed_back_uncounted(co
         redis.ResponseError("BUSYGROUP Consumer Group name already exists"),
     ],
 )
-def test_what_redis_will_never_do_is_tried_no_more_often_than_other_faults(error, logged):
+def test_a_command_that_redis_refuses_for_good_is_retried_no_more_often_than_other_faults(error):
     jobs.create("j", "voice.ogg", Options())
 
-    assert not fail(error, MAX_RETRIES - 1).failed
-    assert [fields["exc_info"] for fields in logged] == [error]
+    with capture_logs() as logged:
+        assert not fail(error, MAX_RETRIES - 1).failed
+    assert [line["exc_info"] for line in logged if line["log_level"] == "error"] == [error]
     assert jobs.get("j").status == "queued"
     assert fail(error, MAX_RETRIES).failed
 
@@ -99,17 +94,18 @@ def test_what_redis_will_never_do_is_tried_no_more_often_than_other_faults(error
         redis.ResponseError("Error running script: @user_script:57: -OOM command not allowed"),
     ],
 )
-def test_what_redis_may_do_in_a_while_is_tried_for_as_long_as_it_takes(error, logged):
+def test_what_redis_may_do_in_a_while_is_retried_for_as_long_as_it_takes(error):
     jobs.create("j", "voice.ogg", Options())
 
-    assert not fail(error, MAX_RETRIES).failed
+    with capture_logs() as logged:
+        assert not fail(error, MAX_RETRIES).failed
 
-    assert not logged
+    assert not [line for line in logged if line["log_level"] == "error"]
     assert jobs.get("j").status == "queued"
     assert queues.depths()["transcribe"].delayed == 1
 
 
-def test_each_wait_is_twice_the_last_and_together_they_outlast_a_minute():
+def test_each_delay_is_twice_the_last_and_together_they_outlast_a_minute():
     jobs.create("j", "voice.ogg", Options())
 
     seen = [waits(JobError(ErrorCode.SOURCE_UNAVAILABLE, "no"), tried) for tried in range(MAX_RETRIES)]
@@ -129,7 +125,7 @@ def test_messages_that_failed_together_do_not_come_back_together():
 
 
 @pytest.mark.parametrize(("wish", "honoured"), [(60.0, 60), (2e9, LONGEST_WISH)])
-def test_a_servers_wish_to_wait_is_honoured_and_does_not_put_a_job_off_for_years(wish, honoured):
+def test_a_server_s_retry_after_is_honoured_up_to_a_limit(wish, honoured):
     jobs.create("j", "voice.ogg", Options())
 
     least, most = waits(JobError(ErrorCode.SOURCE_UNAVAILABLE, "the server answers 429", retry_after=wish))
@@ -138,24 +134,23 @@ def test_a_servers_wish_to_wait_is_honoured_and_does_not_put_a_job_off_for_years
     assert least <= honoured * 1.5
 
 
-def test_a_time_of_the_actors_own_choosing_is_kept_to_however_far_it_is():
+def test_a_delay_that_the_stage_asks_for_is_kept_however_long_it_is():
     jobs.create("j", "voice.ogg", Options())
 
-    least, most = waits(Retry("the day's quota is used up", delay=7_200_000))
+    least, most = waits(RetryLater(JobError(ErrorCode.ENRICH_QUOTA_EXHAUSTED, "the day's quota is used up"), 7200.0))
 
     assert least <= 7200 <= most
 
 
-def test_nobody_waits_for_what_redis_will_never_do(monkeypatch):
+def test_nothing_waits_for_a_command_that_redis_refuses_for_good():
     tries = []
-    monkeypatch.setattr(retries, "PATIENCE", 0)
 
     def step():
         tries.append(1)
         raise redis.ConnectionError("refused") if len(tries) < 3 else redis.ResponseError("WRONGTYPE no hash")
 
     with pytest.raises(redis.ResponseError):
-        patiently(step)
+        patiently(step, pause=0)
     assert len(tries) == 3
 
 
@@ -164,12 +159,14 @@ def test_a_message_whose_job_cannot_be_written_is_kept_among_the_dead_letters():
     message = MessageProxy(Message("transcribe", "transcribe", ("j",), {}, {}, message_id="j"))
 
     with pytest.raises(redis.ResponseError):
-        Retries().after_process_message(None, message, exception=JobError(ErrorCode.UNDECODABLE, "no"))
+        Retries(current(), Attempt()).after_process_message(
+            None, message, exception=JobError(ErrorCode.UNDECODABLE, "no")
+        )
 
     assert message.failed
 
 
-def test_a_late_twin_that_fails_leaves_no_dead_letter_of_a_job_that_goes_on():
+def test_a_late_attempt_that_fails_leaves_no_dead_letter_of_a_job_that_has_moved_on():
     jobs.create("j", "voice.ogg", Options())
     jobs.finish("j", "decode", {"audio": {}})
 
@@ -178,41 +175,26 @@ def test_a_late_twin_that_fails_leaves_no_dead_letter_of_a_job_that_goes_on():
     assert jobs.get("j").status == "decoded"
 
 
-@pytest.mark.parametrize("stage", ["transcribe", "enrich"])
-def test_a_message_of_a_later_version_is_refused_as_such(stage):
-    import importlib
-
-    actor = getattr(importlib.import_module(f"actors.{stage}"), stage)
+def test_a_stale_attempt_that_fails_does_not_end_the_job():
     jobs.create("j", "voice.ogg", Options())
+    attempt = Attempt()
+    attempt.token = jobs.begin("j", "decode", "host:1")
+    jobs.begin("j", "decode", "host:2")
 
-    with pytest.raises(JobError) as raised:
-        actor.fn("j", schema=2)
+    assert not fail(JobError(ErrorCode.UNDECODABLE, "no"), stage="decode", attempt=attempt).failed
 
-    assert raised.value.code == "unsupported_schema"
+    assert jobs.get("j").status == "decoding"
 
 
-def test_the_windows_of_a_cancelled_job_that_still_wait_are_dropped(monkeypatch, tmp_path):
-    from concurrent.futures import Future
-
-    from actors import transcribe
-    from pipeline.transcribe import audio
-
-    future, submitted = Future(), threading.Event()
-    engine = SimpleNamespace(alive=True, submit=lambda *_: submitted.set() or future)
-    monkeypatch.setattr(transcribe, "_engine", engine)
-    monkeypatch.setattr(transcribe, "WATCH", 0.01)
-    monkeypatch.setattr(audio, "load", lambda data: data)
-    (tmp_path / "a.flac").write_bytes(b"x")
-    audio.put("j", tmp_path / "a.flac")
+def test_a_retried_message_carries_its_job_s_id_alone():
     jobs.create("j", "voice.ogg", Options())
-    jobs.finish("j", "decode", {"audio": {}})
-    thread = threading.Thread(target=transcribe.transcribe.fn, args=("j",))
-    thread.start()
-    assert submitted.wait(10)
+    keywords = {"language": "ko", "prompt": "Anna", "schema": 1}
+    message = MessageProxy(Message("decode", "decode", ("https://example.com/?token=1",), keywords, {}, message_id="j"))
 
-    jobs.cancel("j")
-    thread.join(10)
+    error = JobError(ErrorCode.SOURCE_UNAVAILABLE, "no")
+    Retries(current(), Attempt()).after_process_message(Broker(current()), message, exception=error)
 
-    assert future.cancelled()
-    assert not thread.is_alive()
-    assert queues.depths()["enrich"].waiting == 0
+    (body,) = store.redis.hvals(keys.queue("decode", ".DQ.msgs"))
+    again = Message.decode(body)
+    assert (again.args, again.kwargs, again.message_id) == (("j",), {"schema": SCHEMA}, "j")
+    assert set(again.options) == {"redis_message_id", "eta", "retries"}

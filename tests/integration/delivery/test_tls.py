@@ -5,15 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import live
 import pytest
 import redis
 from live import jobs, store
 from tls_redis import authority, tls_redis
 
-from actors import decode
 from cli.supervisor import Supervisor, procfile
 from config.environment import STATE
-from voicemill.store import connection
+from voicemill import decode
 
 CLONE = STATE.parent
 PASSWORD = "a secret of this test"
@@ -31,7 +31,6 @@ def server(tmp_path_factory):
 def test_a_message_goes_through_all_stages_over_tls_with_a_password(server, tmp_path, monkeypatch):
     for name, value in server.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(connection, "_clients", {})
     (tmp_path / "voice.ogg").write_bytes((CLONE / "samples" / "voice-message.ogg").read_bytes())
     variables = {"MEDIA_ROOT": str(tmp_path), "WHISPER_MODEL": "bundled:tiny.en", "WHISPER_DEVICE": "cpu"}
     lines = []
@@ -42,8 +41,7 @@ def test_a_message_goes_through_all_stages_over_tls_with_a_password(server, tmp_
         job = jobs.wait(decode.send("voice.ogg", language="en").message_id, timeout=60)
     finally:
         stages.stop()
-        for client in connection._clients.values():
-            client.close()
+        live.close()
 
     assert job.status == "done", (job.error, lines)
     assert job.transcript.text
@@ -60,19 +58,19 @@ def beside(server, variables):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"REDIS_PASSWORD": "guessed"}, "refuses the login: "),
-        ({"REDIS_PASSWORD": ""}, "refuses the login: "),
+        ({"REDIS_PASSWORD": "guessed"}, "rejects the login: "),
+        ({"REDIS_PASSWORD": ""}, "rejects the login: "),
         ({"REDIS_CA_CERTS": "another.crt"}, "has a certificate that is not trusted: "),
         ({"REDIS_CA_CERTS": "nowhere.crt"}, "cannot be trusted: REDIS_CA_CERTS names "),
         ({"REDIS_CA_CERTS": "names"}, "cannot be trusted: REDIS_CA_CERTS names "),
     ],
     ids=["wrong password", "no password", "wrong authority", "no file of it", "a file of something else"],
 )
-def test_what_redis_or_we_refuse_is_told_from_a_redis_that_is_away(server, monkeypatch, wrong, said):
+def test_a_rejected_login_or_certificate_is_told_apart_from_an_outage(server, monkeypatch, wrong, said):
     for name, value in beside(server, wrong).items():
         monkeypatch.setenv(name, value)
 
-    with store.connect(retries=0) as client, pytest.raises(redis.RedisError) as raised:
+    with store.connect(socket_timeout=5, retries=0) as client, pytest.raises(redis.RedisError) as raised:
         client.ping()
 
     assert store.refusal(raised.value).startswith(said)
@@ -84,12 +82,12 @@ def test_what_redis_or_we_refuse_is_told_from_a_redis_that_is_away(server, monke
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"REDIS_PASSWORD": "guessed"}, "refuses the login: "),
+        ({"REDIS_PASSWORD": "guessed"}, "rejects the login: "),
         ({"REDIS_CA_CERTS": "nowhere.crt"}, "nowhere.crt: No such file or directory"),
     ],
     ids=["wrong password", "no file of the authority"],
 )
-def test_what_redis_or_we_refuse_is_one_line_and_exit_code_3(server, command, wrong, said):
+def test_a_rejected_login_or_certificate_is_one_line_and_exit_code_3(server, command, wrong, said):
     program, *arguments = command.split()
 
     ran = subprocess.run(
@@ -110,12 +108,10 @@ def test_what_redis_or_we_refuse_is_one_line_and_exit_code_3(server, command, wr
     assert PASSWORD not in ran.stderr
 
 
-def test_a_sender_whose_password_is_wrong_is_told_so(server, monkeypatch):
+def test_a_client_with_a_wrong_password_gets_an_authentication_error(server, monkeypatch):
     for name, value in (server | {"REDIS_PASSWORD": "guessed"}).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(connection, "_clients", {})
 
     with pytest.raises(redis.AuthenticationError):
         jobs.get("j")
-    for client in connection._clients.values():
-        client.close()
+    live.close()

@@ -1,16 +1,13 @@
-"""What nvidia-smi tells and does not tell, from a program in its place: there is no GPU where tests run."""
+"""What nvidia-smi reports and what it leaves out, from a program in its place: tests have no GPU."""
 
 import pytest
 
-from actors import gpus
+from actors.gpus import Gpus
 
 
 @pytest.fixture
 def nvidia_smi(tmp_path, monkeypatch):
     """Put a script in nvidia-smi's place."""
-    monkeypatch.setattr(gpus, "_next", 0.0)
-    monkeypatch.setattr(gpus, "_last", [])
-    monkeypatch.setattr(gpus, "TIMEOUT", 0.5)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
 
     def says(script):
@@ -23,12 +20,12 @@ def nvidia_smi(tmp_path, monkeypatch):
 
 def read():
     """Return what a reading finds, once it is over."""
+    gpus = Gpus(timeout=0.5)
     gpus.read()
-    with gpus._asking:
-        return gpus.read()
+    return gpus.settled()
 
 
-def test_each_gpu_is_told_with_memory_in_bytes(nvidia_smi, monkeypatch):
+def test_each_gpu_is_listed_with_its_memory_in_bytes(nvidia_smi, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     nvidia_smi('[ "$4" = 0 ] && echo "NVIDIA A10, 4096, 23028, 87, 61"')
 
@@ -50,7 +47,7 @@ def test_a_sick_driver_costs_the_numbers_and_nothing_else(nvidia_smi, script):
     assert read() == []
 
 
-def test_what_a_gpu_does_not_tell_is_none(nvidia_smi):
+def test_what_a_gpu_does_not_report_is_none(nvidia_smi):
     nvidia_smi('echo "GRID, 1, 2, [N/A], [Not Supported]"')
 
     (gpu,) = read()

@@ -6,7 +6,7 @@ import pytest
 from dramatiq.brokers.stub import StubBroker
 from structlog.testing import capture_logs
 
-from actors import gate
+from actors import preflight
 from pipeline.doctor.findings import finding
 from pipeline.doctor.report import Check, Report
 
@@ -29,7 +29,7 @@ def test_the_command_for_the_full_report_names_the_python_by_one_word(monkeypatc
         pass
 
     with capture_logs() as logs:
-        gate.declare(work, StubBroker(), "auto", actor_name="work")
+        preflight.declare(work, StubBroker(), "auto", actor_name="work")
 
     (warned,) = [each for each in logs if "full_report" in each]
     assert shlex.split(warned["full_report"]) == [python, "-m", "pipeline", "doctor", "--device", "cuda"]
