@@ -17,7 +17,7 @@ def sent(text=None, **options):
     job_id = str(uuid.uuid4())
     jobs.create(job_id, "https://x.example/voice.ogg", Options(**options))
     if text is not None:
-        jobs.finish(job_id, "transcribe", {"transcript": {"text": text, "segments": []}}, last=True)
+        jobs.finish(job_id, "transcribe", {"transcript": {"text": text, "segments": []}}, following=None)
     return job_id
 
 

@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import asdict
 
+import jsonschema
 import pytest
 from faster_whisper.tokenizer import _LANGUAGE_CODES
 from hypothesis import HealthCheck, given, settings
@@ -11,7 +12,21 @@ from hypothesis import strategies as st
 
 from voicemill.admission import MAX_SOURCE, admit
 from voicemill.errors import JobError
-from voicemill.options import LANGUAGES, Options, parse
+from voicemill.options import (
+    LANGUAGES,
+    TABLE,
+    Choice,
+    Document,
+    Flag,
+    Integer,
+    Options,
+    Text,
+    WebAddress,
+    is_text,
+    json_schema,
+    parse,
+    rules,
+)
 
 NESTED: list = []
 for _ in range(100_000):
@@ -99,13 +114,13 @@ def test_a_wrong_option_is_named_with_what_it_takes(keywords, said):
 
 
 def test_an_address_too_long_for_a_message_is_refused_before_it_is_sent():
-    with pytest.raises(JobError, match=r"at most 1 MiB.*upload\(\)") as raised:
+    with pytest.raises(JobError, match=r"at most 1 MiB.*upload the audio") as raised:
         admit(("data:audio/ogg;base64," + "A" * MAX_SOURCE,), {})
     assert raised.value.code == "source_too_large"
 
 
 def test_the_languages_are_those_of_whisper():
-    assert set(_LANGUAGE_CODES) == LANGUAGES
+    assert set(_LANGUAGE_CODES) == set(LANGUAGES)
 
 
 @fuzzed
@@ -121,4 +136,41 @@ def test_whatever_is_sent_is_taken_and_can_be_stored_or_is_refused_with_a_code(a
     else:
         stored, codes = json.dumps([source, asdict(options)], ensure_ascii=False, allow_nan=False), set()
     assert stored.encode()
-    assert codes <= set(CODES)
+    assert codes <= set(ErrorCode)
+
+
+SAMPLES = {
+    Text: ["", "x" * 4096, "x" * 4097, 5, "a\ud800"],
+    Choice: ["ko", "translate", "transcribe", "korean", 5, ["ko"]],
+    Flag: [True, False, 1, "yes"],
+    Integer: [0, 255, -1, 256, True, 1.5, "1"],
+    Document: [{"a": [1, None]}, "x", 5],
+    WebAddress: ["https://example.com/hook"],
+}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_the_published_schema_accepts_what_validation_accepts(name):
+    published = jsonschema.Draft202012Validator(json_schema())
+    kind = type(rules(name).kind)
+    for value in [*SAMPLES[kind], None]:
+        try:
+            parse({name: value})
+        except JobError:
+            accepted = False
+        else:
+            accepted = True
+        if kind is Text and not is_text(value) and isinstance(value, str):
+            continue  # a schema cannot say that text must be encodable
+        assert published.is_valid({name: value}) == accepted, value
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_every_option_has_a_phrase_of_help_and_a_default_that_is_valid(name):
+    assert rules(name).help
+    assert not rules(name).help.endswith(".")
+    assert parse({name: TABLE[name].default}) == Options()
+
+
+def test_the_published_schema_refuses_unknown_options():
+    assert not jsonschema.Draft202012Validator(json_schema()).is_valid({"langauge": "ko"})

@@ -7,8 +7,6 @@ import time
 
 import live
 import pytest
-from pipeline.transcribe.backends import fake
-from pipeline.transcribe.backends.whisper import passes, recognizer
 from processes import becomes
 
 from actors.broker import Broker
@@ -16,6 +14,8 @@ from actors.health import Health
 from pipeline.metrics import METRICS, hooks
 from pipeline.transcribe import Engine
 from pipeline.transcribe.audio import load
+from pipeline.transcribe.backends import fake
+from pipeline.transcribe.backends.whisper import passes, recognizer
 
 IDLE, TIMEOUT = 0.3, 20.0  # seconds
 

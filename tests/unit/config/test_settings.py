@@ -4,6 +4,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from config import environment, settings
+from voicemill.address import masked
 
 CLONE = environment.STATE.parent
 
@@ -93,7 +94,7 @@ def test_every_form_of_an_address_of_redis_is_taken(monkeypatch, url):
     ],
 )
 def test_an_address_is_shown_without_its_password_also_where_it_lacks_a_scheme(url, shown):
-    assert settings.mask_url(url) == shown
+    assert masked(url) == shown
 
 
 def test_the_key_of_gemini_goes_by_both_its_names(monkeypatch):

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-from voicemill._cli import COMMANDS
 
 from pipeline import metrics
 from pipeline.metrics import METRICS, PREFIX

@@ -10,7 +10,7 @@ from pipeline.transcribe import Segment, Transcript, Word
 
 def test_importing_the_package_or_the_renderings_imports_nothing_heavy():
     heavy = "{'numpy', 'av', 'ctranslate2', 'faster_whisper', 'onnxruntime', 'pebble'}"
-    program = f"import sys, pipeline.transcribe, voicemill.render; print(sorted({heavy} & set(sys.modules)))"
+    program = f"import sys, pipeline.transcribe, voicemill.transcript; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

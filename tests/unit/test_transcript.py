@@ -9,7 +9,8 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from voicemill.render import LINE, LINES, cues, render
+
+from voicemill.transcript import FORMATS, LINE, LINES, Transcript
 
 LONG = (
     "This is a rather long sentence that no screen could show at once, since it goes on and on about the meeting with "
@@ -17,10 +18,16 @@ LONG = (
 )
 
 
-def transcript(*segments: tuple[float, float, str], words: bool = False) -> dict[str, Any]:
+def transcript(*segments: tuple[float, float, str], words: bool = False) -> Transcript:
     found = []
     for start, end, text in segments:
-        segment: dict[str, Any] = {"start": start, "end": end, "text": text}
+        segment: dict[str, Any] = {
+            "start": start,
+            "end": end,
+            "text": text,
+            "avg_logprob": -0.2,
+            "no_speech_prob": 0.01,
+        }
         if words:
             step = (end - start) / len(text.split())
             segment["words"] = [
@@ -28,7 +35,7 @@ def transcript(*segments: tuple[float, float, str], words: bool = False) -> dict
                 for at, word in enumerate(text.split())
             ]
         found.append(segment)
-    return {"text": " ".join(text for *_, text in segments), "segments": found}
+    return Transcript.from_dict({"text": " ".join(text for *_, text in segments), "segments": found})
 
 
 def reread(text: str, kind: str, tmp_path) -> str:
@@ -40,9 +47,9 @@ def reread(text: str, kind: str, tmp_path) -> str:
 @pytest.mark.parametrize("kind", ["srt", "vtt"])
 def test_another_parser_reads_every_subtitle_back(kind, tmp_path):
     source = transcript((0.5, 2.25, "Tom & Jerry: 1 < 2 --> yes?"), (3600.0, 3605.5, "안녕하세요."), (3606, 3621, LONG))
-    back = reread(render(source, kind), kind, tmp_path)
+    back = reread(source.render(kind), kind, tmp_path)
     texts = [re.sub(r"<[^>]+>", "", "\n".join(block.split("\n")[2:])) for block in back.strip().split("\n\n")]
-    assert len(texts) == len(cues(source))
+    assert len(texts) == len(source.cues())
     assert "00:00:00,500 --> 00:00:02,250" in back
     assert "01:00:00,000 --> 01:00:05,500" in back
     assert "안녕하세요." in texts[1]
@@ -74,7 +81,7 @@ def test_subtitles_never_overlap_nor_last_no_time():
 def test_a_subtitle_ends_with_its_last_word_and_the_next_begins_with_its_first():
     source = transcript((10.0, 25.0, LONG), words=True)
     source["segments"][0]["words"] = [word | {"end": word["end"] - 0.1} for word in source["segments"][0]["words"]]
-    ends = {f" {cue.text.split()[-1]}": cue.end for cue in cues(source)}
+    ends = {f" {cue.text.split()[-1]}": cue.end for cue in source.cues()}
     words = source["segments"][0]["words"]
     assert all(end in [word["end"] for word in words if word["word"] == text] for text, end in ends.items())
 
@@ -85,29 +92,72 @@ def test_a_word_with_a_hyphen_is_not_broken_at_it():
 
 
 def test_times_are_rounded_to_the_nearest_millisecond():
-    assert "00:00:01,235 --> 00:01:00,000" in render(transcript((1.2347, 59.9996, "One.")), "srt")
+    assert "00:00:01,235 --> 00:01:00,000" in transcript((1.2347, 59.9996, "One.")).render("srt")
 
 
 def test_what_webvtt_would_take_for_markup_is_escaped():
     source = transcript((0, 1, "<i> & 1 --> 2"))
-    assert "&lt;i&gt; &amp; 1 --&gt; 2" in render(source, "vtt")
-    assert "<i> & 1 --> 2" in render(source, "srt")
+    assert "&lt;i&gt; &amp; 1 --&gt; 2" in source.render("vtt")
+    assert "<i> & 1 --> 2" in source.render("srt")
 
 
 def test_plain_text_is_a_line_a_segment_and_json_the_record_itself():
     source = transcript((0, 1, "One."), (1, 2, "둘."))
-    assert render(source, "txt") == "One.\n둘.\n"
-    assert json.loads(render(source, "json")) == source
-    assert "둘." in render(source, "json")
+    assert source.render("txt") == "One.\n둘.\n"
+    assert json.loads(source.render("json")) == source
+    assert "둘." in source.render("json")
 
 
 def test_an_empty_transcript_renders_to_nothing_that_hurts(tmp_path):
     empty = transcript()
-    assert render(empty, "txt") == ""
-    assert render(empty, "srt") == ""
-    assert render(empty, "vtt").startswith("WEBVTT")
+    assert empty.render("txt") == ""
+    assert empty.render("srt") == ""
+    assert empty.render("vtt").startswith("WEBVTT")
 
 
 def test_an_unknown_format_is_refused():
     with pytest.raises(ValueError, match="takes one of json, txt, srt, vtt"):
-        render(transcript(), "docx")
+        transcript().render("docx")
+
+
+RECORD = {
+    "text": "Hello.",
+    "language": "en",
+    "language_probability": 0.99,
+    "duration": 2.0,
+    "model": "tiny.en",
+    "device": "cpu",
+    "compute_type": "int8",
+    "segments": [
+        {
+            "start": 1.0,
+            "end": 1.5,
+            "text": "Hello.",
+            "avg_logprob": -0.1,
+            "no_speech_prob": 0.01,
+            "words": [{"start": 1.0, "end": 1.5, "word": " Hello.", "probability": 0.9}],
+            "speaker": "A",
+        }
+    ],
+    "no_speech": False,
+    "degraded": True,
+    "degraded_reason": "no driver",
+}
+
+
+def test_a_transcript_comes_back_from_the_record_as_it_was():
+    found = Transcript.from_dict(RECORD)
+
+    assert (found.segments[0].words[0].word, found.segments[0].speaker, found.degraded) == (" Hello.", "A", "no driver")
+    assert found.as_dict() == RECORD
+
+
+def test_a_record_of_another_version_is_read_as_far_as_it_goes():
+    found = Transcript.from_dict({"text": "Hello.", "segments": [], "mood": "good"})
+
+    assert (found.text, found.language, found.segments, found.degraded) == ("Hello.", None, (), None)
+
+
+def test_an_unknown_format_is_named_with_those_that_exist():
+    with pytest.raises(ValueError, match=", ".join(FORMATS)):
+        transcript().render("docx")
