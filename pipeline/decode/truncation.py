@@ -1,4 +1,4 @@
-"""Whether a file that FFmpeg decoded without an error ends before its message did."""
+"""Detect truncated files that FFmpeg decodes without an error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _END_OF_STREAM = 0x04  # bit of an Ogg page's header type
 
 
 def cut_short(file: BinaryIO, sound: Sound, converted: Converted) -> str | None:
-    """Return how the file shows that its end is missing, or None where it does not."""
+    """Return how the file shows that its end is missing; None: it does not."""
     if sound.container == "ogg" and not _ogg_has_end(file):
         return "its last page has no end mark"
     promised = sound.duration

@@ -1,4 +1,4 @@
-"""Where voice messages come from: one module a kind of source, each ending in an open file within the limits."""
+"""Fetch voice messages: one module for each kind of source, each of which returns an open file within the limits."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from voicemill.store.audio import AudioStore
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A source on the worker's disk, open: it is read by this and never again by a name. `size` in bytes."""
+    """An open file on the worker's disk, which is never opened again by its name, and its size in bytes."""
 
     file: BufferedReader
     size: int
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of its bytes in hexadecimal, by which the same message is known when it comes again."""
+        """Return the SHA-256 of its bytes in hexadecimal, which identifies the same message if it is sent again."""
         self.file.seek(0)
         digest = hashlib.file_digest(self.file, "sha256").hexdigest()
         self.file.seek(0)
@@ -33,7 +33,7 @@ class Fetched:
 
 @contextmanager
 def fetch(source: str, folder: Path, settings: Settings, uploaded: AudioStore | None = None) -> Iterator[Fetched]:
-    """Open a source, fetching it into `folder` where it is not on this machine.
+    """Open a source; one that is not on this machine is fetched into `folder` first.
 
     Raises:
         JobError: `source_unsupported`, `source_forbidden`, `source_not_found`, `source_too_large`, `empty_source`, ...
@@ -52,7 +52,7 @@ def fetch(source: str, folder: Path, settings: Settings, uploaded: AudioStore | 
 def _open(source: str, folder: Path, settings: Settings, uploaded: AudioStore | None) -> BufferedReader:
     try:
         source.encode()
-    except UnicodeEncodeError:  # JSON can hold halves of characters, which no path and no address can
+    except UnicodeEncodeError:  # JSON may contain lone surrogates, which no path or URL can
         raise JobError(ErrorCode.SOURCE_NOT_FOUND, "the source is not text") from None
     scheme, colon, _ = source.partition(":")
     match scheme.lower() if colon else "":
@@ -61,7 +61,7 @@ def _open(source: str, folder: Path, settings: Settings, uploaded: AudioStore | 
         case "data":
             return inline.fetch(source, folder, settings.max_source_bytes)
         case "http" | "https":
-            from pipeline.decode.sources import web  # noqa: PLC0415 - urllib3 is paid for by who needs it
+            from pipeline.decode.sources import web  # noqa: PLC0415 - only these need urllib3
 
             return web.fetch(source, folder, settings)
         case "file":

@@ -1,4 +1,4 @@
-"""Bytes from elsewhere, streamed to the job's folder within the limit of size."""
+"""Stream bytes to the job's folder, within the size limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of the worker's machine: those under MEDIA_ROOT, whatever symbolic links say."""
+"""Files on the worker's machine, only those under MEDIA_ROOT, also after symbolic links are resolved."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from voicemill.errors import ErrorCode, JobError
 
 
 def path_of(address: str) -> str:
-    """Return the path of a `file://` address of this machine.
+    """Return the path of a `file://` URL on this machine.
 
     Raises:
-        JobError: `source_forbidden`: it names another machine; `source_not_found`: it is not an address.
+        JobError: `source_forbidden`: it names another machine; `source_not_found`: it is not a URL.
     """
     try:
         parts = urlsplit(address)
     except ValueError as error:
-        raise JobError(ErrorCode.SOURCE_NOT_FOUND, f"not an address: {error}") from None
+        raise JobError(ErrorCode.SOURCE_NOT_FOUND, f"not a URL: {error}") from None
     if parts.netloc not in ("", "localhost"):
-        raise JobError(ErrorCode.SOURCE_FORBIDDEN, "file:// addresses are of the worker's own machine")
+        raise JobError(ErrorCode.SOURCE_FORBIDDEN, "a file:// URL must not name another machine")
     return unquote(parts.path)
 
 
 def open_path(name: str, media_root: str | None) -> BufferedReader:
-    """Open a regular file that lies in `media_root`, judged by where the opened file really is.
+    """Open a regular file in `media_root`. The opened file is checked again by where it really is.
 
     Args:
         name: relative to `media_root`, or absolute.
@@ -40,14 +40,14 @@ def open_path(name: str, media_root: str | None) -> BufferedReader:
     if not media_root:
         raise JobError(ErrorCode.SOURCE_FORBIDDEN, "paths are refused, since MEDIA_ROOT is not set on this worker")
     root = Path(os.path.realpath(media_root))
-    outside = JobError(ErrorCode.SOURCE_FORBIDDEN, "the path lies outside MEDIA_ROOT")
+    outside = JobError(ErrorCode.SOURCE_FORBIDDEN, "the path is outside MEDIA_ROOT")
     if not name or "\0" in name:
-        raise JobError(ErrorCode.SOURCE_NOT_FOUND, "the path is empty or holds a NUL")
-    # Resolved before anything is opened, so that the answer tells nothing about files elsewhere.
+        raise JobError(ErrorCode.SOURCE_NOT_FOUND, "the path is empty or contains a NUL")
+    # Resolved before anything is opened, so that the error reveals nothing about files elsewhere.
     if not _resolved(root / name).is_relative_to(root):
         raise outside
     try:
-        # Without blocking, for a FIFO in the folder; a link that has been put in place meanwhile is judged below.
+        # Non-blocking, in case it is a FIFO. A symbolic link that was created meanwhile is detected below.
         descriptor = os.open(root / name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise _unopened(error) from None

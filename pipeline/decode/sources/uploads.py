@@ -17,6 +17,6 @@ def fetch(uploads: AudioStore | None, source: str, folder: Path, limit: int) -> 
         JobError: `source_not_found`: it was never uploaded, or has expired; `source_too_large`; `disk_full`.
     """
     if uploads is None:
-        raise JobError(ErrorCode.SOURCE_UNSUPPORTED, "there is no handoff store here to take an upload from")
+        raise JobError(ErrorCode.SOURCE_UNSUPPORTED, "this worker has no handoff store to read an upload from")
     uploads.renew(source)
     return save(uploads.read_upload(source), folder, limit)

@@ -179,7 +179,7 @@ def _request(where: Url, auth: str | None, download: _Download) -> str | None:
 
 @contextlib.contextmanager
 def _translated(download: _Download) -> Iterator[None]:
-    """Turn urllib3's exceptions into ours."""
+    """Translate urllib3's exceptions."""
     try:
         yield
     except SSLError as error:

@@ -254,7 +254,7 @@ def _boxes(root: Path, _secret: Path) -> Iterator[Hostile]:
 def _outside(root: Path, secret: Path) -> Iterator[Hostile]:
     """A good movie that holds no sound: its samples are those of the secret, which an alias record names by its path.
 
-    FFmpeg opens such a file where it is told `-enable_drefs 1 -use_absolute_path 1`, and by default it does not.
+    FFmpeg follows it only with `-enable_drefs 1 -use_absolute_path 1`.
     """
     whole = root / "whole.mov"
     command = ["ffmpeg", "-nostdin", "-v", "error", "-y", "-i", secret, "-c:a", "copy", "-bitexact", whole]

@@ -1,10 +1,10 @@
 """Addresses that lead where a worker must not go, or nowhere, and the codes they end in.
 
-No connection is made for any of them: what resolves is judged before.
+No connection is made for any of them: addresses are checked first.
 """
 
 FORBIDDEN = frozenset({"source_forbidden"})
-# Spellings that one system's resolver takes for a number and another's for a name that is nobody's.
+# Spellings that some resolvers take for a number and others for a name that does not exist.
 EITHER = frozenset({"source_forbidden", "source_not_found", "source_unavailable"})
 NOWHERE = frozenset({"source_not_found", "source_unavailable"})
 WRONG = frozenset({"source_forbidden", "source_unsupported", "source_not_found"})

@@ -1,4 +1,4 @@
-"""A web server on loopback that does what servers do: redirects, lies, dribbles, breaks off, never ends, is busy."""
+"""A web server on loopback that misbehaves: redirects, wrong lengths, slow, broken, endless and busy answers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Misbehaving(ThreadingHTTPServer):
         self.stopping = threading.Event()
 
     def handle_error(self, request, client_address) -> None:
-        """Say nothing: clients that hang up are what the tests are about."""
+        """Ignore it: the tests make clients close their connections."""
 
     def url(self, path: str, *, credentials: str = "", host: str = "127.0.0.1") -> str:
         return f"{self.scheme}://{credentials}{host}:{self.server_port}/{path}"
@@ -148,7 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._reset()
 
     def _resume(self) -> None:
-        """Breaks off once, and goes on where it was asked to."""
+        """Closes the connection once, then continues where requested."""
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         if wanted and self.headers.get("If-Range") == '"one"':
             start = int(wanted[1])
@@ -159,12 +159,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, self.voice[:9000], Content_Length=str(len(self.voice)), ETag='"one"')
 
     def _changed(self) -> None:
-        """Breaks off once, and is another file then."""
+        """Closes the connection once, then serves another file."""
         body = self.voice[:9000] if self._first() else self.voice
         self._answer(200, body, Content_Length=str(len(self.voice)), ETag='"one"' if self._first() else '"two"')
 
     def _otherpart(self) -> None:
-        """Breaks off once, and then sends a part that nobody asked for."""
+        """Closes the connection once, then sends a range that was not requested."""
         if "Range" in self.headers:
             self._answer(206, self.voice[5:], Content_Range=f"bytes 5-{len(self.voice) - 1}/{len(self.voice)}")
         elif self._first():
