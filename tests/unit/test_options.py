@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from voicemill.admission import MAX_SOURCE, admit
-from voicemill.errors import JobError
+from voicemill.errors import ErrorCode, JobError
 from voicemill.options import (
     LANGUAGES,
     TABLE,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from voicemill.transcript import FORMATS, LINE, LINES, Transcript
+from voicemill.transcript import LINE, LINES, Transcript
 
 LONG = (
     "This is a rather long sentence that no screen could show at once, since it goes on and on about the meeting with "
@@ -58,7 +59,7 @@ def test_another_parser_reads_every_subtitle_back(kind, tmp_path):
 
 @pytest.mark.parametrize("words", [False, True])
 def test_a_long_segment_becomes_subtitles_that_fit_the_screen(words):
-    found = cues(transcript((10.0, 25.0, LONG), words=words))
+    found = transcript((10.0, 25.0, LONG), words=words).cues()
     assert len(found) > 1
     for cue in found:
         assert len(cue.text.split("\n")) <= LINES
@@ -69,26 +70,26 @@ def test_a_long_segment_becomes_subtitles_that_fit_the_screen(words):
 
 
 def test_text_without_blanks_is_wrapped_too():
-    found = cues(transcript((0, 10, "明日の会議は三時に変更になりましたのでよろしくお願いします" * 3)))
+    found = transcript((0, 10, "明日の会議は三時に変更になりましたのでよろしくお願いします" * 3)).cues()
     assert all(len(line) <= LINE // 2 for cue in found for line in cue.text.split("\n"))
 
 
 def test_subtitles_never_overlap_nor_last_no_time():
-    found = cues(transcript((1.0, 3.0, "One."), (2.5, 2.8, "Two."), (2.9, 4.0, "Three.")))
+    found = transcript((1.0, 3.0, "One."), (2.5, 2.8, "Two."), (2.9, 4.0, "Three.")).cues()
     assert [(cue.start, cue.end) for cue in found] == [(1.0, 3.0), (3.0, 3.001), (3.001, 4.0)]
 
 
 def test_a_subtitle_ends_with_its_last_word_and_the_next_begins_with_its_first():
-    source = transcript((10.0, 25.0, LONG), words=True)
-    source["segments"][0]["words"] = [word | {"end": word["end"] - 0.1} for word in source["segments"][0]["words"]]
+    [segment] = transcript((10.0, 25.0, LONG), words=True).segments
+    words = tuple(replace(word, end=word.end - 0.1) for word in segment.words)
+    source = replace(transcript((10.0, 25.0, LONG)), segments=(replace(segment, words=words),))
     ends = {f" {cue.text.split()[-1]}": cue.end for cue in source.cues()}
-    words = source["segments"][0]["words"]
-    assert all(end in [word["end"] for word in words if word["word"] == text] for text, end in ends.items())
+    assert all(end in [word.end for word in words if word.word == text] for text, end in ends.items())
 
 
 def test_a_word_with_a_hyphen_is_not_broken_at_it():
     text = "Please come to the small room of our well-known neighbours."  # the line ends within the word
-    assert cues(transcript((0, 3, text)))[0].text == "Please come to the small room of our\nwell-known neighbours."
+    assert transcript((0, 3, text)).cues()[0].text == "Please come to the small room of our\nwell-known neighbours."
 
 
 def test_times_are_rounded_to_the_nearest_millisecond():
@@ -104,7 +105,7 @@ def test_what_webvtt_would_take_for_markup_is_escaped():
 def test_plain_text_is_a_line_a_segment_and_json_the_record_itself():
     source = transcript((0, 1, "One."), (1, 2, "둘."))
     assert source.render("txt") == "One.\n둘.\n"
-    assert json.loads(source.render("json")) == source
+    assert json.loads(source.render("json")) == source.as_dict()
     assert "둘." in source.render("json")
 
 
@@ -116,7 +117,7 @@ def test_an_empty_transcript_renders_to_nothing_that_hurts(tmp_path):
 
 
 def test_an_unknown_format_is_refused():
-    with pytest.raises(ValueError, match="takes one of json, txt, srt, vtt"):
+    with pytest.raises(ValueError, match="use one of json, txt, srt, vtt"):
         transcript().render("docx")
 
 
@@ -156,8 +157,3 @@ def test_a_record_of_another_version_is_read_as_far_as_it_goes():
     found = Transcript.from_dict({"text": "Hello.", "segments": [], "mood": "good"})
 
     assert (found.text, found.language, found.segments, found.degraded) == ("Hello.", None, (), None)
-
-
-def test_an_unknown_format_is_named_with_those_that_exist():
-    with pytest.raises(ValueError, match=", ".join(FORMATS)):
-        transcript().render("docx")
