@@ -114,7 +114,7 @@ class Client:
         except JobError as error:
             raise Refused(error.code, error.message) from None
 
-    def send_file(self, data: Data, filename: str | None = None, **options: Any) -> Job:
+    def send_file(self, data: Data, filename: str | None = None, /, **options: Any) -> Job:
         """Upload a voice message, send it and return its job; if that fails, nothing of it is kept.
 
         Raises:

@@ -31,7 +31,7 @@ class Word:
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Word:
         """Return the word that a job's record keeps."""
-        return cls(record["start"], record["end"], record["word"], record["probability"])
+        return cls(record["start"], record["end"], record["word"], record.get("probability", 0.0))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the word as a job's record keeps it."""
@@ -67,8 +67,8 @@ class Segment:
             record["start"],
             record["end"],
             record["text"],
-            record["avg_logprob"],
-            record["no_speech_prob"],
+            record.get("avg_logprob", 0.0),
+            record.get("no_speech_prob", 0.0),
             None if words is None else tuple(map(Word.from_dict, words)),
             record.get("speaker"),
         )

@@ -42,3 +42,74 @@ def test_an_invalid_secret_is_refused_without_being_shown(text):
 
 def test_the_timestamp_of_an_event_has_the_format_that_the_standard_recommends():
     assert b'"timestamp":"2022-11-03T20:26:10.344522Z"' in event.envelope("x", 1667507170.344522, {})
+
+
+SECRET = webhooks.generate()
+NOW = 1_800_000_000
+BODY = event.envelope("job.done", NOW, {"id": "j"})
+
+
+def signed(secret=SECRET, body=BODY, at=NOW):
+    return webhooks.sign("msg_j_1", at, body, webhooks.secrets(secret))
+
+
+@pytest.mark.parametrize("case", [str.lower, str.title, str.upper])
+def test_a_receiver_verifies_a_webhook_whatever_the_case_of_its_headers(case):
+    headers = {case(name): value for name, value in signed().items()}
+
+    assert webhooks.verify(BODY, headers, SECRET, now=NOW)["data"] == {"id": "j"}
+    assert webhooks.verify(BODY.decode(), headers, SECRET, now=NOW)["type"] == "job.done"
+
+
+def test_a_receiver_may_have_two_secrets_while_one_replaces_the_other():
+    other = webhooks.generate()
+
+    assert webhooks.verify(BODY, signed(), f"{other} {SECRET}", now=NOW)
+    assert webhooks.verify(BODY, signed(f"{other},{SECRET}"), SECRET, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"webhook-id": None}, "webhook-id is missing"),
+        ({"webhook-signature": ""}, "webhook-signature is missing"),
+        ({"webhook-timestamp": "soon"}, "not a number"),
+        ({"webhook-timestamp": "٣"}, "not a number"),
+        ({"webhook-timestamp": str(NOW - 301)}, "differs from the clock"),
+        ({"webhook-timestamp": str(NOW + 301)}, "differs from the clock"),
+        ({"webhook-timestamp": str(NOW - 1)}, "no signature matches"),
+        ({"webhook-id": "msg_j_2"}, "no signature matches"),
+        ({"webhook-signature": "v1,AAAA v2,ü"}, "no signature matches"),
+    ],
+)
+def test_a_webhook_that_was_not_signed_so_is_refused(change, said):
+    headers = {name: value for name, value in (signed() | change).items() if value is not None}
+
+    with pytest.raises(webhooks.VerificationError, match=said):
+        webhooks.verify(BODY, headers, SECRET, now=NOW)
+
+
+@pytest.mark.parametrize(("body", "said"), [(b"{", "not JSON"), (b"[1]", "not a JSON object"), (b"\xff", "not JSON")])
+def test_a_signed_body_that_is_no_event_is_refused(body, said):
+    with pytest.raises(webhooks.VerificationError, match=said):
+        webhooks.verify(body, signed(body=body), SECRET, now=NOW)
+
+
+def test_a_changed_body_or_another_secret_is_refused():
+    for body, secret in ((BODY + b" ", SECRET), (BODY, webhooks.generate())):
+        with pytest.raises(webhooks.VerificationError, match="no signature matches"):
+            webhooks.verify(body, signed(), secret, now=NOW)
+
+
+def test_a_receiver_without_a_secret_is_told_so():
+    with pytest.raises(ValueError, match="empty"):
+        webhooks.verify(BODY, signed(), " ", now=NOW)
+
+
+def test_the_standards_own_library_makes_signatures_that_verify():
+    from datetime import UTC, datetime
+
+    signature = Webhook(SECRET).sign("msg_1", datetime.fromtimestamp(NOW, UTC), BODY.decode())
+    headers = {"webhook-id": "msg_1", "webhook-timestamp": str(NOW), "webhook-signature": signature}
+
+    assert webhooks.verify(BODY, headers, SECRET, now=NOW)
