@@ -6,6 +6,7 @@ import subprocess
 import threading
 
 import browsers
+import live
 import pytest
 from hearing import GERMAN, SENTENCE
 from tables import LINES
@@ -13,7 +14,6 @@ from tables import LINES
 from cli.embedded import valkey
 from cli.supervisor import Supervisor, procfile
 from config.environment import STATE
-from voicemill.store import connection
 
 CLONE = STATE.parent
 SPEECH = {"en": ("en-us", SENTENCE), "de": ("de", GERMAN)}
@@ -28,7 +28,7 @@ def pytest_ignore_collect(collection_path, config):
 
 
 class Stages:
-    """The running worker groups, with what they said."""
+    """The running worker groups, with what they logged."""
 
     def __init__(self, supervisor, lines):
         self.supervisor = supervisor
@@ -109,7 +109,5 @@ def stages(stages_redis, media):
 def backend(stages, stages_redis, monkeypatch):
     """This process as a backend that talks to the running stages."""
     monkeypatch.setenv("REDIS_URL", stages_redis)
-    monkeypatch.setattr(connection, "_clients", {})
     yield stages
-    for client in connection._clients.values():
-        client.close()
+    live.close()
