@@ -112,8 +112,12 @@ class Retries(Middleware):
         log.warning("Job failed", code=error.code, reason=error.message)
         token = self._attempt.token
         failed = patiently(lambda: self._store.jobs.fail(message.message_id, stage, error, token=token))
-        if failed or stage not in STAGES:  # else another attempt has brought the job further
-            message.fail()
+        if not failed and stage in STAGES:
+            return  # another attempt has brought the job further
+        if stage in STAGES:  # nothing personal waits among the dead letters
+            redis_id = message.options.get("redis_message_id", "")
+            patiently(lambda: self._store.queues.replace_body(message.queue_name, redis_id, message.message_id))
+        message.fail()
 
     def _hand_back(self, broker: dramatiq.Broker, message: MessageProxy, error: JobError) -> None:
         """Return a message to its queue for another worker, or for this one once it has recovered."""

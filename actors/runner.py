@@ -85,9 +85,9 @@ class Runner:
 
     def _open(self, job_id: str, args: tuple[Any, ...], keywords: Mapping[str, Any], redis_id: str) -> Job | None:
         """Return the job that a message belongs to; None, with a log line, if there is nothing left to do for it."""
-        demand_schema(keywords.get("schema", 1))
         if self._stage == FIRST and not is_reference(job_id, args, keywords):
             self._adopt(job_id, args, keywords, redis_id)
+        demand_schema(keywords.get("schema", 1))
         try:
             job = self._store.jobs.get(job_id)
         except UnknownJob:
@@ -104,7 +104,7 @@ class Runner:
         The message then carries its id alone, so that nothing personal waits in the queues.
 
         Raises:
-            JobError: `invalid_options` or `source_too_large`, of a sender that validates nothing.
+            JobError: `invalid_options`, `source_too_large` or `unsupported_schema`, of a sender that validates nothing.
         """
         try:
             source, options = admit(args, keywords)
@@ -181,5 +181,6 @@ class Runner:
 
 
 def is_reference(job_id: str, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> bool:
-    """Return whether a message carries its job's id alone."""
-    return args == (job_id,) and keywords.get("schema") == SCHEMA
+    """Return whether a message carries its job's id alone, as those of this and later versions do."""
+    schema = keywords.get("schema")
+    return args == (job_id,) and isinstance(schema, int) and schema >= SCHEMA

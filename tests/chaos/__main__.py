@@ -248,7 +248,7 @@ def run(arguments, folder, media, said, server):
 
 def send(count, names, server):
     """Send the jobs before the first fault; return each one's file by its id."""
-    from actors import decode
+    from voicemill import decode
 
     server.await_up()
     return {decode.send(names[n % len(names)], language="en").message_id: names[n % len(names)] for n in range(count)}
@@ -298,7 +298,7 @@ def judge(sent, said, client, every):
         if job.status != "done":
             wrong.append(f"{job_id} is {job.status}: {job.error}")
         elif word_error_rate(job.transcript.text, said[name]) > 0.5:  # another message's words: about 1
-            wrong.append(f"{job_id} should say {said[name]!r}: {job.transcript['text']!r}")
+            wrong.append(f"{job_id} should say {said[name]!r}: {job.transcript.text!r}")
     records = sum(1 for key in client.scan_iter("{voicemill}:job:*", count=1000) if not key.endswith(b":events"))
     if records != len(sent):
         wrong.append(f"there are {records} records of {len(sent)} jobs")

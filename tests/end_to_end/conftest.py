@@ -29,7 +29,7 @@ def pytest_ignore_collect(collection_path, config):
 
 
 class Stages:
-    """The running worker groups, with what they said."""
+    """The running worker groups, with what they logged."""
 
     def __init__(self, supervisor, lines):
         self.supervisor = supervisor

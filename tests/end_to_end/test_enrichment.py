@@ -11,17 +11,17 @@ from unittest.mock import ANY
 
 import gemini_server
 import pytest
-from live import jobs, queues, store
+from live import jobs, store
 from processes import becomes
 
 from config.environment import STATE
-from pipeline.enrich import record
 from voicemill.options import Options
 from voicemill.store import keys
-from voicemill.store.queue import letter
+from voicemill.transcript import Transcript
 
 CLONE = STATE.parent
 TRANSCRIPT = {"text": "Please call Anna about the slides.", "language": "en", "no_speech": False, "segments": []}
+KEPT = Transcript.from_dict(TRANSCRIPT)
 
 
 @pytest.fixture
@@ -67,7 +67,6 @@ def enrich_worker(redis_url, gemini):
 def send(job_id, transcript=TRANSCRIPT):
     jobs.create(job_id, "voice.ogg", Options(metadata={"chat": 7}))
     jobs.finish(job_id, "transcribe", {"transcript": transcript})
-    queues.push(letter("enrich", job_id))
     return job_id
 
 
@@ -82,7 +81,7 @@ def test_a_transcript_gets_its_validated_summary_with_what_it_cost(enrich_worker
     assert job.enrichment_error is None
 
 
-def test_an_overload_is_retried_by_the_queue_and_the_summary_comes(enrich_worker, gemini):
+def test_an_overload_is_retried_by_the_queue_and_the_summary_is_written(enrich_worker, gemini):
     quoting = gemini_server.failure(503, "UNAVAILABLE", f"Overloaded by: {TRANSCRIPT['text']}")
     gemini.plan(quoting, gemini_server.rate_limited(0.5))
     lines = enrich_worker()
@@ -91,7 +90,7 @@ def test_an_overload_is_retried_by_the_queue_and_the_summary_comes(enrich_worker
 
     assert job.enrichment is not None, job.enrichment_error
     assert job.stages["enrich"].attempts == 3
-    assert any("Stage is tried again" in line for line in lines)
+    assert any("Stage is retried" in line for line in lines)
     assert not any("Traceback" in line or TRANSCRIPT["text"] in line for line in lines)
 
 
@@ -104,30 +103,29 @@ def test_an_overload_is_retried_by_the_queue_and_the_summary_comes(enrich_worker
         ({"ENRICH_DEADLINE": "30"}, [gemini_server.rate_limited(60)], "enrich_deadline"),
     ],
 )
-def test_a_summary_that_cannot_be_had_never_takes_the_transcript_with_it(
-    enrich_worker, gemini, variables, planned, code
-):
+def test_a_summary_that_fails_never_costs_the_transcript(enrich_worker, gemini, variables, planned, code):
     gemini.plan(*planned)
     lines = enrich_worker(**variables)
 
     job = jobs.wait(send("j"), timeout=60)
 
-    assert (job.status, job.enrichment_error.code, job.transcript) == ("done", code, TRANSCRIPT)
+    assert (job.status, job.enrichment_error.code, job.transcript) == ("done", code, KEPT)
     assert job.error is None
-    assert (job.enrichment_error.tries, job.enrichment_error.model) == (1, ANY), "what it cost is told"
-    assert job.enrichment_error.usage["output_tokens"] == 0
+    spent = job.enrichment_error.spent
+    assert (spent["tries"], spent["model"]) == (1, ANY)
+    assert spent["usage"]["output_tokens"] == 0
     assert becomes(lambda: [json.loads(line)["code"] for line in lines if "Summary given up" in line] == [code])
-    assert not store.redis.exists(record.key("j")), "nothing of it is held against another run"
+    assert not store.redis.exists(keys.spending("j")), "nothing of it counts against another run"
     assert not any("Traceback" in line or TRANSCRIPT["text"] in line for line in lines)
 
 
-def test_a_job_that_waited_too_long_for_a_worker_ends_without_a_call(enrich_worker, gemini):
+def test_a_job_that_waited_too_long_for_a_worker_ends_without_a_request(enrich_worker, gemini):
     store.redis.hset(keys.record(send("j")), "enrich.queued_at", time.time() - 60)
     enrich_worker(ENRICH_DEADLINE="30")
 
     job = jobs.wait("j", timeout=60)
 
-    assert (job.status, job.enrichment_error.code, job.transcript) == ("done", "enrich_deadline", TRANSCRIPT)
+    assert (job.status, job.enrichment_error.code, job.transcript) == ("done", "enrich_deadline", KEPT)
     assert not gemini.requests
 
 
@@ -148,10 +146,10 @@ def test_a_summary_is_written_again_without_touching_the_transcript(enrich_worke
     assert (again.status, again.transcript) == ("done", first.transcript)
     assert [request.model for request in gemini.generated()] == ["gemini-flash-lite-latest", "gemini-flash-latest"]
     assert again.enrichment.tries == 1
-    assert ran.stdout == f"j: {again.enrichment['title']}\n"
+    assert ran.stdout == f"j: {again.enrichment.title}\n"
 
 
-def test_silence_is_not_sent(enrich_worker, gemini):
+def test_silence_is_not_sent_to_the_provider(enrich_worker, gemini):
     enrich_worker()
 
     for job_id, silence in (("empty", {"text": " "}), ("noise", {"no_speech": True})):
@@ -160,13 +158,13 @@ def test_silence_is_not_sent(enrich_worker, gemini):
     assert not gemini.requests
 
 
-def test_a_schema_or_prompt_that_is_wrong_ends_the_worker_at_its_start(enrich_worker):
+def test_an_invalid_schema_or_prompt_ends_the_worker_at_its_start(enrich_worker):
     lines = enrich_worker(ENRICH_SCHEMA="/no/such/schema.json")
     assert becomes(lambda: any("enrich: ENRICH_SCHEMA is '/no/such/schema.json'" in line for line in lines))
     assert not any("Traceback" in line for line in lines)
 
 
-def test_the_start_says_in_a_line_that_gemini_is_ready_and_nothing_of_the_sdks_end(enrich_worker):
+def test_the_start_logs_that_gemini_is_ready_and_not_that_the_sdk_is_deprecated(enrich_worker):
     lines = enrich_worker()
     jobs.wait(send("j"), timeout=60)
 

@@ -12,10 +12,11 @@ import pytest
 from conftest import CLONE, ffmpeg
 from dramatiq import Message
 from hearing import GERMAN, SENTENCE, word_error_rate
-from live import audio, jobs, store
+from live import audio, current, jobs, store
 from processes import models
 
-from actors import decode
+from actors.broker import Broker
+from voicemill import decode
 from voicemill.errors import Refused
 from voicemill.lifecycle import PROGRESS
 from voicemill.options import Options
@@ -43,14 +44,14 @@ def test_a_voice_message_becomes_text_and_says_why_it_has_no_summary(media):
     assert not audio.exists(job.id)
 
 
-def test_two_messages_in_different_languages_at_once_are_both_detected_and_written_down():
+def test_two_messages_in_different_languages_at_once_are_both_detected_and_transcribed():
     sent = {language: decode.send(f"{language}.ogg").message_id for language in ("en", "de")}
 
     found = {language: jobs.wait(job_id, timeout=60).transcript for language, job_id in sent.items()}
 
-    assert {language: transcript["language"] for language, transcript in found.items()} == {"en": "en", "de": "de"}
-    assert word_error_rate(found["en"]["text"], SENTENCE) < 0.4
-    assert word_error_rate(found["de"]["text"], GERMAN) < 0.5
+    assert {language: transcript.language for language, transcript in found.items()} == {"en": "en", "de": "de"}
+    assert word_error_rate(found["en"].text, SENTENCE) < 0.4
+    assert word_error_rate(found["de"].text, GERMAN) < 0.5
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_two_messages_in_different_languages_at_once_are_both_detected_and_writt
         ("upload:nothing", "source_not_found"),
     ],
 )
-def test_what_cannot_be_decoded_fails_with_its_code_and_the_workers_go_on(backend, source, code):
+def test_what_cannot_be_decoded_fails_with_its_code_and_the_workers_continue(backend, source, code):
     before = backend.supervisor.pids()
 
     job = jobs.wait(decode.send(source).message_id, timeout=30)
@@ -78,7 +79,7 @@ def test_what_cannot_be_decoded_fails_with_its_code_and_the_workers_go_on(backen
     assert jobs.wait(decode.send("en.ogg", language="en").message_id, timeout=30).status == "done"
 
 
-def test_every_line_of_a_job_says_which_job_stage_and_worker_dramatiqs_lines_too(backend):
+def test_every_log_line_of_a_job_names_job_stage_and_worker_dramatiq_s_lines_too(backend):
     job = jobs.wait(decode.send("letter.ogg").message_id, timeout=30)
 
     lines = [json.loads(line.partition(" | ")[2]) for line in backend.await_line(job.id, count=2)]
@@ -98,7 +99,7 @@ def test_a_message_that_ends_in_the_middle_gives_its_audible_part_with_a_warning
     assert job.audio.warnings
 
 
-def test_bytes_that_only_the_backend_has_go_by_upload(media):
+def test_bytes_that_only_the_backend_has_are_uploaded(media):
     source = audio.upload((media / "en.ogg").read_bytes())
 
     job = jobs.wait(decode.send(source, language="en", enrich=False).message_id, timeout=30)
@@ -124,14 +125,14 @@ def test_the_same_bytes_again_get_the_earlier_transcript_without_the_model(media
     assert other.stages["transcribe"].attempts == 1
 
 
-def test_a_wrong_option_is_told_to_the_sender_at_once():
+def test_a_wrong_option_is_refused_at_once():
     with pytest.raises(Refused, match="langauge") as raised:
         decode.send("en.ogg", langauge="en")
 
     assert raised.value.code == "invalid_options"
 
 
-def test_a_sender_that_checks_nothing_gets_a_failed_job():
+def test_a_producer_that_checks_nothing_gets_a_failed_job():
     job = wait_for_record(put("decode", ("en.ogg",), {"language": "klingon"}))
 
     assert (job.status, job.error.code) == ("failed", "invalid_options")
@@ -154,13 +155,12 @@ def test_a_program_with_nothing_but_dramatiq_sends_as_the_documentation_says(med
 
 
 @pytest.mark.parametrize("version", [{}, {"schema": 0}], ids=["no schema", "an older schema"])
-def test_messages_of_an_earlier_version_that_still_lie_in_a_queue_are_understood(media, tmp_path, version):
+def test_messages_of_an_earlier_version_that_are_still_queued_are_processed(media, tmp_path, version):
     to_decode, decoded = put("decode", ("letter.ogg",), version), str(uuid.uuid4())
     ffmpeg("-i", media / "en.ogg", "-ar", "16000", "-ac", "1", tmp_path / "audio.flac")
     jobs.create(decoded, "en.ogg", Options(language="en", enrich=False))
-    jobs.begin(decoded, "decode", "host:1")
     audio.put(decoded, tmp_path / "audio.flac")
-    jobs.finish(decoded, "decode", {"audio": {"sha256": "0"}})
+    store.redis.hset(keys.record(decoded), mapping={"status": "decoded", "audio": json.dumps({"sha256": "0"})})
 
     put("transcribe", (decoded,), version, message_id=decoded)
 
@@ -169,10 +169,10 @@ def test_messages_of_an_earlier_version_that_still_lie_in_a_queue_are_understood
 
 
 def put(stage, args, keywords, **identity):
-    """Put a message into a queue as it is, past what checks and stamps those that are sent; return its id."""
+    """Put a message into a queue as it is, without the checks that `send` makes; return its id."""
     message = Message(stage, stage, args, keywords, {}, **identity)
     bare = message.copy(options={"redis_message_id": message.message_id})
-    decode.broker.do_enqueue(stage, message.message_id, bare.encode())
+    Broker(current()).do_enqueue(stage, message.message_id, bare.encode())
     return message.message_id
 
 
@@ -182,7 +182,7 @@ def wait_for_record(job_id):
     return jobs.wait(job_id, timeout=30)
 
 
-def test_a_job_whose_model_process_is_aborted_is_done_all_the_same(backend):
+def test_a_job_whose_model_process_is_aborted_still_ends_as_done(backend):
     pid = backend.supervisor.pids()["transcribe"]
     job_id = decode.send("long.ogg", language="en").message_id
     for event in jobs.events(job_id):

@@ -1,4 +1,4 @@
-"""A backend that does not wait: it is told, by the real worker groups, and verifies who tells it."""
+"""A backend that does not wait: the real worker groups notify it, and it verifies the sender."""
 
 import json
 
@@ -7,7 +7,7 @@ from hearing import SENTENCE, word_error_rate
 from live import jobs
 from receiver import receiving
 
-from actors import decode
+from voicemill import decode
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def receiver():
         yield server
 
 
-def test_a_backend_is_told_of_transcript_result_and_failure_and_can_verify_it(backend, receiver):
+def test_a_backend_is_notified_of_transcript_result_and_failure_and_can_verify_it(backend, receiver):
     url = receiver.url("hook?token=secret")
     job_id = decode.send("en.ogg", language="en", metadata={"chat": 7}, callback_url=url).message_id
     receiver.until(lambda server: len(server.taken) >= 2)

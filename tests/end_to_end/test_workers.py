@@ -9,20 +9,21 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from live import audio, jobs, queues, store
-from pipeline.options import Options
 from processes import becomes, children, end
 from processes import models as slots
 
-from actors import decode
 from config.environment import STATE
-from pipeline import jobs
-from pipeline.transcribe.backends.whisper import models
+from pipeline.transcribe import models
+from voicemill import decode
+from voicemill.options import Options
+from voicemill.store import keys
+from voicemill.store.queue import letter
 
 CLONE = STATE.parent
 
 
 @pytest.mark.parametrize("arguments", [["actors"], ["actors", "-Q", "transcripts"]])
-def test_bare_dramatiq_actors_says_which_command_was_meant(dramatiq, arguments):
+def test_bare_dramatiq_actors_names_the_commands_to_use(dramatiq, arguments):
     process = dramatiq(*arguments)
 
     out, _ = process.communicate(timeout=60)
@@ -69,7 +70,7 @@ def test_a_stage_stops_cleanly_on_ctrl_c_which_goes_to_the_whole_group(dramatiq,
     assert end(started)
 
 
-def test_a_job_that_is_cancelled_while_it_is_decoded_leaves_no_audio_and_goes_no_further(dramatiq, redis_url, until):
+def test_a_job_cancelled_while_it_is_decoded_leaves_no_audio_and_no_further_message(dramatiq, redis_url, until):
     asked, answer = threading.Event(), threading.Event()
 
     class Slow(BaseHTTPRequestHandler):
@@ -122,7 +123,7 @@ def test_nothing_is_orphaned_when_the_master_is_killed(dramatiq, until):
         ({"LOG_LEVEL": "loud"}, 2, "LOG_LEVEL is 'loud'"),
     ],
 )
-def test_a_stage_that_cannot_start_says_why_in_a_line_and_with_an_exit_code(dramatiq, variables, code, said):
+def test_a_stage_that_cannot_start_gives_the_reason_in_one_line_and_an_exit_code(dramatiq, variables, code, said):
     process = dramatiq("actors.decode", **variables)
 
     out, _ = process.communicate(timeout=60)
@@ -186,7 +187,7 @@ def test_a_model_that_is_not_there_stops_the_transcribe_stage_with_a_line(dramat
     assert "Traceback" not in out
 
 
-def test_a_worker_whose_master_dies_while_it_boots_does_not_stay(dramatiq, redis_url, until):
+def test_a_worker_whose_master_dies_while_it_boots_exits(dramatiq, redis_url, until):
     process = dramatiq("actors.transcribe", LOG_LEVEL="debug")
     until(process, "slot ready")  # the worker is about to tell its master that it is up
     started = children(process.pid)

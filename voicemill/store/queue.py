@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from voicemill.errors import ErrorCode, JobError, UnknownJob
-from voicemill.lifecycle import LAST, QUEUES, STAGES, WEBHOOK, Status, queue_of
+from voicemill.lifecycle import LAST, QUEUES, STAGES, WEBHOOK, Status, queue_of, stage_of
 from voicemill.store import keys, scripts
 
 if TYPE_CHECKING:
@@ -153,12 +153,21 @@ class Queues:
             pipe.execute()
 
     def replace_body(self, queue: str, redis_id: str, job_id: str) -> None:
-        """Replace the body of a message in progress by one that carries the job's id alone."""
-        body = json.loads(letter(queue, job_id).body)
-        body["options"]["redis_message_id"] = redis_id
+        """Replace the body of a message in progress by one that carries the job's id alone.
+
+        When it was sent and how often it was retried stay: the job's age and its number of attempts depend on them.
+        """
         messages = keys.queue(queue, ".msgs")
-        if self._store.redis.hexists(messages, redis_id):
-            self._store.redis.hset(messages, redis_id, json.dumps(body, separators=(",", ":")))
+        present = self._store.redis.hget(messages, redis_id)
+        if present is None:
+            return
+        sent, body = json.loads(present), json.loads(letter(stage_of(queue), job_id).body)
+        body["queue_name"] = queue
+        body["message_timestamp"] = sent["message_timestamp"]
+        body["options"] = {"redis_message_id": redis_id}
+        if "retries" in sent["options"]:
+            body["options"]["retries"] = sent["options"]["retries"]
+        self._store.redis.hset(messages, redis_id, json.dumps(body, separators=(",", ":")))
 
     def forget(self, job_id: str) -> None:
         """Remove a job's dead letters and delayed messages. A waiting message is dropped when its turn comes."""

@@ -1,4 +1,4 @@
-"""What the GPU stage does with each WHISPER_DEVICE on a machine without a GPU, under the real `dramatiq` command."""
+"""The preflight: what the GPU stage does with each WHISPER_DEVICE without a GPU, under the real `dramatiq` command."""
 
 import json
 import subprocess
@@ -36,8 +36,8 @@ def events(lines):
     return [json.loads(line) for line in lines if line.startswith("{")]
 
 
-def assert_an_operator_may_go_home(seen):
-    """The start-up log says which model runs where, that it ran, and that the stage takes work; a line each."""
+def assert_start_is_logged(seen):
+    """Assert that the start-up log says which model runs where, that it ran, and that the stage takes messages."""
     loaded, proven, ready = (
         next(event for event in seen if event["event"] == name)
         for name in ("Model loaded", "Canary passed", "Stage ready")
@@ -71,9 +71,7 @@ def test_cuda_on_an_unfit_machine_prints_the_report_and_exits_1_within_10_s_and_
     assert jobs.get("j").status == "queued"
 
 
-def test_auto_on_an_unfit_machine_warns_once_and_works_on_the_cpu_with_results_marked_degraded(
-    worker, redis_url, until
-):
+def test_auto_on_an_unfit_machine_warns_once_and_runs_on_the_cpu_with_degraded_results(worker, redis_url, until):
     waiting_job()
 
     variables = {"LOG_LEVEL": "debug", "WHISPER_COMPUTE_TYPE": "int8_float16"}  # as the doctor advises for a small GPU
@@ -81,7 +79,7 @@ def test_auto_on_an_unfit_machine_warns_once_and_works_on_the_cpu_with_results_m
     job = jobs.wait("j", 60, until="transcribed")
 
     warnings = [event for event in seen if event["event"].startswith("No fit GPU")]
-    assert_an_operator_may_go_home(seen)
+    assert_start_is_logged(seen)
     rungs = [event["event"] for event in seen if event["event"].startswith("Rung ")]
     assert any(rung.startswith("Rung 1 of 6, static reading: ") and "libcublas.so.12" in rung for rung in rungs)
     assert any(rung.startswith("Rung 2 of 6, driver: libcuda.so.1") for rung in rungs)
@@ -89,23 +87,26 @@ def test_auto_on_an_unfit_machine_warns_once_and_works_on_the_cpu_with_results_m
     assert "driver_absent" in warnings[0]["failing"]
     assert any("export WHISPER_DEVICE=cpu" in fix for fix in warnings[0]["fix"])
     assert job.transcript.device == "cpu"
-    assert job.transcript.degraded is True
-    assert "no NVIDIA driver" in job.transcript.degraded_reason
+    record = job.transcript.as_dict()
+    assert record["degraded"] is True
+    assert "no NVIDIA driver" in record["degraded_reason"]
+    assert job.transcript.degraded == record["degraded_reason"]
 
 
-def test_cpu_asks_nothing_of_a_gpu_and_its_results_are_not_degraded(worker, redis_url, until):
+def test_cpu_examines_no_gpu_and_its_results_are_not_degraded(worker, redis_url, until):
     waiting_job()
 
     seen = until(worker("cpu"), "ready for action")
     job = jobs.wait("j", 60, until="transcribed")
 
-    assert_an_operator_may_go_home(events(seen))
+    assert_start_is_logged(events(seen))
     assert not [line for line in seen if "GPU" in line or "NVIDIA" in line or "Rung" in line]
     assert job.transcript.device == "cpu"
-    assert "degraded" not in job.transcript
+    assert job.transcript.degraded is None
+    assert "degraded" not in job.transcript.as_dict()
 
 
-# Makes a Whisper that says it is on a GPU and is not, which is all that a machine without one can do.
+# Makes a Whisper that claims to be on a GPU and is not: the best that a machine without one can do.
 PRETENCE = """
 import importlib.abc, importlib.util, sys
 
@@ -168,7 +169,7 @@ def fit_gpu(tmp_path):
     return {**shown_gpu(tmp_path, "-DWHOLE"), "PYTHONPATH": str(tmp_path)}
 
 
-def test_cuda_on_a_fit_machine_says_what_it_found_proves_it_and_works_there(worker, redis_url, until, fit_gpu):
+def test_cuda_on_a_fit_machine_logs_what_it_found_verifies_it_and_runs_there(worker, redis_url, until, fit_gpu):
     waiting_job()
 
     seen = events(until(worker("cuda", LOG_LEVEL="debug", **fit_gpu), "ready for action"))
@@ -189,7 +190,8 @@ def test_cuda_on_a_fit_machine_says_what_it_found_proves_it_and_works_there(work
     rungs = ("static reading", "driver", "capability", "loading", "micro canary")
     assert all(any(f"Rung {place} of 6, {rung}" in name for name in said) for place, rung in enumerate(rungs, 1))
     assert job.transcript.device == "cuda"
-    assert "degraded" not in job.transcript
+    assert job.transcript.degraded is None
+    assert "degraded" not in job.transcript.as_dict()
 
 
 def test_cuda_with_a_gpu_whose_library_would_kill_the_worker_names_the_library_and_takes_no_message(
