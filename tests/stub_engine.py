@@ -52,7 +52,8 @@ def take(store, block):
 
 def finish(store, job_id):
     """Give a job its transcript and end it."""
-    store.jobs.take_over(job_id, Audio(duration=1.0, codec="opus"), TRANSCRIPT, last=True)
+    results = {"audio": Audio(duration=1.0, codec="opus").as_dict(), "transcript": TRANSCRIPT.as_dict()}
+    store.jobs.finish(job_id, "decode", results, through="transcribe", following=None)
 
 
 def serve(store, seconds):

@@ -152,7 +152,7 @@ def made(job_id, transcript, enrichment=None, **options):
     """Create a job that is done, as the stages leave it, and return its id."""
     jobs.create(job_id, "upload:gone", Options(**options))
     jobs.finish(job_id, "decode", {"audio": {"duration": 9.4, "codec": "opus", "warnings": []}})
-    jobs.finish(job_id, "transcribe", {"transcript": transcript}, last=enrichment is None)
+    jobs.finish(job_id, "transcribe", {"transcript": transcript}, following="enrich" if enrichment else None)
     if enrichment is not None:
         jobs.finish(job_id, "enrich", {"enrichment": enrichment})
     return job_id

@@ -13,7 +13,7 @@ from processes import becomes, children, end
 from processes import models as slots
 
 from config.environment import STATE
-from pipeline.transcribe import models
+from pipeline.transcribe.backends.whisper import models
 from voicemill import decode
 from voicemill.options import Options
 from voicemill.store import keys

@@ -21,7 +21,7 @@ def job(status="done", **fields):
 
 
 @pytest.mark.parametrize("format", ["txt", "srt"])
-def test_a_recording_without_speech_is_an_empty_transcript_and_a_remark(capsys, format):
+def test_a_recording_without_speech_is_an_empty_transcript_and_a_remark(capsys, format):  # noqa: A002 - as the method names it
     assert output.show(job(transcript=SILENT), format) == 0
 
     out, err = capsys.readouterr()

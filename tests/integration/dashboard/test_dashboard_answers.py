@@ -305,7 +305,7 @@ def test_the_list_has_the_newest_jobs_first_and_leaves_out_expired_ones(client):
 def test_the_list_shows_how_a_transcript_begins_unless_it_is_very_large(client):
     for name, text in (("short", "Hello there."), ("large", "word " * 60_000)):
         jobs.create(name, "voice.ogg", Options())
-        jobs.finish(name, "transcribe", {"transcript": {"text": text, "segments": []}}, last=True)
+        jobs.finish(name, "transcribe", {"transcript": {"text": text, "segments": []}}, following=None)
 
     shown = client.get("/page").text
 

@@ -32,7 +32,7 @@ def sent(enrich=True):
 
 def give_transcript(job_id, *, last=False):
     jobs.begin(job_id, "transcribe", "test:1")
-    jobs.finish(job_id, "transcribe", {"transcript": TRANSCRIPT}, last=last)
+    jobs.finish(job_id, "transcribe", {"transcript": TRANSCRIPT}, following=None if last else "enrich")
 
 
 def run(redis_url, play, options=None, **client):
