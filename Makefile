@@ -17,7 +17,7 @@ LANGUAGE :=
 endif
 MODEL_STAMP := $(if $(filter-out en,$(LANGUAGE)),$(VENV)/.base,$(VENV)/.tiny)
 
-.PHONY: help install demo up test lint format bench chaos dist drill-decode drill-engine drill-enrich drill-doctor drill-gpu drill-metrics drill-webhook drill-web drill-deploy docs screenshots lock generated clean
+.PHONY: help install demo up test check quick lint format bench chaos dist drill-decode drill-engine drill-enrich drill-doctor drill-gpu drill-metrics drill-webhook drill-web drill-deploy docs screenshots lock generated clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 22
@@ -34,10 +34,17 @@ up: $(VENV)/.stages $(VENV)/.tiny ## run every stage here until Ctrl-C
 test: $(VENV)/.dev ## run the whole test suite
 	@$(PY) -m pytest -n 3 --dist loadfile
 
-lint: $(VENV)/.dev ## check style and types
+check: $(VENV)/.dev ## check style, types and floors, and run the tests that need no model, worker or browser; 90 s
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint quick
+
+quick: $(VENV)/.dev
+	@$(PY) -m pytest -n 2 --dist loadfile -m "not (model or processes or browser or redis or catalogue or setup)"
+
+lint: $(VENV)/.dev ## check style, types, and which package imports which
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports --no-logo --no-cache
 
 format: $(VENV)/.dev ## fix what the linter can fix
 	@$(VENV)/bin/ruff check --fix .

@@ -103,6 +103,26 @@ def pytest_configure(config):
     config.stash[LINES] = {}
 
 
+# What the tests of a folder or file need, and what those that use a fixture need; others say so themselves.
+NEEDS = {
+    "chaos/": "processes",
+    "end_to_end/": "processes",
+    "faults/": "catalogue",
+    "integration/packaging/": "setup",
+    "integration/delivery/test_tls.py": "redis",
+    "unit/test_scripts.py": "setup",
+}
+FIXTURES = {"dramatiq": "processes", "workers": "processes", "browser": "browser"}
+
+
+def pytest_itemcollected(item):
+    path = item.path.relative_to(CLONE / "tests").as_posix()
+    needs = {marker for place, marker in NEEDS.items() if path.startswith(place)}
+    needs |= {marker for fixture, marker in FIXTURES.items() if fixture in item.fixturenames}
+    for marker in needs:
+        item.add_marker(marker)
+
+
 def pytest_collection_modifyitems(config, items):
     if hasattr(config, "workerinput"):  # one of several processes
         from schedule import place
