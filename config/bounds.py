@@ -1,4 +1,4 @@
-"""What the transcription engine can be told at most: the same from the settings and from a program of one's own."""
+"""Bounds of the engine's options, for the settings and for programs that use the engine as a library."""
 
 from __future__ import annotations
 

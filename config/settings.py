@@ -73,7 +73,7 @@ class Settings(BaseSettings):
         3, ge=1, description="How many worker processes a message may take with it before its job fails"
     )
     shutdown_timeout: Seconds = Field(
-        30, description="How long running work may take to end when a worker is told to stop (seconds)"
+        30, description="How long running work may take to end when a worker is stopped (seconds)"
     )
 
     # Decode
@@ -225,9 +225,9 @@ class Settings(BaseSettings):
         7 * 86400, description="How long a delivery is tried, at most 95 % of RESULT_TTL (seconds)"
     )
 
-    # The door (`python -m pipeline web`)
-    host: str = Field("127.0.0.1", min_length=1, description="Address that the door listens on; 0.0.0.0: all")
-    port: int = Field(8000, ge=0, le=65535, description="Port that the door listens on; 0: any free one")
+    # HTTP API and dashboard (`voicemill web`)
+    host: str = Field("127.0.0.1", min_length=1, description="Address that the HTTP API listens on; 0.0.0.0: all")
+    port: int = Field(8000, ge=0, le=65535, description="Port that the HTTP API listens on; 0: any free one")
     api_keys: SecretStr | None = Field(
         None,
         description="Who may come in: name:hash pairs of `web --new-key NAME`; unset: loopback only, no keys",
@@ -241,7 +241,7 @@ class Settings(BaseSettings):
         description="How long /v1/audio/* waits for a transcript before it gives up, and its job goes on (seconds)",
     )
     api_cors_origins: str = Field(
-        "", description="Origins whose pages may call the door, such as https://app.example.com; empty: none"
+        "", description="Origins whose pages may call the HTTP API, such as https://app.example.com; empty: none"
     )
 
     # Metrics and health

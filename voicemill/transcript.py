@@ -48,7 +48,7 @@ class Segment:
     """A stretch of speech that reads as one: a sentence, or what stands between two pauses.
 
     `avg_logprob` is the mean log-probability of the tokens of the window that the segment comes from, `no_speech_prob`
-    the model's probability that the window holds no speech. `speaker` is None unless speakers were told apart.
+    the model's probability that the window holds no speech. `speaker` is None unless speakers were separated.
     """
 
     start: float

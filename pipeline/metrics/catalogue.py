@@ -13,6 +13,7 @@ Origin = Literal["Redis", "stages", "transcribe", "worker"]
 SHORT = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)  # seconds
 LONG = (0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14400)  # seconds
 WINDOWS = (1, 2, 4, 8, 16, 32)
+PASSES = ("quick", "second", "beam", "temperature", "halves")
 FACTORS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2)
 
 
@@ -83,13 +84,16 @@ METRICS = {
         "transcribe",
         buckets=FACTORS,
     ),
-    "windows_total": Metric(
+    "decoded_windows_total": Metric(
         "counter",
-        ("look",),
+        ("decoding_pass",),
         "windows",
         "Windows by the decoding pass that was accepted; quick is the first",
         "transcribe",
-        known=("quick", "second", "beam", "temperature", "halves"),
+        known=PASSES,
+    ),
+    "windows_total": Metric(
+        "counter", ("look",), "windows", "Deprecated: use decoded_windows_total", "transcribe", known=PASSES
     ),
     "batches_failed_total": Metric(
         "counter",

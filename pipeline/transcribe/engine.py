@@ -408,7 +408,9 @@ def _measure(batch: list[WindowTask], results: list[WindowResult], took: float) 
     hooks.note("batch_seconds", took)
     hooks.note("real_time_factor", took / sum(task.window.duration for task in batch))
     for result in results:
-        hooks.note("windows_total", look=result.decoding_pass.partition(" ")[0])  # without the temperature
+        accepted = result.decoding_pass.partition(" ")[0]  # without the temperature
+        hooks.note("decoded_windows_total", decoding_pass=accepted)
+        hooks.note("windows_total", look=accepted)  # deprecated in 0.2
 
 
 def _lower_priority() -> None:

@@ -420,7 +420,7 @@ def test_a_browser_that_apt_does_not_have_keeps_nothing_else_from_being_installe
     )
 
     assert ran.returncode == code, ran.stderr
-    assert ("without Chromium or Chrome the tests of the live page are left out" in ran.stdout) == said
+    assert ("without Chromium or Chrome the tests of the dashboard are skipped" in ran.stdout) == said
     first, *_ = (bare / "calls").read_text().splitlines()
     assert "ffmpeg" in first
     assert "chromium" not in first

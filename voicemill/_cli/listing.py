@@ -57,7 +57,7 @@ def _seconds(job: Job) -> str:
 
 
 def _summary(job: Job) -> str:
-    """Return what tells a job from others: why it failed, its title, the first words, else its source."""
+    """Return what distinguishes a job: why it failed, its title, the first words, else its source."""
     if job.error is not None:
         return output.printable(f"{job.error.code}: {job.error.message}")
     title = None if job.enrichment is None else job.enrichment.title

@@ -78,7 +78,7 @@ class WindowResult:
     """What was said in one window, with times on the message's clock.
 
     `language_probability` is 0 to 1, or None where the language was given. `decoding_pass` names the pass whose result
-    was accepted, for the metric `windows_total`.
+    was accepted, for the metric `decoded_windows_total`.
     """
 
     segments: tuple[Segment, ...]

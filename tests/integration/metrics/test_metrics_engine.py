@@ -52,6 +52,7 @@ def test_batches_are_measured_and_a_killed_model_process_is_counted_and_proves_i
     assert (
         0 < values["real_time_factor"] == pytest.approx(values["batch_seconds"] / values["audio_seconds_total"], rel=1)
     )
+    assert ("decoded_windows_total", 1, {"decoding_pass": "quick"}) in noted
     assert ("windows_total", 1, {"look": "quick"}) in noted
 
     [first] = [slot.pid for slot in engine.slots]
@@ -67,16 +68,16 @@ def test_a_window_whose_first_result_is_rejected_is_counted_under_the_pass_that_
     with Engine("bundled:tiny.en", device="cpu", replicas=1, timeout=TIMEOUT) as whisper:
         whisper.transcribe([repetitive])
 
-    [(_, value, labels)] = [observation for observation in noted if observation[0] == "windows_total"]
+    [(_, value, labels)] = [observation for observation in noted if observation[0] == "decoded_windows_total"]
     assert value == 1
-    assert labels["look"] != "quick"
+    assert labels["decoding_pass"] != "quick"
 
 
 def test_every_decoding_pass_is_counted_from_the_start():
     names = {each.name for quick in passes.QUICK_PASSES.values() for each in quick} | {"beam", "halves"}
 
     assert recognizer.TEMPERATURES
-    assert set(METRICS["windows_total"].known) == names | {"temperature"}
+    assert set(METRICS["decoded_windows_total"].known) == names | {"temperature"}
 
 
 @pytest.mark.usefixtures("redis_url")

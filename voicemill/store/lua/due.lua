@@ -1,6 +1,6 @@
--- Claims the receivers whose time has come: whoever asks sees that somebody works for them.
+-- Claims the receivers that are due: the caller sees to it that a worker delivers to them.
 --
--- KEYS[1]  prefix of the outbox's keys, whose meaning is told in outbox.py
+-- KEYS[1]  prefix of the outbox's keys, see outbox.py
 -- ARGV[1]  now (Unix seconds)
 --
 -- Returns when the next one is due (Unix seconds; empty: never), and pairs of a receiver and a job of its.
@@ -10,7 +10,7 @@ local found = {}
 for _, receiver in ipairs(redis.call("ZRANGEBYSCORE", receivers, "-inf", now, "LIMIT", 0, 100)) do
     local job = redis.call("ZRANGE", KEYS[1] .. ":jobs:" .. receiver, 0, 0)[1]
     if job then
-        redis.call("ZADD", receivers, now + 60, receiver) -- should it come to nothing
+        redis.call("ZADD", receivers, now + 60, receiver) -- in case the worker dies
         table.insert(found, receiver)
         table.insert(found, job)
     else

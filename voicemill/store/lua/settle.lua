@@ -1,25 +1,25 @@
--- Notes how a delivery went, in one step: in the job's record, in the receiver's state, and when there is more to do.
+-- Records how a delivery went, in one step: in the job's record, in the receiver's state, and when more is due.
 --
--- KEYS[1]  prefix of the outbox's keys, whose meaning is told in outbox.py
+-- KEYS[1]  prefix of the outbox's keys, see outbox.py
 -- KEYS[2]  hash: the job's record
 --
 -- ARGV[1]  the job's id
 -- ARGV[2]  the receiver
 -- ARGV[3]  now (Unix seconds)
 -- ARGV[4]  how long the record is kept from now (milliseconds)
--- ARGV[5]  number of the event that was to be told
--- ARGV[6]  what became of it: delivered, skipped, failed or stopped
+-- ARGV[5]  number of the event that was to be delivered
+-- ARGV[6]  the verdict: delivered, skipped, failed or stopped
 -- ARGV[7]  failed: when the job is due again (Unix seconds)
--- ARGV[8]  how the receiver is: ok, answered (with an error), down; empty: it was not asked
+-- ARGV[8]  the receiver's health: ok, answered (with an error), down; empty: no request was sent
 -- ARGV[9]  how long it asks to be left alone (seconds)
--- ARGV[10] its pauses after one, two, ... failures (seconds, between blanks)
--- ARGV[11] after how many errors in a row one that answers is left alone, too
--- ARGV[12] 1 where it is slow
+-- ARGV[10] the pauses after one, two, ... failures (seconds, between blanks)
+-- ARGV[11] after how many errors in a row a receiver that answers is left alone, too
+-- ARGV[12] 1 if it is slow
 -- ARGV[13] stopped: the dead letter, and
 -- ARGV[14] Redis's id of it
 -- ARGV[15]… pairs of a field of the record and its value; an empty value removes the field
 --
--- Returns when to look at the receiver again (Unix seconds); nothing where it has no jobs left.
+-- Returns when to check the receiver again (Unix seconds); nothing if it has no jobs left.
 
 local job, receiver, now, verdict, health = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[6], ARGV[8]
 local jobs = KEYS[1] .. ":jobs:" .. receiver
@@ -33,7 +33,7 @@ redis.call("HINCRBY", KEYS[1] .. ":counts", verdict, 1)
 local pause = tonumber(redis.call("HGET", state, "until") or 0)
 if health == "ok" then
     if tonumber(redis.call("HGET", state, "pauses") or 0) >= 2 then
-        -- It was away and is back: what waits for its own next try need not.
+        -- It was away and is back: jobs that wait for their next attempt need not.
         for _, id in ipairs(redis.call("ZRANGEBYSCORE", jobs, "(" .. ARGV[3], "+inf", "LIMIT", 0, 10000)) do
             if not redis.call("ZSCORE", busy, id) then
                 redis.call("ZADD", jobs, now, id)
@@ -49,7 +49,7 @@ if health == "ok" then
 elseif health ~= "" then
     local streak = redis.call("HINCRBY", state, "streak", 1)
     redis.call("HSETNX", state, "since", ARGV[3])
-    -- What was under way as it went down counts once.
+    -- Deliveries in progress when it went down count once.
     if pause <= now and (health == "down" or streak >= tonumber(ARGV[11])) then
         local lengths = {}
         for length in string.gmatch(ARGV[10], "%S+") do
@@ -106,5 +106,5 @@ if not first[1] then
     return ""
 end
 local at = math.max(tonumber(first[2]), pause)
-redis.call("ZADD", receivers, at > now and at or now + 60, receiver) -- should who goes on at once not do so
+redis.call("ZADD", receivers, at > now and at or now + 60, receiver) -- in case the worker that continues at once dies
 return tostring(at)

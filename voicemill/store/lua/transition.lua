@@ -130,16 +130,16 @@ end
 
 local receiver = spec.notify and present ~= status and redis.call("HGET", record, "webhook.receiver")
 if receiver then
-    local told = redis.call("HMGET", record, "webhook.pending", "webhook.stopped")
+    local earlier = redis.call("HMGET", record, "webhook.pending", "webhook.stopped")
     local number = redis.call("HINCRBY", record, "webhook.events", 1)
-    local pending = (told[1] or "") .. number .. ":" .. status .. ":" .. at .. " "
+    local pending = (earlier[1] or "") .. number .. ":" .. status .. ":" .. at .. " "
     redis.call("HSET", record, "webhook.pending", pending)
-    if (told[1] or "") == "" then
+    if (earlier[1] or "") == "" then
         redis.call("HSET", record, "webhook.since", at)
     end
     -- A job with a delivery in progress is checked again when that is over.
     local busy = tonumber(redis.call("ZSCORE", outbox .. ":busy:" .. receiver, job) or 0)
-    if not told[2] and busy <= now then
+    if not earlier[2] and busy <= now then
         redis.call("ZADD", outbox .. ":jobs:" .. receiver, at, job)
         local pause = tonumber(redis.call("HGET", outbox .. ":receiver:" .. receiver, "until") or 0)
         local look = tonumber(redis.call("ZSCORE", outbox .. ":receivers", receiver) or math.huge)
