@@ -68,10 +68,8 @@ def test_pages_name_make_targets_that_exist(page):
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_pages_name_commands_and_options_that_exist(page):
     for code in CODE.findall(page.read_text()):
-        for line in re.findall(r"(?:python3? -m pipeline|(?<![\w=/@.-])(?:\.venv/bin/)?voicemill) ([^`\n#|>]*)", code):
+        for line in re.findall(r"(?:python3? -m pipeline|bin/voicemill|(?<=[`(])voicemill) ([^`\n#|>]*)", code):
             name, *words = shlex.split(line.replace("COMMAND", "up").replace("…", ""), posix=False) or ["up"]
-            if not re.fullmatch(r"-{0,2}[a-z]+", name):  # not a command
-                continue
             assert name in _cli.COMMANDS or name in ("--help", "--version"), line
             known = options(name)
             for word in words:
@@ -83,7 +81,7 @@ def test_pages_name_commands_and_options_that_exist(page):
 def test_pages_name_files_that_exist(page):
     for code in CODE.findall(page.read_text()):
         for file in FILE.findall(code):
-            assert (CLONE / file).exists(), file
+            assert (CLONE / file).exists() or "NAME" in file, file
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
