@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     )
     handoff_key: SecretStr | None = Field(
         None,
-        description="Fernet keys that encrypt waiting audio: the first encrypts, all decrypt; workers and backends need them",
+        description="Fernet keys for waiting audio: the first encrypts, all decrypt; the same for workers and backends",
     )
     max_queued: int = Field(
         100_000,
