@@ -99,7 +99,7 @@ drill-metrics: $(VENV)/.dev ## have Debian's Prometheus watch the stages while t
 	@sh scripts/install_programs.sh prometheus
 	$(PY) bench/metrics.py
 
-drill-web: $(VENV)/.dev ## 200 clients on the door for two minutes; whatever its description allows; files of 1 s to 1 h
+drill-web: $(VENV)/.dev ## 200 clients on the HTTP API for two minutes; whatever its schema allows; files of 1 s to 1 h
 	$(PY) bench/web_fuzz.py
 	$(PY) bench/web_load.py
 	$(PY) bench/web_sizes.py
@@ -112,7 +112,7 @@ docs: $(VENV)/.docs ## build the documentation into site/
 	$(PY) bench/plots.py
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet
 
-screenshots: $(VENV)/.dev ## take the live page's pictures anew: docs/screenshots
+screenshots: $(VENV)/.dev ## take the screenshots of the dashboard: docs/screenshots
 	$(PY) bench/screenshots.py
 
 lock: $(VENV)/.dev ## compile requirements*.txt from pyproject.toml
@@ -158,7 +158,7 @@ $(VENV)/.dev: requirements-dev.txt
 	@$(MAKE_VENV)
 	@sh scripts/install_programs.sh ffmpeg ffprobe espeak-ng redis-server cc
 	@$(PY) tests/browsers.py || sh scripts/install_programs.sh chromium 2>/dev/null || { \
-		echo "apt-get has no browser here: without Chromium or Chrome the tests of the live page are left out"; \
+		echo "apt-get has no browser here: without Chromium or Chrome the tests of the dashboard are left out"; \
 		[ -z "$$CI" ]; }
 	@echo "Installing the Python packages of requirements-dev.txt"
 	@$(PIP) -r requirements-dev.txt
