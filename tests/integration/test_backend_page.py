@@ -88,7 +88,7 @@ def test_the_receivers_for_other_frameworks_are_python(framework):
     compile(block, framework, "exec")
 
 
-@pytest.mark.parametrize(("secret", "status"), [(SECRET, 204), (webhooks.generate(), 401)])
+@pytest.mark.parametrize(("secret", "status"), [(SECRET, 204), (webhooks.generate(), 401)], ids=["right", "wrong"])
 def test_the_receiver_for_fastapi_takes_what_is_signed_with_its_secret_alone(secret, status, monkeypatch, capsys):
     monkeypatch.setenv("WEBHOOK_SECRET", SECRET)
     names = {"__name__": "receiver"}

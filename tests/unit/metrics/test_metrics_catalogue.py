@@ -1,4 +1,4 @@
-"""One table of metrics, and nothing that is noted, drawn or alerted on without a row in it."""
+"""Every metric that is noted, plotted or alerted on is in the catalogue."""
 
 import ast
 import json
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline import metrics
-from pipeline.__main__ import COMMANDS
 from pipeline.metrics import METRICS, PREFIX
+from voicemill._cli import COMMANDS
 
 CLONE = Path(__file__).parents[3]
 DEPLOY = CLONE / "deploy"
@@ -18,7 +18,7 @@ SERIES = {PREFIX + name + part for name, metric in METRICS.items() for part in P
 
 
 def notes():
-    """Yield what the code notes: the place, the metric's name, and the names of its labels."""
+    """Yield the place of each call of `hooks.note`, the metric's name, and the names of its labels."""
     for folder in ("voicemill", "pipeline", "actors"):
         for file in (CLONE / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(file.read_text())):
@@ -27,7 +27,7 @@ def notes():
                     yield f"{file.relative_to(CLONE)}:{node.lineno}", ast.literal_eval(node.args[0]), labels
 
 
-def test_what_is_noted_has_a_row_with_these_labels_and_every_counted_row_is_noted():
+def test_noted_metrics_and_their_labels_are_those_of_the_catalogue():
     found = list(notes())
 
     for place, name, labels in found:
@@ -39,7 +39,7 @@ def test_what_is_noted_has_a_row_with_these_labels_and_every_counted_row_is_note
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_names_follow_the_customs_of_prometheus(name):
+def test_names_follow_the_conventions_of_prometheus(name):
     row = METRICS[name]
 
     assert re.fullmatch(r"[a-z][a-z_]*[a-z]", name)
@@ -57,13 +57,13 @@ def test_the_table_has_a_row_of_six_cells_for_every_metric():
 
 
 def expressions():
-    """Yield what alerts and dashboard ask Prometheus for."""
+    """Yield the expressions of alerts and dashboard."""
     yield from (DEPLOY / "prometheus" / "alerts.yml").read_text().splitlines()
     for panel in json.loads((DEPLOY / "grafana" / "voicemill.json").read_text())["panels"]:
         yield from (target["expr"] for target in panel.get("targets", ()))
 
 
-def test_alerts_and_dashboard_ask_for_series_that_exist_and_labels_that_they_have():
+def test_alerts_and_dashboard_use_existing_series_and_labels():
     asked = set()
     for expression in expressions():
         for name, labels in re.findall(rf"\b({PREFIX}\w+)(?:\{{([^}}]*)\}})?", expression):
@@ -72,15 +72,15 @@ def test_alerts_and_dashboard_ask_for_series_that_exist_and_labels_that_they_hav
             row = METRICS[re.sub("_(bucket|sum|count)$", "", name.removeprefix(PREFIX))]
             assert set(re.findall(r"(\w+)[!=]", labels)) <= set(row.labels), expression
     roots = {re.sub("_(bucket|sum|count)$", "", name).removeprefix(PREFIX) for name in asked}
-    assert roots == set(METRICS), "a metric that nobody looks at"
+    assert roots == set(METRICS), "a metric that neither an alert nor the dashboard uses"
 
 
-def test_every_alert_names_the_command_to_begin_with():
+def test_every_alert_names_the_first_command_to_run():
     rules = (DEPLOY / "prometheus" / "alerts.yml").read_text()
     alerts = rules.split("- alert: ")[1:]
 
     assert len({alert.split()[0] for alert in alerts}) == len(alerts) > 15
     for alert in alerts:
         assert "`" in alert.split("fix: ")[1], alert
-    for command in re.findall(r"`voicemill (\w+)", rules):
+    for command in re.findall(r"`(?:python -m pipeline|voicemill) (\w+)", rules):
         assert command in COMMANDS
