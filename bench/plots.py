@@ -177,14 +177,14 @@ def loudness(record: dict[str, Any], _axes: Any) -> str:
     return table(columns, rows) + f"\n{record['prompts']} prompts, {record['model']}.\n"
 
 
-def door(record: dict[str, Any], _axes: Any) -> str:
-    """What the door costs under load; a table says it all."""
+def http_api(record: dict[str, Any], _axes: Any) -> str:
+    """What the HTTP API costs under load, as a table."""
     own, memory = record["own_ms"], record["memory_mib"]
     rows = [
         ["clients at a time", record["clients"]],
         ["seconds", f"{record['seconds']:g}"],
         ["transcripts", record["transcripts"]],
-        ["the door's own time, p50, p95, p99 (ms)", f"{own['p50']}, {own['p95']}, {own['p99']}"],
+        ["the server's own time, p50, p95, p99 (ms)", f"{own['p50']}, {own['p95']}, {own['p99']}"],
         ["memory after a quarter, at the end (MiB)", f"{memory[len(memory) // 4]}, {memory[-1]}"],
         ["floors missed", "; ".join(record["misses"]) or "none"],
     ]
@@ -245,7 +245,7 @@ PARTS: dict[str, tuple[Callable[[dict[str, Any], Any], str], str, str]] = {  # n
     "hops": (hops, "Time of three hops through the queue", "python bench/hops.py"),
     "decode": (decode, "Decoding beside the bare ffmpeg command", "python bench/decode.py"),
     "decode-memory": (decode_memory, "Peak memory of a decode worker", "python bench/decode_memory.py"),
-    "web": (door, "The door under load", "python bench/web_load.py"),
+    "web": (http_api, "The HTTP API under load", "python bench/web_load.py"),
     "loudness": (loudness, "What NORMALIZE_LOUDNESS does for whispered messages", "python bench/decode_loudness.py"),
     "web-sizes": (sizes, "Recordings of every length through OpenAI's client", "python bench/web_sizes.py"),
     "redis-cost": (redis_cost, "What Voicemill asks of Redis", "python bench/redis_cost.py"),

@@ -2,7 +2,7 @@
 
     TELEGRAM_TOKEN=… REDIS_URL=redis://… python bot.py
 
-It needs this repository on PYTHONPATH, dramatiq and redis; no model and no FFmpeg.
+It needs the package voicemill; no model and no FFmpeg.
 """
 
 import json
@@ -11,14 +11,11 @@ import time
 import urllib.request
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from actors.admission import Refused
-
-from actors import decode
-from voicemill.store import audio as handoff
-from voicemill.store import jobs
+from voicemill import Client, Refused
 
 API = os.environ.get("TELEGRAM_API", "https://api.telegram.org")
 TOKEN = os.environ["TELEGRAM_TOKEN"]
+CLIENT = Client()
 APOLOGIES = {
     "undecodable": "I cannot read this recording. Please send it again.",
     "no_audio_stream": "There is no sound in this message.",
@@ -39,23 +36,22 @@ def answer(message):
     """Turn one voice message into text and send it to its chat."""
     chat = message["chat"]["id"]
     path = call("getFile", file_id=message["voice"]["file_id"])["file_path"]
-    with urllib.request.urlopen(f"{API}/file/bot{TOKEN}/{path}", timeout=60) as voice:
-        source = handoff.upload(voice)
     try:
-        sent = decode.send(source, metadata={"chat": chat}, dedupe=True)
+        with urllib.request.urlopen(f"{API}/file/bot{TOKEN}/{path}", timeout=60) as voice:
+            job = CLIENT.send_file(voice, metadata={"chat": chat}, dedupe=True)
     except Refused as refused:
         call("sendMessage", chat_id=chat, text=f"Not now: {refused}")
         return
-    job = jobs.wait(sent.message_id, timeout=300, until="transcribed")
+    job = CLIENT.wait(job.id, timeout=300, until="transcribed")
     if job.transcript:
-        text = job.transcript["text"] or "(nobody speaks)"
+        text = job.transcript.text or "(nobody speaks)"
     else:
-        text = APOLOGIES.get((job.error or {}).get("code"), "Something went wrong; we look into it.")
+        text = APOLOGIES.get(job.error.code if job.error else "", "Something went wrong. We are looking into it.")
     call("sendMessage", chat_id=chat, text=text)
 
 
 def main():
-    """Take voice messages for ever; many may wait for their text at once."""
+    """Receive voice messages for ever; many may wait for their text at once."""
     offset = 0
     with ThreadPoolExecutor(32) as answers:
         while True:

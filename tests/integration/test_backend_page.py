@@ -1,9 +1,10 @@
-"""The Python of docs/backend.md and docs/upgrading.md, run against a real Redis in the order of the page."""
+"""The Python that the README, docs/backend.md and docs/upgrading.md show, run against a real Redis."""
 
 import asyncio
 import json
 import re
 import shutil
+import sys
 import threading
 import time
 from pathlib import Path
@@ -14,8 +15,8 @@ from live import jobs
 from voicemill import Client, webhooks
 from voicemill.lifecycle import STAGES
 
-DOCS = Path(__file__).parents[2] / "docs"
-VOICE = Path(__file__).parents[2] / "samples" / "voice-message.ogg"
+CLONE = Path(__file__).parents[2]
+VOICE = CLONE / "samples" / "voice-message.ogg"
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SECRET = webhooks.generate()
 TRANSCRIPT = {
@@ -33,7 +34,7 @@ RESULTS = {
 
 def blocks(page, *, of=None):
     """Return the Python of a page, without the receivers of webhooks; `of` a framework: its receiver."""
-    found = BLOCK.findall((DOCS / page).read_text(encoding="utf-8"))
+    found = BLOCK.findall((CLONE / page).read_text(encoding="utf-8"))
     framework = re.compile(r"^from (fastapi|flask|django)", re.MULTILINE)
     chosen = [block for block in found if (match := framework.search(block)) is None or match[1] == of]
     return [block for block in chosen if of is None or framework.search(block)]
@@ -61,12 +62,13 @@ def workers(redis_url):
 
 @pytest.fixture
 def voice(tmp_path, monkeypatch):
-    """A working directory with the voice message that the pages name."""
+    """A working directory with the voice message that the pages name, and a command line that names it."""
     shutil.copy(VOICE, tmp_path / "voice.ogg")
+    monkeypatch.setattr(sys, "argv", ["backend.py", "voice.ogg"])
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("page", ["backend.md", "upgrading.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/backend.md", "docs/upgrading.md"])
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.usefixtures("workers", "voice")
 def test_the_python_of_a_page_runs_in_its_order(page, capsys):
@@ -81,7 +83,7 @@ def test_the_python_of_a_page_runs_in_its_order(page, capsys):
 
 @pytest.mark.parametrize("framework", ["flask", "django"])
 def test_the_receivers_for_other_frameworks_are_python(framework):
-    (block,) = blocks("backend.md", of=framework)
+    (block,) = blocks("docs/backend.md", of=framework)
 
     compile(block, framework, "exec")
 
@@ -90,8 +92,8 @@ def test_the_receivers_for_other_frameworks_are_python(framework):
 def test_the_receiver_for_fastapi_takes_what_is_signed_with_its_secret_alone(secret, status, monkeypatch, capsys):
     monkeypatch.setenv("WEBHOOK_SECRET", SECRET)
     names = {"__name__": "receiver"}
-    for block in blocks("backend.md", of="fastapi"):
-        exec(compile(block, "backend.md", "exec"), names)
+    for block in blocks("docs/backend.md", of="fastapi"):
+        exec(compile(block, "docs/backend.md", "exec"), names)
     body = json.dumps({"type": "job.done", "data": {"id": "a-job"}}).encode()
     headers = webhooks.sign("msg_1", int(time.time()), body, webhooks.secrets(secret))
 

@@ -81,6 +81,6 @@ def test_every_alert_names_the_first_command_to_run():
 
     assert len({alert.split()[0] for alert in alerts}) == len(alerts) > 15
     for alert in alerts:
-        assert "`" in alert.split("mend: ")[1], alert
+        assert "`" in alert.split("fix: ")[1], alert
     for command in re.findall(r"`(?:python -m pipeline|voicemill) (\w+)", rules):
         assert command in COMMANDS
