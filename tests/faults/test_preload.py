@@ -1,4 +1,4 @@
-"""Libraries that pip installed are there for ctranslate2 though nobody set LD_LIBRARY_PATH."""
+"""ctranslate2 finds libraries that pip installed without LD_LIBRARY_PATH."""
 
 import json
 import subprocess
@@ -9,6 +9,8 @@ from world import CLONE, World
 OPEN = """
 import ctypes, json, sys
 from pipeline.doctor import libraries
+
+pytestmark = pytest.mark.catalogue
 files = libraries.preload() if sys.argv[2] == "preload" else []
 print(json.dumps([files, ctypes.CDLL(sys.argv[1]).cublasCreate_v2(ctypes.byref(ctypes.c_void_p()))]))
 """
