@@ -62,9 +62,9 @@ print(json.dumps(seen))
 class Gpu:
     """A GPU that is visible to CUDA.
 
-    `memory_total` and `memory_free` are bytes, `memory_free` is None if unknown; `capability` is the
-    compute capability such as (9, 0); `mode` the compute mode (0 shared, 2 prohibited, 3 one process alone); `context`
-    the driver's answer to the wish to work on it (0: granted, -1: not asked).
+    `memory_total` and `memory_free` are bytes, `memory_free` is None if unknown; `capability` is the compute capability
+    such as (9, 0); `mode` is the compute mode (0 shared, 2 prohibited, 3 a single process); `context` is the driver's
+    result of creating a context on it (0: created, -1: not tried).
     """
 
     index: int

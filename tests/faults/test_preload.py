@@ -4,13 +4,14 @@ import json
 import subprocess
 import sys
 
+import pytest
 from world import CLONE, World
+
+pytestmark = pytest.mark.catalogue
 
 OPEN = """
 import ctypes, json, sys
 from pipeline.doctor import libraries
-
-pytestmark = pytest.mark.catalogue
 files = libraries.preload() if sys.argv[2] == "preload" else []
 print(json.dumps([files, ctypes.CDLL(sys.argv[1]).cublasCreate_v2(ctypes.byref(ctypes.c_void_p()))]))
 """

