@@ -1,7 +1,7 @@
-"""The doctor: is this machine fit for the work, and which command mends it?
+"""The doctor checks whether a machine can run Voicemill and names the command that fixes each problem.
 
 Standard library alone and the grammar of Python 3.8: it runs on a bare machine, before anything is installed, and
-reports a missing package instead of dying of one.
+reports a missing package instead of failing on it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ __all__ = ["diagnose", "main"]
 
 
 def diagnose(*arguments: Any, **options: Any) -> Report:
-    """Examine this machine: see `pipeline.doctor.examination.diagnose`."""
-    from pipeline.doctor import examination  # the pool's children import this package for one module alone
+    """Check this machine; see `pipeline.doctor.examination.diagnose`."""
+    from pipeline.doctor import examination  # slots import this package for `libraries` alone
 
     return examination.diagnose(*arguments, **options)
 

@@ -1,4 +1,4 @@
-"""What the installed CTranslate2 demands: read from its own files, so that any build is judged and none is listed."""
+"""The requirements of the installed CTranslate2, read from its own files, so that no list of builds is needed."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ DRIVERS = {
 class Build:
     """An installed CTranslate2.
 
-    `cublas` and `cudnn` are the major versions that it opens at run time, None where it uses none; `shim` is the cuDNN
-    entry library that old wheels carry.
+    `cublas` and `cudnn` are the major versions that it opens at run time, None if it uses none. `shim` is the cuDNN
+    entry library that old wheels contain.
     """
 
     version: str
@@ -47,7 +47,7 @@ class Build:
 
     @property
     def cuda(self) -> Tuple[int, int]:
-        """The CUDA release whose driver can compile this build's PTX; (major, 0) where it carries none."""
+        """The CUDA release whose driver can compile this build's PTX; (major, 0) if it contains no PTX."""
         version = self.core.ptx_version
         if version == (0, 0):
             return (self.cublas or 0, 0)
@@ -56,27 +56,27 @@ class Build:
 
     @property
     def wanted(self) -> List[str]:
-        """File names of the libraries to be found, in the order in which they are to be loaded."""
+        """File names of the required libraries, in loading order."""
         names = [f"libcublasLt.so.{self.cublas}", f"libcublas.so.{self.cublas}"] if self.cublas else []
         return names + list(CUDNN.get(self.cudnn or 0, ()))
 
     def runs_as_machine_code(self, capability: Tuple[int, int]) -> bool:
-        """Tell whether there is code that a GPU of this compute capability runs as it is."""
+        """Return whether the build contains machine code for a GPU of this compute capability."""
         return any(major == capability[0] and minor <= capability[1] for major, minor in self.core.machine_code)
 
     def runs_as_ptx(self, capability: Tuple[int, int]) -> bool:
-        """Tell whether a new enough driver can compile code for a GPU of this compute capability."""
+        """Return whether a driver that is new enough can compile the build's PTX for this compute capability."""
         return any(ptx <= capability for ptx in self.core.ptx)
 
 
 def driver(cuda: Tuple[int, int]) -> int:
-    """Return the first Linux driver of a CUDA release."""
+    """Return the version of the first Linux driver of a CUDA release."""
     known = [release for release in DRIVERS if release <= cuda]
     return DRIVERS[max(known)] if known else 450
 
 
 def locate(paths: Sequence[str]) -> Optional[str]:
-    """Return the folder of the package `ctranslate2` that a Python with these import paths would use."""
+    """Return the folder of the package `ctranslate2` that a Python with these import paths imports."""
     for path in paths:
         folder = os.path.join(path or ".", "ctranslate2")
         if os.path.isfile(os.path.join(folder, "__init__.py")):
@@ -85,14 +85,14 @@ def locate(paths: Sequence[str]) -> Optional[str]:
 
 
 def read(folder: str, find: Optional[Sequence[str]] = None) -> Optional[Build]:
-    """Read the build in a package folder; None where its native library is nowhere to be found.
+    """Read the build in a package folder; return None if its native library is not found.
 
     Args:
-        folder: of the package `ctranslate2`.
-        find: more folders to look for libctranslate2 in, for builds that are not from a wheel.
+        folder: the folder of the package `ctranslate2`.
+        find: additional folders to search for libctranslate2, for builds that do not come from a wheel.
 
     Raises:
-        elf.Damaged: the library is broken.
+        elf.Damaged: the library is damaged.
         OSError: it cannot be read.
     """
     libs = os.path.join(os.path.dirname(folder), "ctranslate2.libs")

@@ -1,6 +1,6 @@
-"""Proof by running: a Whisper of random weights that needs no download, and the configured model on a second of speech.
+"""Canaries: a Whisper with random weights that needs no download, and the configured model on a second of speech.
 
-Each runs in a sacrificial process with the workers' Python. Silence would not do: it never reaches the encoder.
+Each runs in a child process with the workers' Python. The sample is speech, since silence never reaches the encoder.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Dict, Optional
 
 from pipeline.doctor import child
 
-COLD = 180.0  # seconds that a first use may take: H100, B200 and RTX 50 compile the build's PTX
-WARM = 20.0  # seconds that any later use may take, and each on a GPU that has nothing to compile
+COLD = 180.0  # seconds allowed for the first use: on H100, B200 and RTX 50 the driver compiles the build's PTX
+WARM = 20.0  # seconds allowed when there is nothing to compile
 SPEECH = Path(__file__).parent / "samples" / "speech.wav"  # 16 kHz, one channel, 16 bits
 
 _BEGIN = """
@@ -25,8 +25,8 @@ if device == "cuda":
 import ctranslate2
 """
 
-# The smallest Whisper with everything in it: convolutions, attention, a beam and an alignment. 251 words: no multiple
-# of 4 or 8, which is where int8 arithmetic broke on new GPUs.
+# The smallest Whisper that uses everything: convolutions, attention, beam search and alignment. Its vocabulary of 251
+# is not a multiple of 4 or 8, since such sizes are where int8 arithmetic failed on new GPUs.
 _MICRO = (
     _BEGIN
     + """
@@ -102,7 +102,7 @@ loaded = time.monotonic()
 with wave.open(speech) as file:
     sound = numpy.frombuffer(file.readframes(file.getnframes()), numpy.int16).astype(numpy.float32) / 32768
 segments, _ = model.transcribe(sound, vad_filter=False, word_timestamps=True)
-segments = list(segments)  # only now does the encoder run
+segments = list(segments)  # a generator: the encoder runs here
 ended, after = time.monotonic(), free()
 print(json.dumps({"device": model.model.device, "load": loaded - begun, "run": ended - loaded,
                   "gpu": before - after if before and after else None,
@@ -113,13 +113,14 @@ print(json.dumps({"device": model.model.device, "load": loaded - begun, "run": e
 
 
 @dataclass(frozen=True)
-class Run:
-    """How a model's run went. `device` is where it really ran; seconds; `memory` is the process's peak in bytes.
+class CanaryRun:
+    """The result of running a model.
 
-    `gpu_memory` is what the model and its work took of the GPU's memory, in bytes; None on a CPU.
+    `device` is where it really ran; `load` and `run` are seconds; `memory` is the peak of the process in bytes;
+    `gpu_memory` is what the model and its work used of the GPU's memory, in bytes, None on a CPU.
     """
 
-    outcome: child.Outcome
+    outcome: child.ProcessResult
     device: str = ""
     compute: str = ""
     load: float = 0.0
@@ -129,12 +130,12 @@ class Run:
 
     @property
     def ok(self) -> bool:
-        """Whether it came to its end."""
+        """Whether it succeeded."""
         return self.outcome.ok
 
     @property
     def out_of_memory(self) -> bool:
-        """Whether memory was what it lacked."""
+        """Whether it ran out of memory."""
         return "out of memory" in self.outcome.err.lower()
 
 
@@ -145,13 +146,15 @@ def micro(
     *,
     timeout: Optional[float] = None,
     variables: Optional[Dict[str, str]] = None,
-) -> Run:
-    """Run a Whisper of random weights to its end: encode, generate, align."""
+) -> CanaryRun:
+    """Run a Whisper with random weights: encode, generate, align."""
     return _run(_MICRO, python, device, compute, "", timeout or COLD, variables)
 
 
-def configured(python: str, device: str, compute: str, path: str, variables: Optional[Dict[str, str]] = None) -> Run:
-    """Run the model in a folder on a second of speech, to the end of the segment generator."""
+def configured(
+    python: str, device: str, compute: str, path: str, variables: Optional[Dict[str, str]] = None
+) -> CanaryRun:
+    """Run the model in a folder on a second of speech, until the segment generator is exhausted."""
     return _run(_CONFIGURED, python, device, compute, path, COLD, variables)
 
 
@@ -163,13 +166,13 @@ def _run(
     path: str,
     timeout: float,
     variables: Optional[Dict[str, str]] = None,
-) -> Run:
+) -> CanaryRun:
     arguments = (device, compute, path, str(SPEECH))
     outcome = child.python(program, *arguments, timeout=timeout, interpreter=python, variables=variables)
-    seen = outcome.told
+    seen = outcome.reply
     if not outcome.ok or seen is None:
-        return Run(outcome)
+        return CanaryRun(outcome)
     memory = seen["memory"] * 1024 if "memory" in seen else None  # ru_maxrss is in KiB on Linux
-    return Run(
+    return CanaryRun(
         outcome, seen["device"], seen.get("compute", compute), seen["load"], seen["run"], memory, seen.get("gpu")
     )

@@ -1,4 +1,4 @@
-"""A sacrificial process: whatever may die, hang or spoil a process is done in one, and its end is a finding."""
+"""Child processes for whatever may crash, hang or corrupt a process; how they end is reported as a finding."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from config.environment import ROOT
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a process ended: its exit code (None after the time limit), what it wrote, and the seconds it took."""
+class ProcessResult:
+    """The result of a process: its exit code (None if it exceeded the time limit), its output and its duration."""
 
     code: Optional[int]
     out: str
@@ -28,17 +28,17 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
-        """Whether it ended by itself with exit code 0."""
+        """Whether it exited with code 0."""
         return self.code == 0
 
     @property
     def hung(self) -> bool:
-        """Whether it had to be ended."""
+        """Whether it exceeded the time limit and was killed."""
         return self.code is None
 
     @property
     def signal(self) -> str:
-        """The name of the signal that it died of; empty: it did not."""
+        """The name of the signal that killed it; empty if none did."""
         if self.code is None or self.code >= 0:
             return ""
         try:
@@ -48,21 +48,21 @@ class Outcome:
 
     @property
     def ending(self) -> str:
-        """Its end in a few words."""
+        """A short description of how it ended."""
         if self.hung:
-            return f"hung, ended after {self.seconds:.0f} s"
+            return f"no response, killed after {self.seconds:.0f} s"
         return f"killed by {self.signal}" if self.signal else f"exit code {self.code}"
 
     @property
-    def words(self) -> Tuple[str, str]:
-        """Its end in a few words of English and of Korean."""
+    def endings(self) -> Tuple[str, str]:
+        """`ending` in English and in Korean."""
         if self.hung:
-            return self.ending, f"응답이 없어 {self.seconds:.0f}초 후 종료함"
+            return self.ending, f"응답이 없어 {self.seconds:.0f}초 후 강제 종료함"
         return self.ending, f"{self.signal} 신호로 종료됨" if self.signal else f"종료 코드 {self.code}"
 
     @property
-    def told(self) -> Optional[Dict[str, Any]]:
-        """The object in its last line of output; None: there is none, though what runs at a start may print, too."""
+    def reply(self) -> Optional[Dict[str, Any]]:
+        """The JSON object in the last line of output, which start-up code may have preceded; None if there is none."""
         try:
             seen = json.loads(self.out.strip().splitlines()[-1])
         except (IndexError, ValueError):
@@ -70,26 +70,26 @@ class Outcome:
         return seen if isinstance(seen, dict) else None
 
     @property
-    def last(self) -> str:
-        """The last line that it wrote, on the error stream if there is one."""
+    def last_line(self) -> str:
+        """The last line of the error stream or, if that is empty, of the output."""
         lines = [line.strip() for line in (self.err + "\n" + self.out).splitlines() if line.strip()]
         errors = [line.strip() for line in self.err.splitlines() if line.strip()]
         return (errors or lines or [""])[-1][:300]
 
 
 class Stopped(Exception):
-    """The visit is over: no process is started any more."""
+    """The run was aborted; no more processes are started."""
 
 
 _lock = threading.Lock()
-_running: Set[int] = set()  # groups of processes
-_visit = threading.Event()  # set once it has been broken off
+_running: Set[int] = set()  # process groups
+_aborted = threading.Event()
 
 
 def stop() -> None:
-    """End every process that was started here, and start none from now on: who waits for them waits no longer."""
+    """Kill every process that was started here and start no more, so that nothing keeps waiting for one."""
     with _lock:
-        _visit.set()
+        _aborted.set()
         for group in _running:
             _kill(group)
 
@@ -99,18 +99,18 @@ def _kill(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
-def run(command: Sequence[str], timeout: float, variables: Optional[Dict[str, str]] = None) -> Outcome:
-    """Run a program within a time limit (seconds), its children included.
+def run(command: Sequence[str], timeout: float, variables: Optional[Dict[str, str]] = None) -> ProcessResult:
+    """Run a program and its children within a time limit (seconds).
 
     Raises:
-        OSError: it cannot be started.
-        Stopped: the visit was broken off.
+        OSError: the program cannot be started.
+        Stopped: the run was aborted.
     """
     begun = time.monotonic()
     with _lock:
-        if _visit.is_set():
+        if _aborted.is_set():
             raise Stopped
-        process = subprocess.Popen(  # noqa: S603 - the doctor's own programs
+        process = subprocess.Popen(  # noqa: S603 - our own commands
             list(command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -122,7 +122,7 @@ def run(command: Sequence[str], timeout: float, variables: Optional[Dict[str, st
         _running.add(process.pid)
     try:
         return _outcome(process, timeout, begun)
-    except BaseException:  # Ctrl-C: the child is in a session of its own, which no terminal reaches
+    except BaseException:  # Ctrl-C does not reach the child, which is in a session of its own
         _kill(process.pid)
         raise
     finally:
@@ -130,7 +130,7 @@ def run(command: Sequence[str], timeout: float, variables: Optional[Dict[str, st
             _running.discard(process.pid)
 
 
-def _outcome(process: "subprocess.Popen[bytes]", timeout: float, begun: float) -> Outcome:
+def _outcome(process: "subprocess.Popen[bytes]", timeout: float, begun: float) -> ProcessResult:
     code: Optional[int]
     try:
         out, err = process.communicate(timeout=timeout)
@@ -139,10 +139,10 @@ def _outcome(process: "subprocess.Popen[bytes]", timeout: float, begun: float) -
         _kill(process.pid)
         try:
             out, err = process.communicate(timeout=1)
-        except subprocess.TimeoutExpired:  # a process that waits for a dead driver cannot even be killed
+        except subprocess.TimeoutExpired:  # a process in an uninterruptible driver call cannot be killed
             out = err = b""
         code = None
-    return Outcome(code, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"), time.monotonic() - begun)
+    return ProcessResult(code, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"), time.monotonic() - begun)
 
 
 def python(
@@ -152,19 +152,19 @@ def python(
     interpreter: str = sys.executable,
     options: Sequence[str] = (),
     variables: Optional[Dict[str, str]] = None,
-) -> Outcome:
-    """Run a program of Python's; it imports this clone's packages and writes no byte code."""
+) -> ProcessResult:
+    """Run Python code that can import this clone's packages; no byte code is written."""
     command: List[str] = [interpreter, "-B", *options, "-c", program, *arguments]
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     return run(command, timeout, {"PYTHONPATH": path, **(variables or {})})
 
 
 def resolve(host: str, timeout: float) -> str:
-    """Look up a host's name within a time limit (seconds); return why that failed, empty where it did not.
+    """Resolve a host name within a time limit (seconds); return why it failed, or an empty string.
 
-    The system's own look-up has no limit that a program could set, and a dead name server costs half a minute.
+    `getaddrinfo` has no time limit of its own, and an unreachable name server takes half a minute.
     """
     program = "import socket, sys; socket.getaddrinfo(sys.argv[1], None)"
     outcome = python(program, host, timeout=timeout, options=("-S",))
-    reason = re.sub(r"^[\w.]*[eE]rror: (\[Errno -?\d+\] )?", "", outcome.last)
+    reason = re.sub(r"^[\w.]*[eE]rror: (\[Errno -?\d+\] )?", "", outcome.last_line)
     return "" if outcome.ok else f"no answer within {timeout:g} s" if outcome.hung else reason

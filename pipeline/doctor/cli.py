@@ -1,4 +1,4 @@
-"""`python -m pipeline doctor`: the examination as a command."""
+"""The command `python -m pipeline doctor`."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from typing import List, Optional
 
 from config import environment
 from pipeline.doctor import render, troubleshooting
-from pipeline.doctor.box import DEVICES
 from pipeline.doctor.examination import STAGES, diagnose
 from pipeline.doctor.findings import CHECKS, LANGUAGES
+from pipeline.doctor.machine import DEVICES
 
 FIT, UNFIT, INTERRUPTED = 0, 1, 130  # exit codes; argparse itself ends with 2 for a usage error
 
 
 def main(argv: List[str]) -> int:
-    """Examine this machine, print the report, and return the exit code: 0 fit, 1 not."""
+    """Check this machine, print the report and return the exit code: 0 if no check failed, else 1."""
     arguments = _parser().parse_args(argv)
     language = arguments.lang or locale_language()
     if arguments.document:
         _write(troubleshooting.document())
         return FIT
-    environment.load(strict=False)  # the children see what the workers would
+    environment.load(strict=False)  # child processes need the variables that the workers see
     if os.environ.get("LOG_LEVEL", "").lower() == "debug":
         logging.basicConfig(level=logging.DEBUG, stream=sys.stderr, format="%(relativeCreated)5d ms  %(message)s")
     signal.signal(signal.SIGTERM, _end)
@@ -46,7 +46,7 @@ def main(argv: List[str]) -> int:
             _write(render.text(report, language, colours=colours, verbose=arguments.verbose))
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has left: nothing more can be said to it
+    except BrokenPipeError:  # nobody reads our output any more
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     except OSError as error:
         if error.errno != errno.ENOSPC:
@@ -62,7 +62,7 @@ def _end(number: int, _frame: object) -> None:
 
 
 def locale_language() -> str:
-    """Return the language that the environment asks for: Korean, else English."""
+    """Return the language of the locale: `ko` or, for any other, `en`."""
     for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
         value = os.environ.get(name)
         if value:
@@ -73,24 +73,24 @@ def locale_language() -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pipeline doctor",
-        description="Check this machine and say which command mends it. It needs nothing but a Python.",
-        epilog="exit codes: 0 no check failed, 1 at least one did, 2 wrong usage",
+        description="Check this machine and show the command that fixes each problem. Needs only Python 3.8 or later.",
+        epilog="exit codes: 0 no check failed, 1 at least one failed, 2 invalid usage",
     )
-    parser.add_argument("--stage", choices=tuple(STAGES), help="judge what this stage needs, not all")
-    parser.add_argument("--device", choices=DEVICES, help="what the workers are to run on (WHISPER_DEVICE, else auto)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--canary", action="store_true", help="run the configured model on a second of speech, too")
-    parser.add_argument("--lang", choices=LANGUAGES, help="language of the report (LANG, else en)")
-    parser.add_argument("--verbose", action="store_true", help="show the evidence of what passed, too")
-    parser.add_argument("--only", action="append", choices=tuple(CHECKS), help="run this check alone; repeatable")
-    parser.add_argument("--python", help="the workers' Python (the virtual environment's)")
-    parser.add_argument("--document", action="store_true", help=argparse.SUPPRESS)  # makes docs/troubleshooting.md
+    parser.add_argument("--stage", choices=tuple(STAGES), help="check what this stage needs instead of everything")
+    parser.add_argument("--device", choices=DEVICES, help="device of the workers (default: WHISPER_DEVICE, else auto)")
+    parser.add_argument("--json", action="store_true", help="print the report as a JSON object")
+    parser.add_argument("--canary", action="store_true", help="also run the configured model on a second of speech")
+    parser.add_argument("--lang", choices=LANGUAGES, help="language of the report (default: LANG, else en)")
+    parser.add_argument("--verbose", action="store_true", help="also show the evidence of checks that passed")
+    parser.add_argument("--only", action="append", choices=tuple(CHECKS), help="run only this check; repeatable")
+    parser.add_argument("--python", help="Python of the workers (default: that of the virtual environment)")
+    parser.add_argument("--document", action="store_true", help=argparse.SUPPRESS)  # generates docs/troubleshooting.md
     return parser
 
 
 def _write(text: str) -> None:
-    """Write UTF-8, whatever a bare machine's locale thinks of Korean."""
-    if sys.stdout is None:  # closed before we began
+    """Write UTF-8 whatever the locale is, since a bare machine's may not encode Korean."""
+    if sys.stdout is None:  # it was closed at the start
         return
     sys.stdout.flush()
     buffer: Optional[object] = getattr(sys.stdout, "buffer", None)

@@ -1,4 +1,4 @@
-"""Which GPUs are there, asked of the driver in a process of its own: whoever asks never initialises CUDA."""
+"""The GPUs that the driver shows, queried in a child process, so that the caller never initialises CUDA."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import sys
 from dataclasses import dataclass
 from typing import List, Optional, Tuple
 
-from pipeline.doctor import child, ladder
+from pipeline.doctor import child, steps
 
-TIMEOUT = 6.0  # seconds; most drivers answer in a fraction of one, and a worker that is refused exits within 10
+TIMEOUT = 6.0  # seconds; drivers usually answer within one, and a worker without a usable GPU must exit within 10
 
-# The numbers are those of the CUDA driver API, cuda.h: attributes 75 and 76 are the compute capability, 20 is the
-# compute mode and 32 tells whether ECC is on; a result of 0 is success.
+# Numbers of the CUDA driver API (cuda.h): attributes 75 and 76 are the compute capability, 20 is the
+# compute mode and 32 whether ECC is on; a result of 0 is success.
 _CHILD = """
 import ctypes, json, sys
 try:
@@ -60,11 +60,11 @@ print(json.dumps(seen))
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU that CUDA shows to this process.
+    """A GPU that is visible to CUDA.
 
-    `memory_total` and `memory_free` are bytes, `memory_free` is None where it could not be asked; `capability` is the
-    compute capability such as (9, 0); `mode` the compute mode (0 shared, 2 prohibited, 3 one process alone); `context`
-    the driver's answer to the wish to work on it (0: granted, -1: not asked).
+    `memory_total` and `memory_free` are bytes, `memory_free` is None if unknown; `capability` is the compute capability
+    such as (9, 0); `mode` is the compute mode (0 shared, 2 prohibited, 3 a single process); `context` is the driver's
+    result of creating a context on it (0: created, -1: not tried).
     """
 
     index: int
@@ -80,13 +80,13 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Driver:
-    """What the driver's library answered; `outcome` is how the process ended that asked it.
+    """The state of the driver; `outcome` is that of the process that queried it.
 
-    `missing` is the loader's reason where there is no library; `init` the code of cuInit or cuDeviceGetCount; `version`
-    the CUDA release that the driver knows, such as (12, 8).
+    `missing` is the loader's error if the driver's library cannot be loaded; `init` the result of cuInit or
+    cuDeviceGetCount; `version` the CUDA release that the driver supports, such as (12, 8).
     """
 
-    outcome: child.Outcome
+    outcome: child.ProcessResult
     missing: str = ""
     init: int = -1
     version: Tuple[int, int] = (0, 0)
@@ -94,28 +94,28 @@ class Driver:
     gpus: Tuple[Gpu, ...] = ()
 
 
-def ask(*, context: bool) -> Driver:
-    """Ask the driver for itself and its GPUs.
+def query(*, context: bool) -> Driver:
+    """Query the driver and its GPUs.
 
     Args:
-        context: whether to begin work on each GPU, which shows whether one may and how much memory is free.
+        context: whether to create a context on each GPU, which shows whether it is usable and how much memory is free.
     """
     outcome = child.python(
-        _CHILD, "context" if context else "look", timeout=TIMEOUT, interpreter=sys.executable, options=("-S",)
+        _CHILD, "context" if context else "no context", timeout=TIMEOUT, interpreter=sys.executable, options=("-S",)
     )
-    seen = outcome.told
+    seen = outcome.reply
     if not outcome.ok or seen is None:
-        ladder.tell("driver", "%s", outcome.ending)
+        steps.log("driver", "%s", outcome.ending)
         return Driver(outcome)
     if "missing" in seen:
-        ladder.tell("driver", "%s", seen["missing"])
+        steps.log("driver", "%s", seen["missing"])
         return Driver(outcome, missing=seen["missing"])
     gpus = tuple(Gpu(**{**gpu, "capability": tuple(gpu["capability"])}) for gpu in seen["gpus"])
     version = (seen["driver"] // 1000, seen["driver"] % 1000 // 10)
-    ladder.tell("driver", "%s, result %d, CUDA %d.%d, %d GPUs", seen["library"], seen["init"], *version, len(gpus))
+    steps.log("driver", "%s, result %d, CUDA %d.%d, %d GPUs", seen["library"], seen["init"], *version, len(gpus))
     return Driver(outcome, "", seen["init"], version, seen["library"], gpus)
 
 
 def visible() -> List[Gpu]:
-    """Return the GPUs that CUDA programs started from here would see; none where there is no driver that works."""
-    return list(ask(context=True).gpus)
+    """Return the GPUs that CUDA programs started from here see; none without a working driver."""
+    return list(query(context=True).gpus)

@@ -1,4 +1,4 @@
-"""What a shared library says about itself, read from its file and without loading it: a bad one kills who loads it.
+"""Reading shared libraries without loading them, since a damaged one can kill the process that loads it.
 
 Sources of the numbers: the ELF-64 object file format, elf.h, and the fatbin headers that nvcc writes.
 """
@@ -13,7 +13,7 @@ import struct
 from dataclasses import dataclass
 from typing import Dict, List, Tuple
 
-MACHINES = {"x86_64": 62, "aarch64": 183}  # e_machine of the processors that NVIDIA builds for
+MACHINES = {"x86_64": 62, "aarch64": 183}  # e_machine of the processors that NVIDIA supports
 _PT_LOAD, _PT_DYNAMIC, _PT_GNU_STACK, _EXECUTABLE = 1, 2, 0x6474E551, 1
 _DT_NEEDED, _DT_STRTAB, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 1, 5, 14, 15, 29
 _FATBIN = 0xBA55ED50  # first word of a container in the section .nv_fatbin
@@ -22,7 +22,7 @@ _OPENED = re.compile(rb"\x00(lib(?:cuda|cudart|cublas|cublasLt|cudnn|nvrtc)[A-Za
 
 
 class Damaged(Exception):
-    """The file is no whole library for this machine; `kind` is `empty`, `truncated`, `foreign` or `not_elf`."""
+    """The file is not a complete library for this machine; `kind` is `empty`, `truncated`, `foreign` or `not_elf`."""
 
     def __init__(self, kind: str) -> None:
         super().__init__(kind)
@@ -31,10 +31,10 @@ class Damaged(Exception):
 
 @dataclass(frozen=True)
 class Library:
-    """What the loader and the driver will find in a library.
+    """What a library contains for the loader and for the driver.
 
-    `opened` are the names of CUDA libraries that it opens while it runs; `machine_code` and `ptx` GPU architectures as
-    (major, minor); `ptx_version` the newest PTX language version in it, (0, 0) where there is none.
+    `opened` are the names of CUDA libraries that it opens at run time. `machine_code` and `ptx` are architectures of
+    GPUs as (major, minor). `ptx_version` is the newest version of the PTX language in it, (0, 0) without PTX.
     """
 
     path: str
@@ -48,10 +48,10 @@ class Library:
 
 
 def check(path: str) -> None:
-    """Refuse a file that the loader would refuse, or die of: it reads headers only.
+    """Check the headers of a file for damage that would make the loader fail or crash.
 
     Raises:
-        Damaged: with its kind.
+        Damaged: the file is not a complete library for this machine.
         OSError: the file cannot be read.
     """
     with open(path, "rb") as file:
@@ -62,11 +62,11 @@ def read(path: str, *, deep: bool = True) -> Library:
     """Read a library.
 
     Args:
-        path: of the file.
-        deep: whether to read all of it, for `opened`, `machine_code` and `ptx`; cuBLAS alone has 700 MB.
+        path: the file.
+        deep: whether to read the whole file, for `opened`, `machine_code` and `ptx`; cuBLAS alone has 700 MB.
 
     Raises:
-        Damaged: it is no whole library for this machine.
+        Damaged: the file is not a complete library for this machine.
         OSError: the file cannot be read.
     """
     with open(path, "rb") as file:

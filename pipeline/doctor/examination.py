@@ -1,4 +1,4 @@
-"""One visit: which checks a stage and a device call for, all run at once, each shielded from the others."""
+"""Running the checks that a stage and a device need, in parallel; a crash in one does not affect the others."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Callable, Dict, List, Optional, Tuple
 
 from config import environment
 from pipeline.doctor import child, resp, target
-from pipeline.doctor.box import DEVICES, Box
 from pipeline.doctor.checks import cuda, cudnn, ffmpeg, gpu, model, packages, python, redis
 from pipeline.doctor.findings import CHECKS, Finding, finding
+from pipeline.doctor.machine import DEVICES, Machine
 from pipeline.doctor.report import Check, Report
 
 GPU_CHECKS = ("gpu", "cuda", "cudnn")
-EXAMINE: Dict[str, Callable[[Box], List[Finding]]] = {
+EXAMINE: Dict[str, Callable[[Machine], List[Finding]]] = {
     "gpu": gpu.examine,
     "cuda": cuda.examine,
     "cudnn": cudnn.examine,
@@ -44,60 +44,60 @@ def diagnose(
     interpreter: Optional[str] = None,
     only: Optional[List[str]] = None,
 ) -> Report:
-    """Examine this machine.
+    """Check this machine.
 
     Args:
         stage: `decode`, `transcribe`, `enrich` or `backend`; None: all.
-        device: `auto`, `cuda` or `cpu`; None: what `WHISPER_DEVICE` says.
-        canary: whether to run the configured model on a second of speech, too.
+        device: `auto`, `cuda` or `cpu`; None: the value of `WHISPER_DEVICE`.
+        canary: whether to also run the configured model on a second of speech.
         interpreter: the workers' Python; None: the virtual environment's.
-        only: ids of the checks to run; the others count as skipped.
+        only: ids of the checks to run; the others are skipped.
     """
     begun = time.monotonic()
     variables = environment.values(strict=False)
     wish = (device or variables.get("WHISPER_DEVICE") or "auto").lower()
-    box = Box(
+    machine = Machine(
         device=wish if wish in DEVICES else "auto",
         stage=stage,
-        target=target.ask(target.choose(interpreter), packages=only is None or "packages" in only),
+        target=target.query(target.choose(interpreter), packages=only is None or "packages" in only),
         variables=variables,
         canary=canary,
     )
-    skipped = {name: why for name in CHECKS for why in [_why_not(name, box, only)] if why}
+    skipped = {name: why for name in CHECKS for why in [_why_not(name, machine, only)] if why}
     with ThreadPoolExecutor(len(CHECKS)) as pool:
-        try:  # at once: who leaves while the checks begin must not wait for those that hang
-            futures = {name: pool.submit(_examine, name, box) for name in CHECKS if name not in skipped}
+        try:  # from the first submit on: an interrupt must not wait for a check that hangs
+            futures = {name: pool.submit(_examine, name, machine) for name in CHECKS if name not in skipped}
             checks = [
                 futures[name].result() if name in futures else Check(name, (finding("not_needed", why=skipped[name]),))
                 for name in CHECKS
             ]
-        except BaseException:  # Ctrl-C, or a worker that is told to end: what the checks wait for goes first
+        except BaseException:  # Ctrl-C or SIGTERM: end what the checks wait for, or the pool would not shut down
             child.stop()
             resp.stop()
             raise
-    return Report(box.device, tuple(checks), time.monotonic() - begun)
+    return Report(machine.device, tuple(checks), time.monotonic() - begun)
 
 
-def _why_not(name: str, box: Box, only: Optional[List[str]]) -> Optional[Tuple[str, str]]:
+def _why_not(name: str, machine: Machine, only: Optional[List[str]]) -> Optional[Tuple[str, str]]:
     if only is not None and name not in only:
-        return "not asked for", "요청되지 않음"
-    if box.stage and name not in STAGES[box.stage]:
-        return f"the stage {box.stage} does without", f"{box.stage} 단계에는 쓰이지 않음"
-    if box.device == "cpu" and name in GPU_CHECKS:
-        return "the device is cpu", "장치가 cpu로 지정됨"
+        return "not selected", "선택되지 않음"
+    if machine.stage and name not in STAGES[machine.stage]:
+        return f"stage {machine.stage} does not use it", f"{machine.stage} 단계에서는 사용하지 않음"
+    if machine.device == "cpu" and name in GPU_CHECKS:
+        return "the device is cpu", "장치가 cpu로 설정됨"
     return None
 
 
-def _examine(name: str, box: Box) -> Check:
-    """Run one check; where it breaks, that is its finding."""
+def _examine(name: str, machine: Machine) -> Check:
+    """Run one check; if it crashes, the crash is its finding."""
     begun = time.monotonic()
     try:
-        findings = box.once(f"check {name}", lambda: EXAMINE[name](box))
-    except Exception as error:  # noqa: BLE001 - a fault of ours must not hide what the other checks found
+        findings = machine.once(f"check {name}", lambda: EXAMINE[name](machine))
+    except Exception as error:  # noqa: BLE001 - a bug in one check must not hide the results of the others
         place = traceback.extract_tb(error.__traceback__)[-1]
         evidence = f"{type(error).__name__}: {error} ({place.filename.rpartition('/')[2]}:{place.lineno})"
         findings = [finding("check_crashed", evidence, error=type(error).__name__)]
-    if box.device == "auto" and name in GPU_CHECKS:
+    if machine.device == "auto" and name in GPU_CHECKS:
         findings = [replace(found, demoted=True) for found in findings]
     seconds = time.monotonic() - begun
     for found in findings:

@@ -1,7 +1,7 @@
-"""Where CUDA's libraries are, and their loading by full path: nobody has to set LD_LIBRARY_PATH.
+"""Finding the CUDA libraries and loading them by full path, so that nobody has to set LD_LIBRARY_PATH.
 
-Libraries lie where pip puts them (site-packages/nvidia/*/lib), where apt does, in LD_LIBRARY_PATH, or inside another
-package such as torch. Once one is loaded globally, whoever asks the loader for its name gets that one.
+Libraries are installed by pip (site-packages/nvidia/*/lib) or apt, are in LD_LIBRARY_PATH, or inside another package
+such as torch. Once a library is loaded globally, the loader uses it for everyone who opens it by name.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from typing import Dict, List, Optional, Sequence, Tuple
 from pipeline.doctor import build, elf
 
 VOLUME = "/workspace"  # the persistent disk of a RunPod machine
-LDCONFIG_TIMEOUT = 2.0  # seconds; it prints a cache
+LDCONFIG_TIMEOUT = 2.0  # seconds; it only prints a cache
 
-
-# What may be wrong with a file that bears a library's name, in words of Korean
+# Problems of a library file, with their Korean text
 PROBLEMS = {
     "empty": "비어 있음",
     "truncated": "잘림",
@@ -36,17 +35,17 @@ PROBLEMS = {
 }
 
 
-def words(problem: Optional[str]) -> Tuple[str, str]:
-    """Return a problem in words of English and of Korean."""
+def problem_text(problem: Optional[str]) -> Tuple[str, str]:
+    """Return the text of a problem in English and in Korean."""
     return (problem or "").replace("_", " "), PROBLEMS.get(problem or "", problem or "")
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A file that bears the name of a wanted library; `problem` says why it will not do, None where it will.
+    """A file with the name of a required library; `problem` is why it cannot be used, None if it can.
 
-    `origin` is `LD_LIBRARY_PATH`, `pip`, `torch` or `system`; problems are those of `elf.Damaged`, `unreadable`, or
-    `other_cuda` for a cuDNN that was built for another major version of CUDA.
+    `origin` is `LD_LIBRARY_PATH`, `pip`, `torch` or `system`; problems are those of `elf.Damaged`, `unreadable`,
+    `other_version`, or `other_cuda` for a cuDNN that was built for another major version of CUDA.
     """
 
     path: str
@@ -55,23 +54,23 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Found:
-    """A wanted library with all the files that bear its name, in the order in which they are looked at."""
+class LibrarySearch:
+    """A required library and all files with its name, in search order."""
 
     name: str
     candidates: Tuple[Candidate, ...]
 
     @property
     def chosen(self) -> Optional[Candidate]:
-        """The first that will do."""
+        """The first usable file."""
         return next((candidate for candidate in self.candidates if candidate.problem is None), None)
 
 
 def folders(paths: Sequence[str]) -> List[Tuple[str, str]]:
-    """Return the folders in which libraries are looked for, in order, each with its origin.
+    """Return the folders that are searched for libraries, in order, each with its origin.
 
     Args:
-        paths: the import paths of the Python that will load them.
+        paths: the import paths of the Python that loads them.
     """
     found = [(folder, "LD_LIBRARY_PATH") for folder in os.environ.get("LD_LIBRARY_PATH", "").split(":") if folder]
     for path in paths:
@@ -86,8 +85,8 @@ def folders(paths: Sequence[str]) -> List[Tuple[str, str]]:
     return found + [(folder, "system") for folder in system]
 
 
-def find(wanted: build.Build, paths: Sequence[str]) -> List[Found]:
-    """Return each library that a build wants with the files that bear its name."""
+def find(wanted: build.Build, paths: Sequence[str]) -> List[LibrarySearch]:
+    """Return each library that a build requires, with the files found for it."""
     cache = _cache()
     places = folders(paths)
     found = []
@@ -99,22 +98,22 @@ def find(wanted: build.Build, paths: Sequence[str]) -> List[Found]:
             real = os.path.realpath(path)
             if real not in seen and os.path.lexists(path):
                 seen[real] = Candidate(path, origin, _problem(path, wanted))
-        found.append(Found(name, tuple(seen.values())))
+        found.append(LibrarySearch(name, tuple(seen.values())))
     return found
 
 
 def preload() -> List[str]:
-    """Load the CUDA libraries that the installed CTranslate2 opens at run time, by full path and for all to see.
+    """Load the CUDA libraries that the installed CTranslate2 opens at run time, globally and by full path.
 
     Returns:
-        The files, in the order of their loading; none where nothing is wanted or found: what is missing then shows when
-        CTranslate2 asks for it, and the doctor names it.
+        The files in loading order. Libraries that are missing are left out: CTranslate2 fails when it opens them, and
+        the doctor reports them.
     """
     folder = build.locate(sys.path)
     wanted = build.read(folder) if folder else None
     if wanted is None:
         return []
-    if os.path.isdir(VOLUME):  # what a new GPU compiles once, in up to minutes, outlives the pod
+    if os.path.isdir(VOLUME):  # keep compiled code, which takes up to minutes to make, beyond the pod
         os.environ.setdefault("CUDA_CACHE_PATH", os.path.join(VOLUME, "cuda-cache"))
     files = [library.chosen.path for library in find(wanted, sys.path) if library.chosen]
     for file in files:
@@ -123,11 +122,11 @@ def preload() -> List[str]:
 
 
 def _problem(path: str, wanted: build.Build) -> Optional[str]:
-    """Return why a file cannot be the library that its name promises."""
+    """Return why a file is not the library that its name says; None if it is."""
     try:
         elf.check(path)
         name = os.path.basename(path)
-        if "cudnn" in name and "engines" not in name:  # the engines are half a gigabyte and name no library
+        if "cudnn" in name and "engines" not in name:  # the engines have half a gigabyte and name no library
             return _other_cuda(path, wanted)
         library_major = re.search(r"\.so\.(\d+)", name)
         soname_major = re.search(r"\.so\.(\d+)", elf.read(path, deep=False).soname) if "cublas" in name else None
@@ -150,11 +149,11 @@ def _other_cuda(path: str, wanted: build.Build) -> Optional[str]:
 
 
 def _cache() -> Dict[str, List[str]]:
-    """Return the loader's cache: files by name."""
+    """Return the files in the loader's cache, by library name."""
     found: Dict[str, List[str]] = {}
     for program in ("/sbin/ldconfig", "/usr/sbin/ldconfig", "ldconfig"):
         with suppress(OSError, subprocess.SubprocessError):
-            text = subprocess.run(  # noqa: S603 - a program of the system
+            text = subprocess.run(  # noqa: S603 - a system program
                 [program, "-p"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=LDCONFIG_TIMEOUT, check=True
             ).stdout.decode("utf-8", "replace")
             for line in text.splitlines():

@@ -1,4 +1,4 @@
-"""The report for a person: a table in English or Korean, in colour where the terminal has any."""
+"""The report as text: a table in English or Korean, in colour on terminals that support it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WORDS: Dict[str, Dict[str, str]] = {
     "ko": {"pass": "통과", "warn": "경고", "fail": "실패", "crash": "오류", "skip": "건너뜀"},
 }
 _CLOSING = {
-    "en": ("All is well.", "It can run; see the warnings.", "Not fit to work: {count} failed.", "More"),
+    "en": ("All checks passed.", "Ready to run, with warnings.", "Not ready: {count} failed.", "More"),
     "ko": (
         "모두 정상입니다.",
         "실행할 수 있습니다. 경고를 확인하세요.",
@@ -26,7 +26,7 @@ _CLOSING = {
 
 
 def has_colours(stream: TextIO) -> bool:
-    """Tell whether a stream is a terminal that shows colours and whose owner wants them (no-color.org)."""
+    """Return whether a stream is a terminal with colours and `NO_COLOR` (no-color.org) is not set."""
     return (
         stream is not None
         and stream.isatty()
@@ -36,7 +36,7 @@ def has_colours(stream: TextIO) -> bool:
 
 
 def text(report: Report, language: str = "en", *, colours: bool = False, verbose: bool = False) -> str:
-    """Return the report as a table of checks, with what was found and what mends it under each."""
+    """Return the report as a table of checks with their findings and fixes."""
     words = _WORDS[language]
     lines: List[str] = []
     width = max(_width(names[LANGUAGES.index(language)]) for names in CHECKS.values())
@@ -57,7 +57,7 @@ def text(report: Report, language: str = "en", *, colours: bool = False, verbose
                 if found.evidence:
                     lines.append(f"{indent}{_paint(found.evidence, SKIP, colours)}")
                 same = index + 1 < len(listed) and listed[index + 1].fix(language) == found.fix(language)
-                if found.fix(language) and not same:  # one remedy for several is said once
+                if found.fix(language) and not same:  # a fix that several findings share is printed once
                     lines.append(f"{indent}→ {found.fix(language)}")
             elif verbose and found.evidence:
                 lines.append(f"{indent}{_paint(found.evidence, SKIP, colours)}")
@@ -82,7 +82,7 @@ def _paint(words: str, status: str, colours: bool) -> str:
 
 
 def _width(words: str) -> int:
-    """Return the columns that a text takes on a terminal: Korean syllables take two."""
+    """Return the columns that a text takes on a terminal; Korean syllables take two."""
     return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in words)
 
 

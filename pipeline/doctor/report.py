@@ -1,4 +1,4 @@
-"""What the doctor hands back: checks with their findings, as values and as one JSON object."""
+"""The doctor's report: checks with their findings, and its JSON form."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TROUBLESHOOTING = "docs/troubleshooting.md"
 
 @dataclass(frozen=True)
 class Check:
-    """One of the eight checks; its number is its place among them, its status that of its worst finding."""
+    """The result of one of the eight checks."""
 
     id: str
     findings: Tuple[Finding, ...]
@@ -20,7 +20,7 @@ class Check:
 
     @property
     def number(self) -> int:
-        """Its place, from 1."""
+        """The position among the checks, from 1."""
         return list(CHECKS).index(self.id) + 1
 
     @property
@@ -31,7 +31,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Report:
-    """All checks of one visit. `device` is the one that was asked for."""
+    """The results of all checks. `device` is the requested one."""
 
     device: str
     checks: Tuple[Check, ...]
@@ -39,12 +39,12 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether no check failed or broke."""
+        """Whether no check failed or crashed."""
         return all(SEVERITY.index(check.status) < SEVERITY.index(FAIL) for check in self.checks)
 
     @property
     def problems(self) -> List[Finding]:
-        """Every finding that is worth a look, the worst first."""
+        """Every finding that did not pass, the worst first."""
         found = [finding for check in self.checks for finding in check.findings if finding.status not in (PASS, "skip")]
         return sorted(found, key=lambda finding: -SEVERITY.index(finding.status))
 

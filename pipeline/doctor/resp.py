@@ -1,4 +1,4 @@
-"""Just enough of Redis's protocol to examine a server with the standard library alone."""
+"""A minimal client of Redis's protocol (RESP2), with the standard library alone."""
 
 from __future__ import annotations
 
@@ -9,65 +9,69 @@ import weakref
 from contextlib import suppress
 from typing import Any, Optional
 
-LONGEST = 1 << 20  # bytes of an answer; INFO, the longest that we ask for, has some 10 KB
-DEEPEST = 4  # lists in lists
+LONGEST = 1 << 20  # bytes of a reply; the longest that we request, INFO, has about 10 KB
+DEEPEST = 4  # levels of nested lists
 
 _open: "weakref.WeakSet[socket.socket]" = weakref.WeakSet()
 
 
 class ErrorReply(Exception):
-    """The server answered with an error; its text is the message."""
+    """The server replied with an error; its text is the message."""
 
 
 class ProtocolError(Exception):
-    """What answers does not speak Redis's protocol."""
+    """The reply is not RESP."""
 
 
 def stop() -> None:
-    """Break off every conversation: who waits for an answer waits no longer."""
+    """Shut down every connection, so that no call keeps waiting for a reply."""
     for each in list(_open):
         with suppress(OSError):
             each.shutdown(socket.SHUT_RDWR)
 
 
 class Connection:
-    """A connection to a server, which may be slow, silent or hostile: all that it can cost is the time allowed.
+    """A connection to a server that may be slow, silent or hostile; no call takes longer than the time limits.
 
     Args:
-        host: name or address; a path is a Unix socket's.
-        port: of TCP.
-        tls: the context, where the connection is to be encrypted.
-        timeout: of each answer, in seconds.
-        whole: of the connection's life, in seconds.
+        host: name or IP address, or the path of a Unix socket.
+        port: the TCP port.
+        tls: the context of an encrypted connection; None: plain text.
+        timeout: limit for each reply, in seconds.
+        total: limit for the whole connection, in seconds.
 
     Raises:
-        OSError: there is no connection; an ssl.SSLError where TLS is at fault.
+        OSError: the connection failed; an ssl.SSLError if TLS is the cause.
     """
 
-    def __init__(self, host: str, port: int, tls: Optional[ssl.SSLContext], timeout: float, whole: float) -> None:
-        self._timeout, self._end = timeout, time.monotonic() + whole
-        self._due = 0.0  # when the answer must be here
+    def __init__(self, host: str, port: int, tls: Optional[ssl.SSLContext], timeout: float, total: float) -> None:
+        self._timeout, self._end = timeout, time.monotonic() + total
+        self._due = 0.0  # monotonic time by which the current reply must arrive
         self._buffer = bytearray()
         if host.startswith("/"):
             self._socket = socket.socket(socket.AF_UNIX)
             self._socket.settimeout(timeout)
-            self._socket.connect(host)
+            try:
+                self._socket.connect(host)
+            except OSError:
+                self._socket.close()
+                raise
         else:
             self._socket = socket.create_connection((host, port), timeout=timeout)
         if tls is not None:
             try:
                 self._socket = tls.wrap_socket(self._socket, server_hostname=host)
             except socket.timeout:
-                raise ssl.SSLError(1, "the TLS handshake was not answered") from None
+                raise ssl.SSLError(1, "the server did not answer the TLS handshake") from None
         _open.add(self._socket)
 
     def call(self, *words: str) -> Any:
-        """Send a command and return the answer: text, a number, None, or a list of them.
+        """Send a command and return the reply: text, a number, None, or a list of them.
 
         Raises:
-            ErrorReply: the server's error.
-            ProtocolError: the answer is none.
-            OSError: the connection broke, or the time was up.
+            ErrorReply: the server replied with an error.
+            ProtocolError: the reply is not RESP, or too long.
+            OSError: the connection broke, or the time limit was reached.
         """
         parts = [word.encode() for word in words]
         request = b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
@@ -77,7 +81,7 @@ class Connection:
         return self._read(DEEPEST)
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         self._socket.close()
 
     def _read(self, depth: int) -> Any:
@@ -100,7 +104,7 @@ class Connection:
     def _line(self) -> bytes:
         while b"\n" not in self._buffer:
             if len(self._buffer) > LONGEST:
-                raise ProtocolError("a line without an end")
+                raise ProtocolError("a line does not end")
             self._fill()
         return self._bytes(self._buffer.index(b"\n") + 1)
 
@@ -115,12 +119,12 @@ class Connection:
         self._wait()
         data = self._socket.recv(1 << 16)
         if not data:
-            raise ProtocolError("it closed the connection")
+            raise ProtocolError("the server closed the connection")
         self._buffer += data
 
     def _wait(self) -> None:
-        """Let the next step take as long as there is time left."""
+        """Limit the next socket operation to the time that is left."""
         left = self._due - time.monotonic()
         if left <= 0:
-            raise socket.timeout("the time was up")
+            raise socket.timeout("time limit reached")
         self._socket.settimeout(left)

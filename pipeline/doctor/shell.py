@@ -7,13 +7,13 @@ import shlex
 
 
 def command(*words: object) -> str:
-    """Return a command in which a shell takes each of the words for exactly one word."""
+    """Return a command line in which each word is quoted for a shell."""
     return " ".join(shlex.quote(str(word)) for word in words)
 
 
 def absolute(path: str) -> str:
-    """Return a path as seen from any folder; it cannot begin with a hyphen, and so not be taken for an option.
+    """Return the absolute form of a path, which no program mistakes for an option.
 
-    Nothing is normalized: beyond a symbolic link, `..` is not the folder that the text suggests.
+    The path is not normalized, since `..` behind a symbolic link is not the folder that the text suggests.
     """
     return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)

@@ -1,4 +1,4 @@
-"""What nvidia-smi says: the second witness, for what the driver's library does not tell. It may lie, fail and hang."""
+"""The output of nvidia-smi, for what the driver's library does not report. It may be wrong, fail or hang."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import List, Optional, Tuple
 from pipeline.doctor import child
 
 TIMEOUT = 2.0  # seconds
-SHARED = 1024  # MiB in use from which other processes are worth a word
+SHARED = 1024  # MiB in use above which other processes are reported
 _FIELDS = (
     "uuid,index,name,memory.used,memory.total,ecc.mode.current,ecc.errors.uncorrected.volatile.total,"
     "retired_pages.single_bit_ecc.count,retired_pages.double_bit.count,retired_pages.pending"
@@ -21,11 +21,11 @@ _ROWS = "gpu_uuid,remapped_rows.uncorrectable,remapped_rows.pending,remapped_row
 
 @dataclass(frozen=True)
 class Card:
-    """A card as nvidia-smi shows it.
+    """A GPU as nvidia-smi shows it.
 
-    `used` and `total` are MiB, `errors` counts what could not be corrected since the driver started, None where a card
-    does not tell; `retired` says in words what memory was given up, `pending` whether more waits for a restart,
-    `failed` whether broken memory could not be given up.
+    `used` and `total` are MiB, `errors` counts uncorrected memory errors since the driver started, None if unknown;
+    `retired` describes the memory that was retired, `pending` is whether more will be at the next restart, `failed`
+    whether defective memory could not be replaced.
     """
 
     uuid: str
@@ -41,58 +41,58 @@ class Card:
 
     @property
     def health(self) -> str:
-        """Its memory's state in words."""
+        """The state of its memory as text."""
         errors = "unknown" if self.errors is None else str(self.errors)
         return f"ECC {self.ecc}, uncorrected errors {errors}, {self.retired}"
 
 
 @dataclass(frozen=True)
-class Witness:
-    """How nvidia-smi ended (None: there is none), what it showed, and who else computes on the cards."""
+class SmiOutput:
+    """The result of nvidia-smi (`outcome` is None if it is not installed), the GPUs and the processes it showed."""
 
     program: str = ""
-    outcome: Optional[child.Outcome] = None
-    refused: str = ""  # why it did not start
+    outcome: Optional[child.ProcessResult] = None
+    start_error: str = ""
     cards: Tuple[Card, ...] = ()
     others: str = ""
 
     @property
     def text(self) -> str:
-        """All that it wrote."""
+        """Everything it wrote."""
         return (self.outcome.out + self.outcome.err).strip() if self.outcome else ""
 
 
-def ask() -> Witness:
-    """Hear nvidia-smi, where there is one; more than once only where the first answer calls for it."""
+def query() -> SmiOutput:
+    """Run nvidia-smi, if there is one; run it again only if its first output requires more details."""
     program = shutil.which("nvidia-smi")
     if not program:
-        return Witness()
+        return SmiOutput()
     try:
-        outcome = _query(program, "gpu", _FIELDS)
+        outcome = _run(program, "gpu", _FIELDS)
     except OSError as error:
-        return Witness(program, refused=str(error))
+        return SmiOutput(program, start_error=str(error))
     lines = _cells(outcome, 10)
     if not lines:
-        return Witness(program, outcome)
+        return SmiOutput(program, outcome)
     shared = any((_number(cells[3]) or 0) > SHARED for cells in lines)
     remaps = any(cells[5].lower() == "enabled" and _number(cells[7]) is None for cells in lines)
     with ThreadPoolExecutor(2) as pool:
-        apps = pool.submit(_query, program, "compute-apps", _APPS) if shared else None
-        rows = pool.submit(_query, program, "remapped-rows", _ROWS) if remaps else None
+        apps = pool.submit(_run, program, "compute-apps", _APPS) if shared else None
+        rows = pool.submit(_run, program, "remapped-rows", _ROWS) if remaps else None
         others = "; ".join(
             f"pid {pid} {name} {used} MiB" for pid, name, used in _cells(apps.result() if apps else None, 3)
         )
         remapped = {uuid: states for uuid, *states in _cells(rows.result() if rows else None, 4)}
     cards = tuple(_card(cells, remapped.get(cells[0])) for cells in lines)
-    return Witness(program, outcome, cards=cards, others=others)
+    return SmiOutput(program, outcome, cards=cards, others=others)
 
 
-def _query(program: str, kind: str, fields: str) -> child.Outcome:
+def _run(program: str, kind: str, fields: str) -> child.ProcessResult:
     return child.run([program, f"--query-{kind}={fields}", "--format=csv,noheader,nounits"], TIMEOUT)
 
 
-def _cells(outcome: Optional[child.Outcome], count: int) -> List[List[str]]:
-    """Return the rows that have as many cells as were asked for: it also prints remarks, and garbage when it breaks."""
+def _cells(outcome: Optional[child.ProcessResult], count: int) -> List[List[str]]:
+    """Return the rows with the expected number of cells, since it also prints remarks and, when it fails, garbage."""
     if outcome is None or not outcome.ok:
         return []
     rows = [[cell.strip() for cell in line.split(",")] for line in outcome.out.splitlines()]

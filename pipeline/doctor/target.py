@@ -1,4 +1,4 @@
-"""The Python that the workers run in, which need not be the one that the doctor runs in: asked, not imported."""
+"""The Python of the workers, which may differ from the doctor's: it is queried in a child process."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Dict, List, Optional, Sequence, Tuple
 from config.environment import ROOT
 from pipeline.doctor import child
 
-TIMEOUT = 15.0  # seconds; a cold disk may be slow to give the metadata of a hundred packages
+TIMEOUT = 15.0  # seconds; reading the metadata of a hundred packages from a cold disk is slow
 STAGES = ("decode", "transcribe", "enrich", "backend")
 
-# Prints the interpreter's own account of itself, and name, version and requirements of each package that is reachable
-# from the names in its arguments.
+# Prints facts about the interpreter, and the version and requirements of each package that is reachable from the names
+# in its arguments.
 _CHILD = """
 import json, os, platform, sys, sysconfig
 seen, left = {}, list(sys.argv[1:])
@@ -44,7 +44,7 @@ print(json.dumps({"version": platform.python_version(), "prefix": sys.prefix, "b
 
 @dataclass(frozen=True)
 class Requirement:
-    """A package with the versions of it that will do, such as `>=4.8.1,<5`."""
+    """A package with its accepted versions, such as `>=4.8.1,<5`."""
 
     name: str
     versions: str
@@ -53,7 +53,7 @@ class Requirement:
         return self.name + self.versions
 
     def accepts(self, version: str) -> bool:
-        """Tell whether a version will do; what this reading does not understand is let pass."""
+        """Return whether a version is accepted; specifiers that are not understood accept any."""
         have = numbers(version)
         for operator, text in re.findall(r"(~=|===?|!=|<=|>=|<|>)\s*([^\s,]+)", self.versions):
             want = numbers(text.replace(".*", ""))
@@ -77,14 +77,14 @@ class Requirement:
 
 @dataclass(frozen=True)
 class Target:
-    """The workers' Python: its path, and what it told of itself. `outcome` is how it ended when it was asked.
+    """The workers' Python; `outcome` is the result of the process that queried it.
 
     `managed`: the system's package manager owns it, and pip refuses to install into it (PEP 668). `packages` holds
-    version and requirements by name, None for what is not installed; `paths` are its import paths.
+    version and requirements by name, None for a package that is not installed; `paths` are its import paths.
     """
 
     python: str
-    outcome: Optional[child.Outcome]
+    outcome: Optional[child.ProcessResult]
     version: Tuple[int, ...] = ()
     virtual: bool = False
     managed: bool = False
@@ -94,7 +94,7 @@ class Target:
 
     @property
     def ok(self) -> bool:
-        """Whether it answered."""
+        """Whether it runs."""
         return bool(self.version)
 
 
@@ -105,7 +105,7 @@ def numbers(version: str) -> Tuple[int, ...]:
 
 
 def choose(wanted: Optional[str] = None) -> str:
-    """Return the workers' Python: the one named, else ours in a virtual environment, the clone's, the active one's."""
+    """Return the workers' Python: `wanted`, else ours if in a virtual environment, the clone's, or the active one's."""
     if wanted:
         return shutil.which(wanted) or wanted
     if sys.prefix != sys.base_prefix:
@@ -118,16 +118,16 @@ def choose(wanted: Optional[str] = None) -> str:
     return sys.executable or "python3"
 
 
-def ask(python: str, *, packages: bool = True) -> Target:
-    """Ask a Python what it is and, if wanted, which of the stages' packages it has."""
+def query(python: str, *, packages: bool = True) -> Target:
+    """Query a Python and, if `packages`, which of the stages' packages it has."""
     names: List[str] = []
-    with suppress(OSError):  # without pyproject.toml the clone is not whole, and check 6 will say so
+    with suppress(OSError):  # an incomplete clone without pyproject.toml, which check 6 reports
         names = sorted({each.name for stage in STAGES for each in requirements(stage)}) if packages else []
     try:
         outcome = child.python(_CHILD, *names, timeout=TIMEOUT, interpreter=python)
     except OSError as error:
-        return Target(python, child.Outcome(127, "", str(error), 0.0))
-    seen = outcome.told
+        return Target(python, child.ProcessResult(127, "", str(error), 0.0))
+    seen = outcome.reply
     if not outcome.ok or seen is None:
         return Target(python, outcome)
     return Target(
@@ -143,7 +143,7 @@ def ask(python: str, *, packages: bool = True) -> Target:
 
 
 def requirements(stage: Optional[str], python: Sequence[int] = sys.version_info[:2]) -> List[Requirement]:
-    """Return what `pyproject.toml` asks for a stage, or for all; read without a TOML library, which 3.10 lacks."""
+    """Return the requirements in `pyproject.toml` of a stage, or of all; parsed by hand, since 3.10 has no tomllib."""
     with open(os.path.join(str(ROOT), "pyproject.toml"), encoding="utf-8", errors="replace") as file:
         text = file.read()
     found: List[Requirement] = []
@@ -157,7 +157,7 @@ def requirements(stage: Optional[str], python: Sequence[int] = sys.version_info[
 
 
 def parse(line: str, python: Sequence[int]) -> Optional[Requirement]:
-    """Read a requirement; None where its marker does not apply, or is one that cannot be judged here."""
+    """Parse a requirement; return None if its marker does not apply or is not understood."""
     text, _, marker = line.partition(";")
     match = re.match(r"\s*([A-Za-z0-9._-]+)(?:\[[^\]]*\])?\s*\(?([^)]*)\)?", text)
     if not match:

@@ -1,20 +1,22 @@
-"""`docs/troubleshooting.md`, made of the table of findings: what the doctor says and what the pages say are one."""
+"""Generating `docs/troubleshooting.md` from the table of findings."""
 
 from __future__ import annotations
 
 from pipeline.doctor.findings import CHECKS, CODES, PASS, SKIP
 
+LOWER_CASE = ("nvidia-smi", "ctranslate2", "maxmemory")  # names that stay so at the beginning of a sentence
+
 _HEAD = """# Troubleshooting
 
-What `python -m pipeline doctor` can find, by its code. The doctor fills in what stands in braces, `{command}` being the
-command that mends it on that very machine. This page is made of `pipeline/doctor/findings.py` by
-`python -m pipeline doctor --document > docs/troubleshooting.md`.
+The findings of `python -m pipeline doctor`, by code. The doctor fills in the names in braces; `{command}` is the
+command that fixes the problem on the machine that was checked. This page is generated from
+`pipeline/doctor/findings.py` with `python -m pipeline doctor --document > docs/troubleshooting.md`.
 
-It runs on any Python from 3.8 up with nothing installed: `python3 -m pipeline doctor`, or for a machine with a GPU
-`scripts/check_runpod_environment.sh`, which asks for `--device cuda`. Exit code 0: no check failed; 1: at least one
-did; 2: wrong usage; 127: there is no Python. `--stage` judges what one stage needs, `--canary` also runs the configured
-model, `LOG_LEVEL=debug` shows each rung of the way up, from reading files to running a model, and `--json` prints an
-object:
+The doctor runs on any Python from 3.8 on, with nothing installed: `python3 -m pipeline doctor`, or
+`scripts/check_runpod_environment.sh` on a machine with a GPU, which adds `--device cuda`. Exit code 0: no check failed;
+1: at least one failed; 2: invalid usage; 127: no Python found. `--stage` checks what one stage needs, `--canary` also
+runs the configured model, `LOG_LEVEL=debug` logs each diagnostic step, from reading files to running a model, and
+`--json` prints an object:
 
 ```json
 {
@@ -30,8 +32,8 @@ object:
         {
           "code": "library_missing",
           "status": "fail",
-          "message": "libcublas.so.12 is not on this machine",
-          "evidence": "looked in /usr/lib, /lib",
+          "message": "libcublas.so.12 is not installed",
+          "evidence": "searched /usr/lib, /lib",
           "fix": ".venv/bin/python -m pip install 'nvidia-cublas-cu12>=12.8,<13'"
         }
       ]
@@ -40,17 +42,18 @@ object:
 }
 ```
 
-All eight checks are in it, in this order: `gpu`, `cuda`, `cudnn`, `ffmpeg`, `python`, `packages`, `model`, `redis`. A
-status is `pass`, `warn`, `fail`, `skip`, or `crash` where a check itself broke; a check has that of its worst finding.
-`code` never changes its meaning; `message` and `fix` are for people, in the language of `--lang`.
+It always contains all eight checks, in this order: `gpu`, `cuda`, `cudnn`, `ffmpeg`, `python`, `packages`, `model`,
+`redis`. A status is `pass`, `warn`, `fail`, `skip`, or `crash` if the check itself failed; the status of a check is
+that of its worst finding. The meaning of a `code` never changes; `message` and `fix` are for people, in the language of
+`--lang`.
 
-`scripts/setup_runpod_complete.sh` installs what is missing: `--dry-run` prints its plan, `--yes` asks nothing. It may
-be stopped and run again at any time.
+`scripts/setup_runpod_complete.sh` installs what is missing: `--dry-run` prints the plan, `--yes` skips the
+confirmation. It can be interrupted and run again at any time.
 """
 
 
 def document() -> str:
-    """Return the page: an entry for each code that needs a remedy."""
+    """Return the page: an entry for each code that has a fix."""
     lines = [_HEAD]
     for check, names in [("any", ("Any check", "모든 점검")), *CHECKS.items()]:
         lines += [f"## {names[0]} · {names[1]}", ""]
@@ -69,4 +72,4 @@ def document() -> str:
 
 
 def _sentence(text: str) -> str:
-    return text[0].upper() + text[1:]
+    return text if text.startswith(LOWER_CASE) else text[0].upper() + text[1:]

@@ -1,7 +1,7 @@
-"""Is a model.bin whole? Its own table of contents tells, without reading the weights or importing anything.
+"""Checking that a model.bin is complete, from the sizes in its headers and without reading the weights.
 
-The layout is CTranslate2's (src/models/model.cc): a version, the model's kind, a revision, then each variable with its
-name, shape, type and bytes; strings and counts come before what they count, little-endian.
+The layout is CTranslate2's (src/models/model.cc), little-endian: a version, the model's kind, a revision, then each
+variable with its name, shape, type and bytes. Strings and arrays are prefixed with their lengths.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ NEWEST = 6  # binary version that CTranslate2 4.8 reads
 LFS = b"version https://git-lfs"
 
 
-class Unfit(Exception):
-    """The file will not do; `kind` is `lfs_pointer`, `empty`, `truncated` or `foreign`, `wanted` bytes if truncated."""
+class InvalidWeights(Exception):
+    """The file is not a complete model; `kind` is `lfs_pointer`, `empty`, `truncated` or `foreign`.
+
+    `wanted` is the least size in bytes of a truncated file.
+    """
 
     def __init__(self, kind: str, reason: str = "", wanted: int = 0) -> None:
         super().__init__(reason or kind)
@@ -25,18 +28,18 @@ class Unfit(Exception):
 
 
 def check(path: str) -> int:
-    """Return the size of a whole model.bin in bytes.
+    """Return the size of a complete model.bin in bytes.
 
     Raises:
-        Unfit: it is none.
-        OSError: it cannot be read.
+        InvalidWeights: the file is not a complete model.
+        OSError: the file cannot be read.
     """
     size = os.path.getsize(path)
     if not size:
-        raise Unfit("empty")
+        raise InvalidWeights("empty")
     with open(path, "rb") as file:
         if file.read(len(LFS)) == LFS:
-            raise Unfit("lfs_pointer")
+            raise InvalidWeights("lfs_pointer")
         file.seek(0)
         _walk(file, size)
     return size
@@ -46,16 +49,16 @@ def _walk(file: BinaryIO, size: int) -> None:
     def number(form: str) -> int:
         data = file.read(struct.calcsize(form))
         if len(data) < struct.calcsize(form):
-            raise Unfit("truncated", wanted=size + 1)
+            raise InvalidWeights("truncated", wanted=size + 1)
         return int(struct.unpack(form, data)[0])
 
     version = number("<I")
     if not 2 <= version <= NEWEST:
-        raise Unfit("foreign", f"its first number is {version}")
+        raise InvalidWeights("foreign", f"its format version is {version}")
     kind = file.read(number("<H")).rstrip(b"\0").decode("utf-8", "replace")
     if kind != "WhisperSpec":
-        raise Unfit("foreign", f"it is a {kind[:40]}")
-    number("<I")  # the revision of the kind
+        raise InvalidWeights("foreign", f"it contains a {kind[:40]}")
+    number("<I")  # the kind's revision
     for _ in range(number("<I")):
         file.seek(number("<H"), os.SEEK_CUR)
         file.seek(4 * number("<B"), os.SEEK_CUR)
@@ -67,4 +70,4 @@ def _walk(file: BinaryIO, size: int) -> None:
             length = width * number("<I")
         end = file.seek(length, os.SEEK_CUR)
         if end > size:
-            raise Unfit("truncated", wanted=end)
+            raise InvalidWeights("truncated", wanted=end)

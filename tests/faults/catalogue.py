@@ -1,4 +1,4 @@
-"""Every fault that the doctor must name, and every healthy machine that it must leave in peace."""
+"""The catalogue: every fault that the doctor must report, and healthy machines on which it must report none."""
 
 import json
 import signal
@@ -35,9 +35,9 @@ class models:
 
 @dataclass(frozen=True)
 class Case:
-    """A machine to be made, and what the doctor must say of it; `code` is None for a healthy one.
+    """A machine and what the doctor must report for it; `code` is None for a healthy one.
 
-    `culprit` stands in the finding's message or evidence, `fix` in its remedy; `status` is the finding's.
+    `culprit` is part of the finding's message or evidence, `fix` of its fix; `status` is the finding's.
     """
 
     name: str
@@ -52,7 +52,7 @@ CASES = []
 
 
 def fault(code, culprit="", fix="", status="fail"):
-    """Enter the decorated maker of a machine into the catalogue."""
+    """Add the machine that the decorated function makes to the catalogue."""
 
     def enter(make):
         CASES.append(Case(make.__name__.replace("_", " "), make, code, culprit, fix, status))
@@ -62,7 +62,7 @@ def fault(code, culprit="", fix="", status="fail"):
 
 
 def healthy(make):
-    """Enter a machine with which nothing is wrong."""
+    """Add a healthy machine to the catalogue."""
     CASES.append(Case(make.__name__.replace("_", " "), make))
     return make
 
@@ -229,7 +229,7 @@ def a_card_of_broken_memory_that_cuda_does_not_see(folder, _):
     return two_cards_of_which_the_first_has_broken_memory(folder, CUDA_VISIBLE_DEVICES="1")
 
 
-@fault("gpu_hot_spare", "7 memory errors", "WHISPER_GPUS=1", status="warn")
+@fault("gpu_hot_spare", "7 uncorrectable memory errors", "WHISPER_GPUS=1", status="warn")
 def a_card_of_broken_memory_beside_a_good_one(folder, _):
     return two_cards_of_which_the_first_has_broken_memory(folder)
 
@@ -249,7 +249,7 @@ def a_driver_that_kills(folder, _):
     return with_settings(gpu(folder), FAKE_DIES=str(int(signal.SIGABRT)))
 
 
-@fault("driver_hangs", "hung", "Restart the pod")
+@fault("driver_hangs", "no response", "Restart the pod")
 def a_driver_that_never_answers(folder, _):
     world = with_settings(gpu(folder), FAKE_HANGS="1")
     return world.patch("pipeline.doctor.devices", TIMEOUT=1.0)
@@ -309,12 +309,12 @@ def a_card_that_another_process_holds_alone(folder, _):
     return with_settings(gpu(folder), FAKE_CONTEXT="46", FAKE_MODE="3")
 
 
-@fault("gpu_prohibited", "prohibited", "-c DEFAULT")
+@fault("gpu_prohibited", "Prohibited", "-c DEFAULT")
 def a_card_that_may_take_no_work(folder, _):
     return with_settings(gpu(folder), FAKE_MODE="2")
 
 
-@fault("gpu_memory_full", "no memory left", "compute-apps")
+@fault("gpu_memory_full", "no free memory", "compute-apps")
 def a_card_without_room_for_a_context(folder, _):
     return with_settings(gpu(folder), FAKE_CONTEXT="2")
 
@@ -329,7 +329,7 @@ def one_bad_card_of_two(folder, _):
     return with_settings(gpu(folder), FAKE_GPUS="2", FAKE_CONTEXT1="46")
 
 
-@fault("nvidia_smi_hangs", "hung", "Restart the pod", status="warn")
+@fault("nvidia_smi_hangs", "no response", "Restart the pod", status="warn")
 def an_nvidia_smi_that_hangs(folder, _):
     world = gpu(folder)
     world.program("nvidia-smi", "sleep 60")
@@ -371,7 +371,7 @@ def rows_of_memory_that_could_not_be_remapped(folder, _):
     return world
 
 
-@fault("gpu_ecc_errors", "7 memory errors", "Restart the pod")
+@fault("gpu_ecc_errors", "7 uncorrectable memory errors", "Restart the pod")
 def errors_of_memory_that_were_not_corrected(folder, _):
     world = gpu(folder)
     world.smi("0, NVIDIA A40, 3, 46080, Enabled, 7, 0, 0, No")
@@ -386,14 +386,14 @@ def a_card_that_others_use(folder, _):
     return world
 
 
-@fault("gpu_shared", "cannot see out of this container", "compute-apps", status="warn")
+@fault("gpu_shared", "cannot see outside this container", "compute-apps", status="warn")
 def a_card_that_another_container_uses(folder, _):
     world = gpu(folder)
     world.smi(f"0, NVIDIA A40, 30000, {OLD_ECC}", apps=["No running processes found"])
     return world
 
 
-@fault("nvidia_smi_failed", "nothing that can be read", "Restart the pod", status="warn")
+@fault("nvidia_smi_failed", "not readable", "Restart the pod", status="warn")
 def an_nvidia_smi_that_prints_garbage(folder, _):
     world = gpu(folder)
     world.program("nvidia-smi", r"printf '\\377\\376,,,\\000,,\\n,,,,,,,\\n\\033[31m'")
@@ -417,13 +417,13 @@ def an_encoder_without_memory(folder, _):
     return with_settings(gpu(folder), FAKE_FAULT="CUDA failed with error out of memory")
 
 
-@fault("canary_hangs", "hung, ended after 1 s", "CUDA_CACHE_PATH")
+@fault("canary_hangs", "killed after 1 s", "CUDA_CACHE_PATH")
 def a_card_with_machine_code_whose_canary_hangs(folder, _):
     world = with_settings(gpu(folder), FAKE_FAULT="hang")
     return world.patch("pipeline.doctor.canary", WARM=1.0)
 
 
-@fault("canary_hangs", "hung, ended after 2 s", "CUDA_CACHE_PATH")
+@fault("canary_hangs", "killed after 2 s", "CUDA_CACHE_PATH")
 def an_h100_that_may_take_longer_at_first_and_hangs_all_the_same(folder, _):
     world = with_settings(gpu(folder), FAKE_FAULT="hang", FAKE_CAPABILITY="90", CUDA_CACHE_PATH=str(folder / "cache"))
     return world.patch("pipeline.doctor.canary", WARM=0.01, COLD=2.0)
@@ -721,7 +721,7 @@ def a_python_that_is_too_old(folder, _):
 
 
 def a_python(folder, **account):
-    """A machine whose workers' Python says this of itself."""
+    """Return a machine whose workers' Python reports this."""
     world = World(folder).only("python")
     told = {"version": "3.12.1", "prefix": "/v", "base": "/usr", "paths": [], "libc": "2.36", "packages": {}, **account}
     python = world.program("python3.12", f"echo '{json.dumps(told)}'")
@@ -763,14 +763,14 @@ def a_file_of_settings_with_a_korean_comment_in_the_old_encoding(folder, _):
     return world
 
 
-@fault("package_unfit", "protobuf is 6.33.0", "pip install")
+@fault("package_unfit", "protobuf 6.33.0 is installed", "pip install")
 def a_protobuf_that_googles_sdk_does_not_bear(folder, _):
     world = World(folder).only("packages")
     world.distribution("protobuf", "6.33.0")
     return world
 
 
-@fault("package_unfit", "ctranslate2 is 4.7.0", "ctranslate2>=4.8.1,<5")
+@fault("package_unfit", "ctranslate2 4.7.0 is installed", "ctranslate2>=4.8.1,<5")
 def a_ctranslate2_below_the_floor(folder, _):
     return World(folder, version="4.7.0").only("packages")
 
@@ -822,7 +822,7 @@ def a_model_that_runs_on_a_gpu(folder, tiny):
     return a_model_on_a_gpu(folder, tiny)
 
 
-@fault("model_run_out_of_memory", "too little memory", "smaller WHISPER_MODEL")
+@fault("model_run_out_of_memory", "not enough memory", "smaller WHISPER_MODEL")
 def a_model_that_fills_its_gpu_as_it_runs(folder, tiny):
     return a_model_on_a_gpu(folder, tiny, FAKE_FAULT="CUDA failed with error out of memory")
 
@@ -832,19 +832,19 @@ def a_model_that_aborts_as_it_runs(folder, tiny):
     return a_model_on_a_gpu(folder, tiny, FAKE_FAULT="abort")
 
 
-@fault("model_run_hangs", "hung, ended after 1 s", "CUDA_CACHE_PATH")
+@fault("model_run_hangs", "killed after 1 s", "CUDA_CACHE_PATH")
 def a_model_whose_run_never_ends(folder, tiny):
     world = a_model_on_a_gpu(folder, tiny, FAKE_FAULT="hang", WHISPER_COMPUTE_TYPE="float16")
     return world.patch("pipeline.doctor.canary", COLD=1.0)
 
 
-@fault("model_not_run", "not here in one piece", "-m pipeline model")
+@fault("model_not_run", "not installed yet", "-m pipeline model")
 def a_canary_of_a_model_in_parts(folder, _):
     world = World(folder).only("model").canary()
     return with_settings(world, WHISPER_MODEL="bundled:base", WHISPER_MODEL_DIR=str(folder))
 
 
-@fault("model_not_run", "the GPU is not fit", "checks 1 to 3")
+@fault("model_not_run", "the GPU is not usable", "checks 1 to 3")
 def a_canary_for_a_gpu_without_cublas(folder, tiny):
     world = World(folder, cublas=False).only("model").canary()
     return with_settings(world, WHISPER_MODEL=str(tiny))
@@ -1241,12 +1241,12 @@ def a_doctor_with_a_fault_of_its_own(_folder, _):
 
 
 class Broken(dict):
-    """Variables that fail whoever asks for them."""
+    """Variables that cannot be read."""
 
     def get(self, *_):
         raise KeyError("a slip")
 
 
 def packages_path():
-    """Where this environment's packages are."""
+    """Return the folder of this environment's packages."""
     return Path(next(path for path in sys.path if path.endswith("site-packages")))

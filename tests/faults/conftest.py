@@ -1,4 +1,4 @@
-"""The catalogue is examined by three doctors at a time, once for all tests; its table is printed at the end."""
+"""The doctor runs once on each machine of the catalogue, three at a time; a table of results is printed at the end."""
 
 import shutil
 import sys
@@ -16,7 +16,7 @@ from world import CLONE
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory):
-    """The folder of all machines and of the clone whose doctor examines them; its name means much to a shell."""
+    """Return the folder of all machines and of the clone; its name has characters that are special to a shell."""
     root = tmp_path_factory.mktemp("machines") / "o'brien's [voice] mill"
     clone = root / "clone"
     for name in ("pipeline", "config", "voicemill", "scripts"):
@@ -29,7 +29,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def verdicts(root, request):
-    """The doctor's exit code and report on each machine of the catalogue, by its name."""
+    """Return the doctor's exit code and report for each machine of the catalogue, by name."""
     tiny = packages_path() / MODEL / "model"
 
     def examine(case):

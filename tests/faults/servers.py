@@ -1,4 +1,4 @@
-"""Servers in every state of disrepair: a real Valkey where one can be put into it, else one that speaks just enough."""
+"""Redis servers with faults: a real Valkey where the fault can be produced, else a minimal fake."""
 
 import contextlib
 import socket
@@ -10,7 +10,7 @@ import time
 import redis
 
 from pipeline.doctor import examination
-from pipeline.doctor.box import Box
+from pipeline.doctor.machine import Machine as Examined
 from pipeline.doctor.report import Report
 from pipeline.doctor.target import Target
 
@@ -25,7 +25,7 @@ HEALTHY = {
 
 
 class Machine:
-    """A machine that is healthy but for the Redis that it is to use; examined without a process of its own."""
+    """A machine that is healthy except for its Redis; the doctor checks it within this process."""
 
     def __init__(self, url, **variables):
         self.variables = {"REDIS_URL": url, **variables}
@@ -34,19 +34,19 @@ class Machine:
 
     def doctor(self):
         """Return the doctor's exit code and the object that it prints."""
-        box = Box(device="cpu", stage="backend", target=Target(self.python, None), variables=self.variables)
+        machine = Examined(device="cpu", stage="backend", target=Target(self.python, None), variables=self.variables)
         with self.close:
-            report = Report("cpu", (examination._examine("redis", box),))
+            report = Report("cpu", (examination._examine("redis", machine),))
         return 0 if report.ok else 1, report.as_dict()
 
 
 class Server:
-    """Speaks Redis's protocol on a free port as it was told to.
+    """A fake Redis on a free port.
 
     Args:
         info: lines of INFO that differ from a healthy server's.
-        answers: what it says to a command, as it goes over the wire; bytes.
-        delay: seconds before each answer.
+        answers: replies by command, as bytes on the wire.
+        delay: seconds before each reply.
         drip: seconds before each of its bytes.
         skew: seconds by which its clock is ahead.
         tls: the context of an encrypted server.
@@ -61,7 +61,7 @@ class Server:
         threading.Thread(target=self._serve, daemon=True).start()
 
     def machine(self, **variables):
-        """Return a machine that uses this server, which closes when it was examined."""
+        """Return a machine that uses this server, which is closed after the check."""
         made = Machine(self.url, **variables)
         made.close.callback(self._socket.close)
         return made
@@ -105,7 +105,7 @@ class Server:
 
 
 def self_signed(folder):
-    """Return a TLS server's context with a certificate that vouches for itself, and the file of that."""
+    """Return the context of a TLS server with a self-signed certificate, and the certificate's file."""
     folder.mkdir(parents=True, exist_ok=True)
     key, certificate = folder / "key.pem", folder / "certificate.pem"
     options = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=127.0.0.1"
@@ -117,7 +117,7 @@ def self_signed(folder):
 
 
 def silent():
-    """Return the machine whose Redis takes connections and never says a word."""
+    """Return a machine whose Redis accepts connections and never replies."""
     listener = socket.create_server(("127.0.0.1", 0))
     machine = Machine(f"redis://127.0.0.1:{listener.getsockname()[1]}/0")
     machine.close.callback(listener.close)
@@ -125,7 +125,7 @@ def silent():
 
 
 def valkey(folder, *, durable=True, **settings):
-    """Return the machine with a real Valkey of these settings, its client and the time that both may live."""
+    """Return a machine with a real Valkey with these settings, and a client of it; both are closed after the check."""
     from cli import embedded
 
     stack = contextlib.ExitStack()

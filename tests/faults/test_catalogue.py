@@ -1,4 +1,4 @@
-"""Every fault is named, with its culprit and its cure; no healthy machine is accused."""
+"""The doctor reports every fault with its cause and its fix, and nothing on healthy machines."""
 
 import shlex
 
@@ -6,6 +6,8 @@ import pytest
 from catalogue import CASES
 
 from pipeline.doctor.findings import CODES
+
+pytestmark = pytest.mark.catalogue
 
 FAULTS = [case for case in CASES if case.code]
 HEALTHY = [case for case in CASES if not case.code]
@@ -16,7 +18,7 @@ def findings(report):
 
 
 @pytest.mark.parametrize("case", FAULTS, ids=lambda case: case.name)
-def test_the_doctor_names_the_fault_its_culprit_and_its_cure(case, verdicts):
+def test_the_doctor_reports_the_fault_its_cause_and_its_fix(case, verdicts):
     code, report = verdicts[case.name]
 
     named = [found for found in findings(report) if found["code"] == case.code]
@@ -32,26 +34,26 @@ def test_the_doctor_names_the_fault_its_culprit_and_its_cure(case, verdicts):
 
 
 @pytest.mark.parametrize("case", HEALTHY, ids=lambda case: case.name)
-def test_the_doctor_accuses_no_healthy_machine(case, verdicts):
+def test_the_doctor_reports_nothing_on_a_healthy_machine(case, verdicts):
     code, report = verdicts[case.name]
 
     assert code == 0
     assert not [found for found in findings(report) if found["status"] not in ("pass", "skip")]
 
 
-def test_no_fault_is_blamed_on_the_doctor(verdicts):
+def test_no_check_crashes(verdicts):
     crashed = [name for name, (_, report) in verdicts.items() if "check_crashed" in str(report)]
 
     assert crashed == [case.name for case in CASES if case.code == "check_crashed"]
 
 
-def test_every_code_of_the_table_is_found_on_some_machine(verdicts):
+def test_every_code_of_the_table_occurs_on_some_machine(verdicts):
     seen = {found["code"] for _, report in verdicts.values() for found in findings(report)}
 
     assert seen == set(CODES), set(CODES) - seen
 
 
-def test_a_shell_takes_each_path_of_a_remedy_for_one_word(verdicts, root):
+def test_each_path_in_a_fix_is_quoted_as_one_word(verdicts, root):
     fixes = {found["fix"] for _, report in verdicts.values() for found in findings(report)}
     cut = [fix for fix in fixes for word in shlex.split(fix) if str(root.parent) in word and str(root) not in word]
 
@@ -60,9 +62,9 @@ def test_a_shell_takes_each_path_of_a_remedy_for_one_word(verdicts, root):
 
 
 def test_no_report_holds_a_password_or_a_traceback(verdicts):
-    told = [name for name, (_, report) in verdicts.items() if "secret" in str(report) or "Traceback" in str(report)]
+    leaking = [name for name, (_, report) in verdicts.items() if "secret" in str(report) or "Traceback" in str(report)]
 
-    assert not told
+    assert not leaking
 
 
 def test_the_catalogue_is_as_large_as_promised():

@@ -1,4 +1,4 @@
-"""Whoever has seen enough may leave: the doctor goes at once, and takes along what it had started."""
+"""An interrupted doctor exits at once and kills the processes that it started."""
 
 import signal
 import socket
@@ -7,6 +7,8 @@ import time
 import pytest
 from processes import becomes, children, command, end
 from world import World
+
+pytestmark = pytest.mark.catalogue
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -24,7 +26,7 @@ def test_a_doctor_that_is_interrupted_leaves_no_traceback_and_no_process(tmp_pat
     assert end(family)
 
 
-def test_a_doctor_that_waits_for_a_silent_redis_goes_at_once_too(tmp_path):
+def test_a_doctor_that_waits_for_a_silent_redis_exits_at_once(tmp_path):
     world = World(tmp_path / "machine").only("redis")
     world.patch("pipeline.doctor.checks.redis", TIMEOUT=30.0, TOTAL_TIMEOUT=30.0)
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -1,10 +1,13 @@
-"""Libraries that pip installed are there for ctranslate2 though nobody set LD_LIBRARY_PATH."""
+"""ctranslate2 finds libraries that pip installed without LD_LIBRARY_PATH."""
 
 import json
 import subprocess
 import sys
 
+import pytest
 from world import CLONE, World
+
+pytestmark = pytest.mark.catalogue
 
 OPEN = """
 import ctypes, json, sys

@@ -1,4 +1,4 @@
-"""The set-up script from a clone with nothing installed to a machine that is fit, with a package index of our own."""
+"""The set-up script turns a bare clone into a machine that passes every check, with a package index of the test's."""
 
 import hashlib
 import os
@@ -13,6 +13,8 @@ from catalogue import MODEL, packages_path
 from world import CLONE, World
 
 from pipeline.doctor import target
+
+pytestmark = pytest.mark.catalogue
 
 # Debian's apt-get as root, as far as the script knows: it has FFmpeg and no package of NVIDIA's.
 APT = """#!/bin/sh

@@ -1,4 +1,4 @@
-"""Machines that never were: stub libraries, a driver that shows any GPU, packages of any version, and their faults."""
+"""Fake machines: stub libraries, a driver that shows any GPU, packages of any version, and their faults."""
 
 import hashlib
 import json
@@ -81,7 +81,7 @@ FASTER_WHISPER = """
 
 
 class Python(str):
-    """A value that is written as it is: code."""
+    """Code: a value that is written without quotes."""
 
     __slots__ = ()
     __repr__ = str.__str__
@@ -90,7 +90,7 @@ class Python(str):
 class World:
     """A machine in a folder: `site` are its packages, `lib` is its LD_LIBRARY_PATH, `bin` its PATH before the real one.
 
-    A new one is healthy: an A40, its driver of CUDA 12.8, cuBLAS 12 by pip, and a ctranslate2 that wants no cuDNN. Its
+    A new one is healthy: an A40, a driver for CUDA 12.8, cuBLAS 12 by pip, and a ctranslate2 that needs no cuDNN. The
     doctor runs from the folder `clone` beside it, if there is one.
     """
 
@@ -106,7 +106,7 @@ class World:
         self.pip_cudnn = self.site / "nvidia" / "cudnn" / "lib"
         self.variables = {"PYTHONPATH": str(self.site), "LD_LIBRARY_PATH": str(self.lib), "FAKE_DRIVER": "12080"}
         self.options = ["--device", "cuda"]
-        self.servers = []  # to be closed when the doctor has left
+        self.servers = []  # closed after the doctor has run
         self.build(cudnn=cudnn, **build)
         if gpu:
             self.compile(self.lib / "libcuda.so.1", "-DDRIVER")
@@ -141,7 +141,7 @@ class World:
             self.compile(libs / f"libcudnn-74a4c495.so.{cudnn}.1.0")
 
     def canary(self):
-        """Have the configured model run, or what stands for it on a GPU that never was."""
+        """Run the configured model too, on the fake GPU with a fake faster-whisper."""
         package = self.site / "faster_whisper"
         package.mkdir()
         (package / "__init__.py").write_text(textwrap.dedent(FASTER_WHISPER))
@@ -154,25 +154,25 @@ class World:
             shutil.rmtree(folder)
 
     def distribution(self, name, version, *requires):
-        """Say that a package is installed."""
+        """Add the metadata of an installed package."""
         folder = self.site / f"{name.replace('-', '_')}-{version}.dist-info"
         folder.mkdir()
         lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
         (folder / "METADATA").write_text("\n".join([*lines, *[f"Requires-Dist: {line}" for line in requires], ""]))
 
     def cublas(self, folder, major=12, *flags):
-        """Install both halves of cuBLAS."""
+        """Install both libraries of cuBLAS."""
         self.compile(folder / f"libcublasLt.so.{major}", "-DIS_LT")
         needs = [f"-L{folder}", "-Wl,--no-as-needed", f"-l:libcublasLt.so.{major}"]
         self.compile(folder / f"libcublas.so.{major}", "-DIS_CUBLAS", *flags, *needs)
 
     def cudnn(self, folder, major, version=None, *flags):
-        """Install all parts of cuDNN that a ctranslate2 wants."""
+        """Install all parts of cuDNN that ctranslate2 needs."""
         for name in PARTS[major]:
             self.cudnn_part(folder / name, version, *flags)
 
     def cudnn_part(self, path, version=None, *flags):
-        """Install a part of cuDNN as NVIDIA's packages have it: the first tells the version, all others need that."""
+        """Install a part of cuDNN as in NVIDIA's packages: the first reports the version, all others need the first."""
         major = int(path.suffix[1:])
         number = version or {8: 8907, 9: 90100}[major]
         first = PARTS[major][0]
@@ -183,7 +183,7 @@ class World:
         return self.compile(path, *options, *flags)
 
     def compile(self, path, *options):
-        """Make a library."""
+        """Compile a library."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         key = " ".join([path.name, *options]).replace(str(self.folder), "")
@@ -205,9 +205,9 @@ class World:
         return path
 
     def smi(self, *cards, apps=(), rows=()):
-        """Put an nvidia-smi on PATH that answers with these lines: cards, processes, remapped rows of each card.
+        """Put an nvidia-smi on PATH that prints these lines: cards, processes, remapped rows of each card.
 
-        The cards are those of the driver, however few of them CUDA_VISIBLE_DEVICES leaves to be seen.
+        CUDA_VISIBLE_DEVICES does not limit the cards, as with the real one.
         """
         names = [f"GPU-{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}" for text in map(uuid, range(9))]
         cards, rows = ([f"{name}, {line}" for name, line in zip(names, lines, strict=False)] for lines in (cards, rows))
@@ -219,7 +219,7 @@ class World:
         return self.program("nvidia-smi", f'case "$1" in {cases} esac')
 
     def patch(self, module, **values):
-        """Have the doctor run with other constants: limits that would take a test's time, files only a kernel makes."""
+        """Replace constants of the doctor: shorter time limits, and paths of files that only a kernel creates."""
         lines = [
             "import importlib, sys",
             f"sys.path.append({str(self.clone)!r})",
@@ -231,13 +231,13 @@ class World:
         return self
 
     def only(self, *checks):
-        """Run these checks alone."""
+        """Run only these checks."""
         for check in checks:
             self.options += ["--only", check]
         return self
 
     def begin(self):
-        """Let the doctor begin."""
+        """Start the doctor."""
         inherited = {name: value for name, value in os.environ.items() if name in ("HOME", "PATH", "TMPDIR")}
         path = f"{self.bin}{os.pathsep}{inherited['PATH']}"
         return subprocess.Popen(
@@ -277,19 +277,19 @@ def fatbin(codes, ptx, isa):
 
 
 def truncate(path, part=0.5):
-    """Cut a file off."""
+    """Truncate a file."""
     os.truncate(path, int(path.stat().st_size * part))
 
 
 def foreign(path):
-    """Make a library one for another processor."""
+    """Change a library to one for another processor."""
     data = bytearray(path.read_bytes())
     data[18:20] = struct.pack("<H", 40)  # 32-bit ARM
     path.write_bytes(data)
 
 
 def copy_model(source, folder):
-    """Copy a model by links, its weights for real."""
+    """Copy a model's weights and link its other files."""
     folder.mkdir()
     for file in source.iterdir():
         if file.name == "model.bin":

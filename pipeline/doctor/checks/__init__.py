@@ -1,1 +1,1 @@
-"""The eight checks, a module each: `examine(box)` returns what it found and never raises for what a machine may do."""
+"""The eight checks, one module each: `examine(machine)` returns findings whatever the state of the machine."""

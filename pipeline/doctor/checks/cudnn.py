@@ -1,4 +1,4 @@
-"""Check 3: cuDNN, where the installed ctranslate2 uses it: all parts, whole, of one version, for the right CUDA."""
+"""Check 3: if the installed ctranslate2 uses cuDNN, all parts are intact, of one version and for the right CUDA."""
 
 from __future__ import annotations
 
@@ -7,49 +7,52 @@ import re
 from typing import Dict, List
 
 from pipeline.doctor import shell
-from pipeline.doctor.box import Box
 from pipeline.doctor.checks import cuda, loading
 from pipeline.doctor.findings import FAIL, Finding, finding
+from pipeline.doctor.machine import Machine
 
 
-def examine(box: Box) -> List[Finding]:
-    """Say that it is not used, or find its parts and load them in order."""
-    wanted = box.build
+def examine(machine: Machine) -> List[Finding]:
+    """Find the parts of cuDNN and load them in order, if the build uses it."""
+    wanted = machine.build
     if wanted is None:
         return [
             finding(
                 "not_needed",
-                why=("no working ctranslate2 that could use it (check 2)", "사용할 ctranslate2가 없음(점검 2)"),
+                why=("ctranslate2 is missing or damaged (check 2)", "ctranslate2가 없거나 손상됨(점검 2)"),
             )
         ]
     if not wanted.cudnn:
         return [finding("cudnn_not_used", wanted.core.path, version=wanted.version)]
-    parts = [library for library in box.libraries if "cudnn" in library.name]
-    findings = [problem for library in parts for problem in cuda.judge(box, library, "cudnn")]
-    findings += _duplicates(box)
+    parts = [library for library in machine.libraries if "cudnn" in library.name]
+    findings = [problem for library in parts for problem in cuda.check_files(machine, library, "cudnn")]
+    findings += _duplicates(machine)
     if any(found.status == FAIL for found in findings):
         return findings
-    result = loading.load(box, "cudnn")
+    result = loading.load(machine, "cudnn")
     versions = {
         os.path.basename(path): version or _in_name(path)
         for path, version in result.versions.items()
         if "cudnn" in os.path.basename(path)
     }
-    told = {name: version for name, version in versions.items() if version}
-    if len(set(told.values())) > 1:
-        text = ", ".join(f"{name} {version}" for name, version in told.items())
-        return [*findings, finding("cudnn_mixed", str(result.versions), versions=text, command=box.cuda("cudnn"))]
-    if result.misfits:
-        name = os.path.basename(result.misfits[0])
-        words = (f"{name} says that the others are not of its own", f"{name}이(가) 다른 파일과 맞지 않음")
-        return [*findings, finding("cudnn_mixed", result.misfits[0], versions=words, command=box.cuda("cudnn"))]
-    return findings + cuda.prove(box, "cudnn", "cudnn")
+    known = {name: version for name, version in versions.items() if version}
+    if len(set(known.values())) > 1:
+        text = ", ".join(f"{name} {version}" for name, version in known.items())
+        return [*findings, finding("cudnn_mixed", str(result.versions), versions=text, command=machine.cuda("cudnn"))]
+    if result.mismatched:
+        name = os.path.basename(result.mismatched[0])
+        versions_text = (f"{name} does not match the others", f"{name}이(가) 나머지 파일과 맞지 않음")
+        return [
+            *findings,
+            finding("cudnn_mixed", result.mismatched[0], versions=versions_text, command=machine.cuda("cudnn")),
+        ]
+    return findings + cuda.try_loading(machine, "cudnn", "cudnn")
 
 
-def _duplicates(box: Box) -> List[Finding]:
-    """Name cuDNN's other copies: today's passed-over file is tomorrow's mix of versions."""
+def _duplicates(machine: Machine) -> List[Finding]:
+    """Report additional copies of cuDNN, which may become a mix of versions after the next upgrade."""
     folders: Dict[str, str] = {}
-    for library in box.libraries:
+    for library in machine.libraries:
         if "cudnn" in library.name:
             for candidate in library.candidates:
                 folders.setdefault(os.path.dirname(os.path.realpath(candidate.path)), candidate.origin)
@@ -61,7 +64,7 @@ def _duplicates(box: Box) -> List[Finding]:
 
 
 def _in_name(path: str) -> int:
-    """Return the version in a file's full name, as cudnnGetVersion counts: 9.1.2 is 90102, 8.9.7 is 8907."""
+    """Return the version in a file's full name as cudnnGetVersion encodes it: 9.1.2 is 90102, 8.9.7 is 8907."""
     match = re.search(r"\.so\.(\d+)\.(\d+)\.(\d+)$", os.path.realpath(path))
     if not match:
         return 0

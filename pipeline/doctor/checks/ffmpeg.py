@@ -1,4 +1,4 @@
-"""Check 4: FFmpeg is here and really decodes what phones and browsers send."""
+"""Check 4: FFmpeg is installed and decodes the formats that phones and browsers send."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import List, Tuple
 
 from pipeline.doctor import child
-from pipeline.doctor.box import Box
 from pipeline.doctor.findings import Finding, finding
+from pipeline.doctor.machine import Machine
 
-TIMEOUT = 3.0  # seconds for half a second of sound
-LEAST = (4, 2)  # Ubuntu 20.04's, the oldest in RunPod's images
+TIMEOUT = 3.0  # seconds, for half a second of audio
+MIN_VERSION = (4, 2)  # that of Ubuntu 20.04, the oldest in RunPod's images
 SAMPLES = Path(__file__).parents[1] / "samples"
 FORMATS = {
     "opus.ogg": "Opus in Ogg",
@@ -24,13 +24,13 @@ FORMATS = {
     "voice.flac": "FLAC",
     "voice.wav": "WAV",
 }
-ENOUGH = 8000  # bytes of 16 kHz mono at 16 bits: a quarter of a second, half of each sample
+MIN_DECODED = 8000  # bytes of 16 kHz mono at 16 bits: a quarter of a second, which is half of each sample
 
 
-def examine(box: Box) -> List[Finding]:
-    """Run both programs, and decode a sample of each format."""
+def examine(machine: Machine) -> List[Finding]:
+    """Run both programs and decode a sample of each format."""
     findings = []
-    command = box.apt("ffmpeg")
+    command = machine.apt("ffmpeg")
     version = ""
     for program in ("ffmpeg", "ffprobe"):
         path = shutil.which(program)
@@ -42,13 +42,17 @@ def examine(box: Box) -> List[Finding]:
         except OSError as error:
             findings.append(
                 finding(
-                    "ffmpeg_broken", str(error), program=path, ending=("no start", "시작되지 않음"), command=command
+                    "ffmpeg_broken",
+                    str(error),
+                    program=path,
+                    ending=("it does not start", "시작되지 않음"),
+                    command=command,
                 )
             )
             continue
         if not outcome.ok:
-            ending = outcome.words
-            findings.append(finding("ffmpeg_broken", outcome.last, program=path, ending=ending, command=command))
+            ending = outcome.endings
+            findings.append(finding("ffmpeg_broken", outcome.last_line, program=path, ending=ending, command=command))
         elif program == "ffmpeg":
             match = re.search(r"version n?(\S+)", outcome.out)
             version = match.group(1) if match else "unknown"
@@ -63,8 +67,8 @@ def examine(box: Box) -> List[Finding]:
         for name, reason in bad
     ]
     numbers: Tuple[int, ...] = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
-    if re.match(r"\d+\.\d+", version) and numbers < LEAST:
-        least = ".".join(map(str, LEAST))
+    if re.match(r"\d+\.\d+", version) and numbers < MIN_VERSION:
+        least = ".".join(map(str, MIN_VERSION))
         findings.append(finding("ffmpeg_old", program, version=version, least=least, command=command))
     if not bad:
         findings.append(finding("ffmpeg_fit", program, version=version, formats=_names(*FORMATS.values())))
@@ -72,12 +76,12 @@ def examine(box: Box) -> List[Finding]:
 
 
 def _names(*formats: str) -> Tuple[str, str]:
-    """Return formats in English and in Korean, which puts the container first."""
+    """Return formats in English and in Korean, where the container comes first."""
     return ", ".join(formats), ", ".join(" ".join(reversed(each.split(" in "))) for each in formats)
 
 
 def _decode(program: str, name: str) -> str:
-    """Decode a sample; return what went wrong, empty where nothing did."""
+    """Decode a sample; return what went wrong, or an empty string."""
     arguments = [
         "-v",
         "error",
@@ -94,7 +98,7 @@ def _decode(program: str, name: str) -> str:
     ]
     outcome = child.run([program, *arguments], TIMEOUT)
     if not outcome.ok:
-        return f"{name}: {outcome.ending}: {outcome.last}"
-    # A line of framecrc: stream, decoding and presentation time, duration, size in bytes, checksum
+        return f"{name}: {outcome.ending}: {outcome.last_line}"
+    # Columns of framecrc: stream, decoding and presentation time, duration, size in bytes, checksum
     rows = [line.split(",") for line in outcome.out.splitlines() if line[:1].isdigit()]
-    return "" if sum(int(row[4]) for row in rows) >= ENOUGH else f"{name}: hardly any sound came out"
+    return "" if sum(int(row[4]) for row in rows) >= MIN_DECODED else f"{name}: less than half of the audio was decoded"

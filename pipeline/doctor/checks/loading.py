@@ -1,4 +1,4 @@
-"""What checks 2 and 3 share: the libraries of a build are loaded one by one in a process that may die of it."""
+"""Loading the libraries of a build one by one in a child process, since one may kill it; for checks 2 and 3."""
 
 from __future__ import annotations
 
@@ -7,32 +7,31 @@ import os
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Tuple, cast
 
-from pipeline.doctor import child, ladder
-from pipeline.doctor.box import Box
+from pipeline.doctor import child, steps
+from pipeline.doctor.machine import Machine
 
-TIMEOUT = 20.0  # seconds; cuDNN's engines are half a gigabyte on a disk that may be slow
-HANG = 6.0  # seconds for cuBLAS, which is asked while the driver is
+TIMEOUT = 20.0  # seconds; cuDNN's engines have half a gigabyte, and the disk may be slow
+HANG = 6.0  # seconds for cuBLAS, which is loaded while the driver is queried
 
-# Loads each file globally and asks each part of cuDNN whether those that it depends on are of its own version: of 9,
-# one part alone tells its number. Then it lets ctranslate2's own library open them by its own way: its lazy loader of
-# cuBLAS is behind the exported cublasCreate_v2, which answers 1 where there is no GPU, its shim of cuDNN behind
-# cudnnCreate.
+# Loads each file globally. Each part of cuDNN then checks the versions of those that it depends on, since only one part
+# of cuDNN 9 reports its version. Last, ctranslate2's own library opens them: its exported cublasCreate_v2, whose result
+# is 1 without a GPU, triggers the lazy loader of cuBLAS, and cudnnCreate the cuDNN shim.
 _CHILD = """
 import ctypes, json, os, re, sys
 core, shim, files = sys.argv[1], sys.argv[2], sys.argv[3:]
-def tell(*words):
+def report(*words):
     print(json.dumps(words), flush=True)
 for path in files:
-    tell("load", path)
+    report("load", path)
     try:
         library = ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
         version = 0
         if "cudnn" in os.path.basename(path) and hasattr(library, "cudnnGetVersion"):
             library.cudnnGetVersion.restype = ctypes.c_size_t
             version = library.cudnnGetVersion()
-        tell("loaded", path, version)
+        report("loaded", path, version)
     except OSError as error:
-        tell("refused", path, str(error))
+        report("refused", path, str(error))
         sys.exit()
 for path in files:
     part = re.match(r"libcudnn_(\\w+)\\.so", os.path.basename(path))
@@ -40,72 +39,72 @@ for path in files:
         name = "cudnn" + "".join(word.title() for word in part.group(1).split("_")) + "VersionCheck"
         check = getattr(ctypes.CDLL(path), name, None)
         if check:
-            tell("check", path)
-            tell("checked", path, check())
+            report("check", path)
+            report("checked", path, check())
 for path, function in ((core, "cublasCreate_v2"), (shim, "cudnnCreate")):
     if path:
-        tell("open", function)
+        report("open", function)
         try:
             opened = getattr(ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL), function, None)
             handle = ctypes.c_void_p()
-            tell("opened", function, opened(ctypes.byref(handle)) if opened else None)
+            report("opened", function, opened(ctypes.byref(handle)) if opened else None)
         except OSError as error:
-            tell("refused", function, str(error))
+            report("refused", function, str(error))
 """
 
 
 @dataclass(frozen=True)
-class Loading:
-    """How the loading went.
+class LoadResult:
+    """The result of loading the libraries.
 
-    `versions` holds the cuDNN version by file, 0 where the file does not tell; `misfits` are parts of cuDNN that
-    say themselves that the others are of another version; `refused` the loader's reason by file or function; `culprit`
-    the file or function after which the process was never heard of again.
+    `versions` holds the cuDNN version by file, 0 if the file does not report one; `mismatched` are parts of cuDNN that
+    found another version among the others; `errors` are those of the loader by file or function; `culprit` is the file
+    or function at which the process died or hung.
     """
 
-    outcome: child.Outcome
+    outcome: child.ProcessResult
     versions: Dict[str, int]
-    misfits: List[str]
-    refused: Dict[str, str]
+    mismatched: List[str]
+    errors: Dict[str, str]
     culprit: Optional[str]
 
 
-def load(box: Box, kind: str) -> Loading:
-    """Load the chosen files of `kind` (cublas or cudnn), those of cuBLAS always first; once a visit."""
-    return cast("Loading", box.once(f"loading {kind}", lambda: _load(box, kind)))
+def load(machine: Machine, kind: str) -> LoadResult:
+    """Load the chosen files of `kind` (cublas or cudnn) once, those of cuBLAS always first."""
+    return cast("LoadResult", machine.once(f"loading {kind}", lambda: _load(machine, kind)))
 
 
-def _load(box: Box, kind: str) -> Loading:
-    wanted = box.build
-    assert wanted is not None  # noqa: S101 - the callers have looked
-    files = [library.chosen.path for library in box.libraries if library.chosen]
+def _load(machine: Machine, kind: str) -> LoadResult:
+    wanted = machine.build
+    assert wanted is not None  # noqa: S101 - the callers check
+    files = [library.chosen.path for library in machine.libraries if library.chosen]
     if kind == "cublas":
         files = [path for path in files if "cublas" in os.path.basename(path)]
     shim = wanted.shim or "" if kind == "cudnn" else ""
     core = wanted.core.path if kind == "cublas" else ""
     outcome = child.python(
-        _CHILD, core, shim, *files, timeout=HANG if kind == "cublas" else TIMEOUT, interpreter=box.target.python
+        _CHILD, core, shim, *files, timeout=HANG if kind == "cublas" else TIMEOUT, interpreter=machine.target.python
     )
-    told: List[Tuple[str, ...]] = [
+    events: List[Tuple[str, ...]] = [
         tuple(json.loads(line)) for line in outcome.out.splitlines() if line.startswith('["')
     ]
-    for words in told:
-        ladder.tell("loading", "%s", " ".join(map(str, words)))
-    ladder.tell("loading", "%s", outcome.ending)
-    last = told[-1] if told else ("", "")
-    return Loading(
+    for words in events:
+        steps.log("loading", "%s", " ".join(map(str, words)))
+    steps.log("loading", "%s", outcome.ending)
+    last = events[-1] if events else ("", "")
+    return LoadResult(
         outcome=outcome,
-        versions={words[1]: int(words[2]) for words in told if words[0] == "loaded"},
-        misfits=[words[1] for words in told if words[0] == "checked" and words[2]],
-        refused={words[1]: words[2] for words in told if words[0] == "refused"},
+        versions={words[1]: int(words[2]) for words in events if words[0] == "loaded"},
+        mismatched=[words[1] for words in events if words[0] == "checked" and words[2]],
+        errors={words[1]: words[2] for words in events if words[0] == "refused"},
         culprit=last[1] if not outcome.ok and last[0] in ("load", "check", "open") else None,
     )
 
 
-def works(box: Box) -> bool:
-    """Tell whether all that the build wants is there and loads."""
-    wanted = box.build
-    if not wanted or not wanted.cublas or not all(library.chosen for library in box.libraries):
+def all_load(machine: Machine) -> bool:
+    """Return whether all libraries that the build requires are found and load."""
+    wanted = machine.build
+    if not wanted or not wanted.cublas or not all(library.chosen for library in machine.libraries):
         return False
-    results = [load(box, kind) for kind in ("cublas", "cudnn") if kind == "cublas" or wanted.cudnn]
-    return all(result.outcome.ok and not result.refused and not result.misfits for result in results)
+    results = [load(machine, kind) for kind in ("cublas", "cudnn") if kind == "cublas" or wanted.cudnn]
+    return all(result.outcome.ok and not result.errors and not result.mismatched for result in results)

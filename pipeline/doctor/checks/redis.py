@@ -8,8 +8,8 @@ import time
 from typing import Any, Dict, List, Tuple
 
 from pipeline.doctor import child, resp, shell
-from pipeline.doctor.box import Box
 from pipeline.doctor.findings import Finding, finding
+from pipeline.doctor.machine import Machine
 from voicemill.address import NAMESPACE, Address, from_environment
 
 TIMEOUT = 2.0  # seconds for each answer
@@ -20,9 +20,9 @@ MAX_CLOCK_SKEW = 5.0  # seconds that retries and time limits tolerate
 PROBE = f"{NAMESPACE}:doctor"  # a key that is never written
 
 
-def examine(box: Box) -> List[Finding]:
+def examine(machine: Machine) -> List[Finding]:
     """Check the address, the connection, the login and then the server; stop at the first step that fails."""
-    address = from_environment(box.variables)
+    address = from_environment(machine.variables)
     try:
         address.check()
     except ValueError as error:
@@ -47,11 +47,11 @@ def examine(box: Box) -> List[Finding]:
     except socket.timeout as error:
         return [_hangs(shown, error)]
     except OSError as error:
-        command = _start(box, address)
+        command = _start(machine, address)
         return [finding("redis_down", str(error), place=shown, reason=error.strerror or error, command=command)]
     try:
         _log_in(connection, address)
-        return _judge(box, connection, address)
+        return _judge(machine, connection, address)
     except socket.timeout as error:
         return [_hangs(shown, error)]
     except resp.ErrorReply as error:
@@ -82,10 +82,10 @@ def _hangs(shown: str, error: OSError) -> Finding:
     return finding("redis_hangs", str(error), place=shown, **limits)
 
 
-def _start(box: Box, address: Address) -> Tuple[str, str]:
+def _start(machine: Machine, address: Address) -> Tuple[str, str]:
     """Return how to start the server: the command where it belongs on this machine."""
     if not address.socket and address.host in ("127.0.0.1", "localhost", "::1"):
-        up = box.pipeline("up")
+        up = machine.pipeline("up")
         server = shell.command("redis-server", "--daemonize", "yes", "--port", address.port)
         return f"{up} (starts an embedded Redis), or: {server}", f"{up} (내장 Redis를 함께 시작), 또는: {server}"
     place = shell.command(address.socket or address.host)
@@ -122,7 +122,7 @@ def _log_in(connection: resp.Connection, address: Address) -> None:
         connection.call("SELECT", str(address.database))
 
 
-def _judge(box: Box, connection: resp.Connection, address: Address) -> List[Finding]:
+def _judge(machine: Machine, connection: resp.Connection, address: Address) -> List[Finding]:
     client, shown = client_command(address), address.location
     times = []
     for _ in range(3):
@@ -137,7 +137,7 @@ def _judge(box: Box, connection: resp.Connection, address: Address) -> List[Find
     milliseconds = sorted(times)[1]
     if numbers and numbers < MIN_VERSION:
         values = {"version": version, "least": ".".join(map(str, MIN_VERSION))}
-        findings.append(finding("redis_old", version, **values, command=box.pipeline("up")))
+        findings.append(finding("redis_old", version, **values, command=machine.pipeline("up")))
     findings += _memory(info, client) + _persistence(connection, info, client)
     if info.get("role") == "slave" and info.get("slave_read_only") == "1":
         findings.append(finding("redis_read_only", f"replica of {info.get('master_host', '?')}"))

@@ -1,4 +1,4 @@
-"""The canaries on the one device that every machine has, and their ends that must be told apart."""
+"""The canaries on the CPU, and the different ways in which they fail."""
 
 import sys
 
@@ -28,4 +28,4 @@ def test_a_device_that_is_not_there_is_an_error_and_not_a_crash_of_ours():
     run = canary.micro(sys.executable, "cuda")
 
     assert not run.ok
-    assert "CUDA" in run.outcome.last
+    assert "CUDA" in run.outcome.last_line

@@ -1,4 +1,4 @@
-"""Commands in remedies: whatever a path or a setting holds, a shell takes it for one word."""
+"""Commands in fixes: a shell takes any path or setting for one word, whatever it contains."""
 
 import os
 import re
@@ -7,15 +7,15 @@ import subprocess
 
 import pytest
 
-from pipeline.doctor import child, libraries, resp, shell
-from pipeline.doctor.box import Box
+from pipeline.doctor import child, libraries, shell
 from pipeline.doctor.checks import cuda, model, python, redis
 from pipeline.doctor.findings import CODES, LANGUAGES, PREPARED, finding
+from pipeline.doctor.machine import Machine
 from pipeline.doctor.target import Target
 from voicemill.address import Address
 
 HOSTILE = """-rf /x/o'brien "my" clone; $(touch pwned) `id` && ~/* {command} {path}\n한글\\"""
-BROKEN = child.Outcome(127, "", "No such file", 0.0)
+BROKEN = child.ProcessResult(127, "", "No such file", 0.0)
 
 
 def made(code, value):
@@ -45,17 +45,27 @@ def test_an_ordinary_path_in_a_remedy_and_any_in_a_message_are_shown_as_they_are
 
 @pytest.fixture
 def clone(tmp_path, monkeypatch):
-    """The folder of a clone with a blank in its path, beside the one that the path names up to the blank."""
+    """Return the folder of a clone with a blank in its path, beside folders that the parts of the path name."""
     root = tmp_path / "my clone" / "vm"
     root.mkdir(parents=True)
     for folder in (tmp_path / "my", tmp_path / "clone" / "vm"):
         folder.mkdir(parents=True)
         (folder / "kept").touch()
-    monkeypatch.setattr("pipeline.doctor.box.ROOT", root)
-    monkeypatch.setattr("pipeline.doctor.checks.python.ROOT", root)
-    monkeypatch.setattr("pipeline.doctor.checks.model.ROOT", root)
     monkeypatch.chdir(tmp_path)
     return root
+
+
+@pytest.fixture
+def program(tmp_path):
+    """Make an empty program in a folder of its own."""
+
+    def make(name):
+        path = tmp_path / "bin" / name
+        path.parent.mkdir()
+        path.touch(mode=0o755)
+        return path
+
+    return make
 
 
 def strangers(clone):
@@ -68,8 +78,8 @@ def pasted(command):
 
 def test_the_remedy_for_a_broken_python_removes_the_clones_environment_alone(clone):
     (clone / ".venv" / "bin").mkdir(parents=True)
-    box = Box("cpu", None, Target(str(clone / ".venv" / "bin" / "python"), BROKEN), {})
-    found = {each.code: each for each in python.examine(box)}
+    machine = Machine("cpu", None, Target(str(clone / ".venv" / "bin" / "python"), BROKEN), {}, root=str(clone))
+    found = {each.code: each for each in python.examine(machine)}
 
     pasted(found["python_broken"].fix().partition(" && ")[0])
 
@@ -79,7 +89,7 @@ def test_the_remedy_for_a_broken_python_removes_the_clones_environment_alone(clo
 
 
 @pytest.mark.parametrize("name", ["bundled:base", "small"])
-def test_the_remedy_for_a_broken_model_removes_that_model_alone(clone, monkeypatch, name):
+def test_the_remedy_for_a_broken_model_removes_that_model_alone(clone, name):
     folder = clone / "models"
     broken = folder / ("base" if name == "bundled:base" else "models--Systran--faster-whisper-small")
     files = broken if name == "bundled:base" else broken / "snapshots" / "0123"
@@ -90,9 +100,11 @@ def test_the_remedy_for_a_broken_model_removes_that_model_alone(clone, monkeypat
     for package, path in model.BUNDLED["bundled:base"]:
         (packages / package / "data").mkdir(parents=True)
         (packages / package / path).touch()
-    monkeypatch.setattr(model, "BASE_SIZE", 0)
+    os.truncate(packages / package / path, model.BASE_SIZE)  # sparse; the sum of both parts counts
     variables = {"WHISPER_MODEL": name, "WHISPER_MODEL_DIR": str(folder)}
-    found = model.examine(Box("cpu", None, Target("python3", BROKEN, paths=(str(packages),)), variables))
+    found = model.examine(
+        Machine("cpu", None, Target("python3", BROKEN, paths=(str(packages),)), variables, root=str(clone))
+    )
 
     pasted(next(each for each in found if each.code == "model_empty").fix().partition(" && ")[0])
 
@@ -107,9 +119,8 @@ def test_the_remedy_for_a_damaged_library_removes_that_file_alone(clone, monkeyp
     damaged.touch()
     chosen = libraries.Candidate("/usr/lib/libcublas.so.12", "system")
     relative = libraries.Candidate("-rf lib/libcublas.so.12", "LD_LIBRARY_PATH", "empty")
-    library = libraries.Found("libcublas.so.12", (relative, chosen))
-    monkeypatch.setattr(Box, "cuda", lambda *_: "")
-    (found,) = cuda.judge(Box("cuda", None, Target("python3", None), {}), library, "library")
+    library = libraries.LibrarySearch("libcublas.so.12", (relative, chosen))
+    (found,) = cuda.check_files(Machine("cuda", None, Target("python3", None), {}), library, "library")
 
     monkeypatch.chdir("/")
     pasted(found.fix())
@@ -124,7 +135,7 @@ def test_a_model_named_by_a_pattern_is_not_looked_for_by_it(tmp_path):
     (other / "model.bin").touch()
     variables = {"WHISPER_MODEL": "owner/*", "WHISPER_MODEL_DIR": str(tmp_path), "HF_HUB_OFFLINE": "1"}
 
-    found = model.examine(Box("cpu", None, Target("python3", BROKEN), variables))
+    found = model.examine(Machine("cpu", None, Target("python3", BROKEN), variables))
 
     assert "model_empty" not in {each.code for each in found}
 
@@ -137,26 +148,26 @@ def test_a_model_folder_that_begins_with_a_hyphen_is_no_option(tmp_path, monkeyp
         (folder / name).write_text("{}")
     monkeypatch.setattr(os, "access", lambda *_: False)
 
-    found = model.examine(Box("cpu", None, Target("python3", BROKEN), {"WHISPER_MODEL": folder.name}))
+    found = model.examine(Machine("cpu", None, Target("python3", BROKEN), {"WHISPER_MODEL": folder.name}))
 
     words = [shlex.split(each.fix()) for each in found if each.fix()]
     assert ["git", "-C", str(folder), "lfs", "pull"] in words
     assert ["chmod", "-R", "a+rX", str(folder)] in words
 
 
-@pytest.mark.parametrize("make", ["/usr/bin/make", None])
+@pytest.mark.parametrize("make", [True, False])
 @pytest.mark.parametrize("managed", [True, False])
-def test_every_command_names_the_clone_and_the_python_by_one_word_each(clone, monkeypatch, make, managed):
-    monkeypatch.setattr("shutil.which", lambda name: make if name == "make" else None)
+def test_every_command_names_the_clone_and_the_python_by_one_word_each(clone, program, monkeypatch, make, managed):
+    monkeypatch.setenv("PATH", str(program("make").parent) if make else str(clone / "nothing"))
     interpreter = str(clone / "my venv" / "python")
-    box = Box("cpu", None, Target(interpreter, None, version=(3, 12), managed=managed), {})
+    machine = Machine("cpu", None, Target(interpreter, None, version=(3, 12), managed=managed), {}, root=str(clone))
     commands = [
-        box.install,
-        box.requirements(),
-        box.pip("a>=1,<2"),
-        box.pinned("a"),
-        box.pipeline("doctor"),
-        *[each.fix() for each in python.examine(box)],
+        machine.install,
+        machine.requirements(),
+        machine.pip("a>=1,<2"),
+        machine.pinned("a"),
+        machine.pipeline("doctor"),
+        *[each.fix() for each in python.examine(machine)],
     ]
 
     for command in commands:
@@ -166,27 +177,21 @@ def test_every_command_names_the_clone_and_the_python_by_one_word_each(clone, mo
         assert any(str(clone) in word for word in words), command
 
 
-def test_a_redis_at_a_socket_is_named_by_one_word(monkeypatch):
-    def refuse(host, *_):
-        assert host == socket
-        raise FileNotFoundError
-
+def test_a_redis_at_a_socket_is_named_by_one_word():
     socket = "/x/o'brien my;clone/redis.sock"
     variables = {"REDIS_URL": f"unix://{socket.replace(' ', '%20')}"}
-    monkeypatch.setattr(resp, "Connection", refuse)
 
-    (found,) = redis.examine(Box("cpu", None, Target("python3", None), variables))
+    (found,) = redis.examine(Machine("cpu", None, Target("python3", None), variables))
 
     assert found.code == "redis_down"
     for language in LANGUAGES:
         assert [word for word in shlex.split(found.fix(language)) if word.startswith(socket)]
-    client = redis.client_command(Address(variables["REDIS_URL"]))
-    assert shlex.split(client) == ["redis-cli", "-s", socket]
+    assert shlex.split(redis.client_command(Address(variables["REDIS_URL"]))) == ["redis-cli", "-s", socket]
 
 
 def test_the_python_that_starts_a_redis_is_named_by_one_word():
-    box = Box("cpu", None, Target("/x/my clone/python", None), {"REDIS_URL": "redis://127.0.0.1:1/0"})
+    machine = Machine("cpu", None, Target("/x/my clone/python", None), {"REDIS_URL": "redis://127.0.0.1:1/0"})
 
-    (found,) = redis.examine(box)
+    (found,) = redis.examine(machine)
 
     assert all(shlex.split(found.fix(language))[0] == "/x/my clone/python" for language in LANGUAGES)

@@ -1,4 +1,4 @@
-"""The table of findings, the page that is made of it, and the report's shape."""
+"""The table of findings, the page generated from it, and the shape of the report."""
 
 import ast
 import json
@@ -14,10 +14,10 @@ from pydantic import ValidationError
 
 from config.settings import Settings
 from pipeline.doctor import render, target, troubleshooting, weights
-from pipeline.doctor.box import DEVICES, Box
 from pipeline.doctor.checks import model
-from pipeline.doctor.child import Outcome
+from pipeline.doctor.child import ProcessResult
 from pipeline.doctor.findings import CHECKS, CODES, PASS, SKIP, finding
+from pipeline.doctor.machine import DEVICES, Machine
 from pipeline.doctor.report import Check, Report
 
 CLONE = Path(__file__).parents[3]
@@ -148,7 +148,7 @@ def test_the_doctor_and_the_settings_take_the_same_values():
 def test_a_file_that_is_shorter_than_any_header_is_truncated(tmp_path):
     (tmp_path / "model.bin").write_bytes(b"\x06\0\0\0\x0c\0Whis")
 
-    with pytest.raises(weights.Unfit) as caught:
+    with pytest.raises(weights.InvalidWeights) as caught:
         weights.check(str(tmp_path / "model.bin"))
 
     assert caught.value.kind in ("truncated", "foreign")
@@ -158,10 +158,10 @@ def test_the_pinned_cublas_is_what_the_pinned_ctranslate2_asks_for():
     def pinned(name, file):
         return re.search(rf"^{name}==(\S+)", (CLONE / file).read_text(encoding="utf-8"), re.MULTILINE).group(1)
 
-    box = Box("cuda", None, target.ask(sys.executable), {})
-    asked = target.parse(shlex.split(box.cuda("cublas"))[-1], sys.version_info)
+    machine = Machine("cuda", None, target.query(sys.executable), {})
+    asked = target.parse(shlex.split(machine.cuda("cublas"))[-1], sys.version_info)
 
-    assert box.build.version == pinned("ctranslate2", "requirements.txt")
+    assert machine.build.version == pinned("ctranslate2", "requirements.txt")
     assert asked.name == "nvidia-cublas-cu12"
     assert asked.accepts(pinned("nvidia-cublas-cu12", "requirements-cuda.txt"))
 
@@ -171,15 +171,15 @@ def test_the_command_documents_its_exit_codes():
         [sys.executable, "-m", "pipeline", "doctor", "--help"], cwd=CLONE, capture_output=True, text=True, check=True
     )
 
-    assert "1 at least one did, 2 wrong usage" in ran.stdout
+    assert "1 at least one failed, 2 invalid usage" in ran.stdout
 
 
 def test_a_report_in_korean_holds_no_english_words_of_ours():
-    gone = Outcome(None, "", "", 8.0)
-    made = finding("library_hangs", name="libcublas.so.12", ending=gone.words, command="pip install x")
+    gone = ProcessResult(None, "", "", 8.0)
+    made = finding("library_hangs", name="libcublas.so.12", ending=gone.endings, command="pip install x")
 
-    assert made.message("ko") == "libcublas.so.12 로드가 끝나지 않습니다: 응답이 없어 8초 후 종료함"
-    assert made.message("en") == "loading libcublas.so.12 does not end: hung, ended after 8 s"
+    assert made.message("ko") == "libcublas.so.12 로드가 끝나지 않습니다: 응답이 없어 8초 후 강제 종료함"
+    assert made.message("en") == "loading libcublas.so.12 hangs: no response, killed after 8 s"
 
 
 def test_one_remedy_for_several_findings_is_said_once():
@@ -194,9 +194,9 @@ def test_one_remedy_for_several_findings_is_said_once():
 def test_a_python_that_the_system_owns_is_not_installed_into():
     owned = target.Target("/usr/bin/python3", None, version=(3, 11), managed=True)
 
-    assert "/usr/bin/python3" not in Box("cuda", None, owned, {}).pip("x")
-    assert "/usr/bin/python3" in Box("cuda", None, replace(owned, managed=False), {}).pip("x")
-    assert "/usr/bin/python3" in Box("cuda", None, replace(owned, virtual=True), {}).pip("x")
+    assert "/usr/bin/python3" not in Machine("cuda", None, owned, {}).pip("x")
+    assert "/usr/bin/python3" in Machine("cuda", None, replace(owned, managed=False), {}).pip("x")
+    assert "/usr/bin/python3" in Machine("cuda", None, replace(owned, virtual=True), {}).pip("x")
 
 
 def test_the_documented_object_has_the_shape_of_a_report():

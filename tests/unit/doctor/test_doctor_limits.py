@@ -1,29 +1,27 @@
-"""What a driver that never answers can cost: a worker that it is refused for exits within 10 s."""
+"""Time limits: a worker whose driver does not respond exits within 10 s."""
 
 import threading
 
 from pipeline.doctor import child, devices, smi
-from pipeline.doctor.box import Box
 from pipeline.doctor.checks import gpu, loading
+from pipeline.doctor.machine import Machine
 from pipeline.doctor.target import Target
 
 START = 3.0  # seconds in which a worker begins, asks and ends
 
 
-def test_the_driver_and_nvidia_smi_are_asked_at_once(monkeypatch):
+def test_the_driver_and_nvidia_smi_are_queried_at_once():
     both = threading.Barrier(2, timeout=10)
 
     def driver(*, context):
         both.wait()
-        return devices.Driver(child.Outcome(None, "", "", 6.0))
+        return devices.Driver(child.ProcessResult(None, "", "", 6.0))
 
-    def witness():
+    def nvidia_smi():
         both.wait()
-        return smi.Witness()
+        return smi.SmiOutput()
 
-    monkeypatch.setattr(devices, "ask", driver)
-    monkeypatch.setattr(smi, "ask", witness)
-    found = gpu.examine(Box("cuda", None, Target("python3", None), {}))
+    found = gpu.examine(Machine("cuda", None, Target("python3", None), {}, query_driver=driver), nvidia_smi)
 
     assert [each.code for each in found] == ["driver_hangs"]
 

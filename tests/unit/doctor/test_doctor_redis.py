@@ -1,4 +1,4 @@
-"""What a server can cost the doctor: no more than the time allowed, however it spends it."""
+"""The time limits of the connection to Redis."""
 
 import socket
 import threading
@@ -12,7 +12,7 @@ from pipeline.doctor import resp
 def test_a_server_that_is_slow_each_time_is_given_up_when_the_whole_time_is_over():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=answer_slowly, args=(listener,), daemon=True).start()
-        connection = resp.Connection(*listener.getsockname(), None, timeout=3.0, whole=3.0)
+        connection = resp.Connection(*listener.getsockname(), None, timeout=3.0, total=3.0)
         begun = time.monotonic()
         assert connection.call("PING") == "PONG"
         with pytest.raises(socket.timeout):

@@ -1,4 +1,4 @@
-"""The machine under examination: what every check may look at, and the commands that suit it."""
+"""The machine that is checked: what the checks share about it, and the commands that fix it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, cast
 
 from config.environment import ROOT
-from pipeline.doctor import build, devices, elf, ladder, libraries, shell, target
+from pipeline.doctor import build, devices, elf, libraries, shell, steps, target
 
 DEVICES = ("auto", "cuda", "cpu")
 
-# Packages of the package index by what they bring; the CUDA 12 series that ctranslate2 is built for.
+# PyPI packages by library and major version.
 _PIP = {
     ("cublas", 11): "nvidia-cublas-cu11",
     ("cublas", 12): "nvidia-cublas-cu12",
@@ -24,15 +24,17 @@ _PIP = {
 
 
 @dataclass
-class Box:
-    """One machine and one question. What is costly to learn is learnt once, by whoever asks first.
+class Machine:
+    """One machine and what to check on it. Expensive facts are determined once, when a check first needs them.
 
     Args:
-        device: `auto`, `cuda` or `cpu`: what the workers are to run on.
-        stage: the only stage to be judged; None: all.
+        device: `auto`, `cuda` or `cpu`: the workers' device.
+        stage: the only stage to check; None: all.
         target: the workers' Python.
         variables: the effective environment, `.env` included.
-        canary: whether to run the configured model, too.
+        canary: whether to also run the configured model.
+        root: the folder of the clone.
+        query_driver: `devices.query`, or what replaces it in a test.
     """
 
     device: str
@@ -40,91 +42,95 @@ class Box:
     target: target.Target
     variables: Dict[str, str]
     canary: bool = False
+    root: str = str(ROOT)
+    query_driver: Callable[..., devices.Driver] = devices.query
     _lock: Any = field(default_factory=threading.RLock)
     _locks: Dict[str, Any] = field(default_factory=dict)
     _known: Dict[str, object] = field(default_factory=dict)
 
     @property
     def driver(self) -> devices.Driver:
-        """The driver's answers, with a context on each GPU."""
-        return cast("devices.Driver", self.once("driver", lambda: devices.ask(context=True)))
+        """The driver's state, queried with a context on each GPU."""
+        return cast("devices.Driver", self.once("driver", lambda: self.query_driver(context=True)))
 
     @property
     def gpus(self) -> Tuple[devices.Gpu, ...]:
-        """The visible GPUs that the workers are to use: those of `WHISPER_GPUS`."""
+        """The visible GPUs that `WHISPER_GPUS` selects."""
         wish = self.value("WHISPER_GPUS", "all")
         chosen = {int(part) for part in wish.split(",") if part.strip().isdecimal()}
         return tuple(gpu for gpu in self.driver.gpus if wish == "all" or gpu.index in chosen)
 
     @property
     def folder(self) -> Optional[str]:
-        """Where the workers' ctranslate2 is; None: nowhere."""
+        """The folder of the workers' ctranslate2; None if it is not installed."""
         return build.locate(self.target.paths)
 
     @property
     def build(self) -> Optional[build.Build]:
-        """The workers' ctranslate2; None where it is missing or damaged, of which check 2 speaks."""
+        """The workers' ctranslate2; None if it is missing or damaged, which check 2 reports."""
         found = self.once("build", self._read)
         return found if isinstance(found, build.Build) else None
 
     @property
     def damage(self) -> Optional[str]:
-        """What is wrong with the native library of ctranslate2, where it is there and broken."""
+        """What is wrong with the native library of an installed ctranslate2; None if it is intact."""
         found = self.once("build", self._read)
         return found if isinstance(found, str) else None
 
     @property
-    def libraries(self) -> List[libraries.Found]:
-        """What the build wants, with the files that there are."""
+    def libraries(self) -> List[libraries.LibrarySearch]:
+        """The libraries that the build needs, with the files found for each."""
         wanted = self.build
         if wanted is None:
             return []
-        return cast("List[libraries.Found]", self.once("libraries", lambda: libraries.find(wanted, self.target.paths)))
+        return cast(
+            "List[libraries.LibrarySearch]", self.once("libraries", lambda: libraries.find(wanted, self.target.paths))
+        )
 
     def value(self, name: str, default: str = "") -> str:
-        """Return an environment variable."""
+        """Return an environment variable, or the default if it is unset or empty."""
         return self.variables.get(name) or default
 
     def pip(self, *packages: str) -> str:
-        """Return the command that installs packages where the workers find them."""
+        """Return the command that installs packages into the workers' Python."""
         return self._with_python("-m", "pip", "install", *packages)
 
     def requirements(self) -> str:
-        """Return the command that installs all that the stages want, pinned."""
-        return self.install if self._apart else self.pip("-r", os.path.join(str(ROOT), "requirements.txt"))
+        """Return the command that installs the pinned requirements of all stages."""
+        return self.install if self._apart else self.pip("-r", os.path.join(self.root, "requirements.txt"))
 
     def pinned(self, *packages: str) -> str:
-        """Return the command that installs packages that only `requirements-dev.txt` pins, and not all of that."""
-        script, file = (os.path.join(str(ROOT), name) for name in ("scripts/install_pinned.sh", "requirements-dev.txt"))
+        """Return the command that installs only these packages, at the versions that `requirements-dev.txt` pins."""
+        script, file = (os.path.join(self.root, name) for name in ("scripts/install_pinned.sh", "requirements-dev.txt"))
         make = f"{self.install} && " if self._apart else ""
         return make + shell.command("sh", script, self._python, file, *packages)
 
     @property
     def install(self) -> str:
-        """The command that makes the virtual environment with all that the stages want."""
+        """The command that creates the virtual environment with the requirements of all stages."""
         if shutil.which("make"):
-            return shell.command("make", "-C", ROOT, "install")
-        venv = os.path.join(str(ROOT), ".venv")
-        make = shell.command("sh", os.path.join(str(ROOT), "scripts", "make_venv.sh"), venv)
-        requirements = os.path.join(str(ROOT), "requirements.txt")
+            return shell.command("make", "-C", self.root, "install")
+        venv = os.path.join(self.root, ".venv")
+        make = shell.command("sh", os.path.join(self.root, "scripts", "make_venv.sh"), venv)
+        requirements = os.path.join(self.root, "requirements.txt")
         python = os.path.join(venv, "bin", "python")
         return f"{make} && {shell.command(python, '-m', 'pip', 'install', '-r', requirements)}"
 
     @property
     def _apart(self) -> bool:
-        """Whether what is installed has to go into a virtual environment that is yet to be made."""
+        """Whether packages have to go into a virtual environment that does not exist yet."""
         return self.target.managed and not self.target.virtual
 
     @property
     def _python(self) -> str:
-        return os.path.join(str(ROOT), ".venv", "bin", "python") if self._apart else self.target.python
+        return os.path.join(self.root, ".venv", "bin", "python") if self._apart else self.target.python
 
     def _with_python(self, *arguments: str) -> str:
         make = f"{self.install} && " if self._apart else ""
         return make + shell.command(self._python, *arguments)
 
     def cuda(self, kind: str) -> str:
-        """Return the command that installs `cublas` or `cudnn` as the installed build wants it."""
+        """Return the command that installs the `cublas` or `cudnn` that the installed build needs."""
         wanted = self.build
         if wanted is None:
             return self.requirements()
@@ -136,14 +142,14 @@ class Box:
         return self.pip("--force-reinstall", "--no-deps", package) if self._has(kind) else self.pip(package)
 
     def apt(self, *packages: str) -> str:
-        """Return the command that installs programs of the system."""
+        """Return the command that installs system packages."""
         if not shutil.which("apt-get") and shutil.which("dnf"):
             return shell.command("dnf", "install", "-y", *packages)
         prefix = "" if os.geteuid() == 0 else "sudo "
         return f"{prefix}apt-get update && {prefix}{shell.command('apt-get', 'install', '-y', *packages)}"
 
     def pipeline(self, *arguments: str) -> str:
-        """Return a command of Voicemill's own, run by the workers' Python."""
+        """Return the command `python -m pipeline ...` with the workers' Python."""
         return shell.command(self.target.python, "-m", "pipeline", *arguments)
 
     def _has(self, kind: str) -> bool:
@@ -156,7 +162,7 @@ class Box:
 
     def _read(self) -> object:
         if self.folder is None:
-            ladder.tell("static reading", "no ctranslate2 in the import paths of %s", self.target.python)
+            steps.log("static reading", "ctranslate2 not found in the import paths of %s", self.target.python)
             return None
         try:
             places: List[str] = [folder for folder, _ in libraries.folders(self.target.paths)]
@@ -167,21 +173,21 @@ class Box:
             return str(error)
         if found is None:
             return "missing"
-        wants = ", ".join(found.wanted) or "no CUDA library"
-        ladder.tell("static reading", "%s wants %s", found.core.path, wants)
+        needed = ", ".join(found.wanted) or "no CUDA library"
+        steps.log("static reading", "%s needs %s", found.core.path, needed)
         return found
 
-    def once(self, name: str, learn: Callable[[], Any]) -> Any:
-        """Return what was learnt under a name, learning it at the first time; others who want it wait."""
+    def once(self, name: str, compute: Callable[[], Any]) -> Any:
+        """Return the value of this name, computed at the first call; other threads that need it wait."""
         with self._lock:
             lock = self._locks.setdefault(name, threading.RLock())
         with lock:
             if name not in self._known:
-                self._known[name] = learn()
+                self._known[name] = compute()
             return self._known[name]
 
 
 def gpu_memory(gpus: Sequence[devices.Gpu]) -> Tuple[str, Optional[int]]:
-    """Return name and free bytes of the GPU with most free memory."""
+    """Return the name and the free bytes of the GPU with the most free memory."""
     free = [(gpu.memory_free or 0, gpu.name) for gpu in gpus if gpu.memory_free is not None]
     return (max(free)[1], max(free)[0]) if free else ("", None)
