@@ -12,6 +12,7 @@ from dramatiq.common import current_millis
 from dramatiq.middleware import Middleware
 
 from actors.consumer import Consumer
+from pipeline.stage import RetryLater
 from voicemill.errors import JobError
 from voicemill.store import Store, keys
 from voicemill.store.scripts import Script
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 HEARTBEAT_TIMEOUT = 12_000  # milliseconds without a heartbeat after which a worker's messages are reclaimed
 # What an actor `throws`: Dramatiq logs it in a line, and Retries logs what is a bug among it.
-EXPECTED = (JobError, redis.RedisError)
+EXPECTED = (JobError, RetryLater, redis.RedisError)
 
 
 class Broker(stock.RedisBroker):

@@ -17,7 +17,7 @@ from actors.selftest import SelfTest
 from actors.worker import Worker
 from cli import embedded
 from config import settings
-from pipeline.stage import Result
+from pipeline.stage import Result, RetryLater
 from voicemill import decode
 from voicemill.errors import Refused
 from voicemill.lifecycle import QUEUES
@@ -111,10 +111,11 @@ def test_jobs_wait_while_redis_takes_no_writes_and_are_done_afterwards(server, w
 
 @pytest.mark.usefixtures("redis_url")
 @pytest.mark.parametrize("stage", QUEUES)
-def test_every_stage_logs_an_outage_of_redis_without_a_traceback(stage):
+def test_every_stage_logs_an_outage_of_redis_and_a_retry_without_a_traceback(stage):
     worker = Worker(stage, settings.get(), current(), Broker(current()), SelfTest(stage), Attempt())
 
     assert issubclass(redis.ConnectionError, worker.options["throws"])
+    assert issubclass(RetryLater, worker.options["throws"])
 
 
 def run(work):
