@@ -101,8 +101,8 @@ class Retries(Middleware):
             return
         hooks.note("attempts_failed_total", stage=stage, code=error.code)
         # A provider's own words go into the job's record alone: they may quote what was said.
-        reason = {} if stage == "enrich" else {"reason": error.message}
-        log.warning("Stage is retried", code=error.code, **reason, delay=round(delay, 1))
+        details: dict[str, str] = {} if stage == "enrich" else {"reason": error.message}
+        log.warning("Stage is retried", code=error.code, **details, delay=round(delay, 1))
         again = _reference(message, retries + counted)
         patiently(lambda: broker.enqueue(again, delay=int(delay * 1000)))
         patiently(lambda: self._store.jobs.retrying(message.message_id, stage, error, time.time() + delay))
