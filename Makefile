@@ -38,7 +38,7 @@ check: $(VENV)/.dev ## check style, types and floors, and run the tests that nee
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint quick
 
 quick: $(VENV)/.dev
-	@$(PY) -m pytest -n 2 --dist loadfile -m "not (model or processes or browser or redis or catalogue or setup)"
+	@$(PY) -m pytest -n 3 --dist loadfile -m "not (model or processes or browser or ffmpeg or sdk or redis or catalogue or setup)"
 
 lint: $(VENV)/.dev ## check style, types, and which package imports which
 	@$(VENV)/bin/ruff check .

@@ -108,8 +108,16 @@ NEEDS = {
     "chaos/": "processes",
     "end_to_end/": "processes",
     "faults/": "catalogue",
-    "integration/packaging/": "setup",
+    "integration/decode/": "ffmpeg",
     "integration/delivery/test_tls.py": "redis",
+    "integration/deploy/": "processes",
+    "integration/doctor/": "processes",
+    "integration/enrich/test_enrich_sdks.py": "sdk",
+    "integration/enrich/test_enrich_storm.py": "processes",
+    "integration/packaging/": "setup",
+    "integration/test_client_commands.py": "processes",
+    "integration/web/test_web_command.py": "processes",
+    "integration/webhook/test_webhook_command.py": "processes",
     "unit/test_scripts.py": "setup",
 }
 FIXTURES = {"dramatiq": "processes", "workers": "processes", "browser": "browser"}

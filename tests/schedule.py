@@ -18,7 +18,6 @@ end_to_end/test_up
 end_to_end/test_enrichment
 enrich/test_enrich_sdks
 faults/test_set_up
-unit/test_browsers
 transcribe/test_calibration
 webhook/test_webhook_command
 decode/test_hostile_messages

@@ -61,8 +61,8 @@ def test_cuda_on_an_unfit_machine_prints_the_report_and_exits_1_within_10_s_and_
 
     assert time.monotonic() - begun < 10 * slowness()
     assert process.returncode == 1
-    assert "there is no NVIDIA driver" in out
-    assert "→ Rent a GPU machine" in out
+    assert "no NVIDIA driver found" in out
+    assert "→ Use a machine with a GPU" in out
     assert "docs/troubleshooting.md#driver_absent" in out
     assert "Traceback" not in out
     client = store.redis
@@ -80,16 +80,16 @@ def test_auto_on_an_unfit_machine_warns_once_and_runs_on_the_cpu_with_degraded_r
 
     warnings = [event for event in seen if event["event"].startswith("No fit GPU")]
     assert_start_is_logged(seen)
-    rungs = [event["event"] for event in seen if event["event"].startswith("Rung ")]
-    assert any(rung.startswith("Rung 1 of 6, static reading: ") and "libcublas.so.12" in rung for rung in rungs)
-    assert any(rung.startswith("Rung 2 of 6, driver: libcuda.so.1") for rung in rungs)
+    rungs = [event["event"] for event in seen if event["event"].startswith("Doctor step ")]
+    assert any(rung.startswith("Doctor step 1 of 6, static reading: ") and "libcublas.so.12" in rung for rung in rungs)
+    assert any(rung.startswith("Doctor step 2 of 6, driver: libcuda.so.1") for rung in rungs)
     assert len(warnings) == 1
     assert "driver_absent" in warnings[0]["failing"]
     assert any("export WHISPER_DEVICE=cpu" in fix for fix in warnings[0]["fix"])
     assert job.transcript.device == "cpu"
     record = job.transcript.as_dict()
     assert record["degraded"] is True
-    assert "no NVIDIA driver" in record["degraded_reason"]
+    assert "no NVIDIA driver found" in record["degraded_reason"]
     assert job.transcript.degraded == record["degraded_reason"]
 
 
@@ -188,7 +188,7 @@ def test_cuda_on_a_fit_machine_logs_what_it_found_verifies_it_and_runs_there(wor
     assert said["Canary passed"]["seconds"] > 0
     assert "Stage ready" in said
     rungs = ("static reading", "driver", "capability", "loading", "micro canary")
-    assert all(any(f"Rung {place} of 6, {rung}" in name for name in said) for place, rung in enumerate(rungs, 1))
+    assert all(any(f"Doctor step {place} of 6, {rung}" in name for name in said) for place, rung in enumerate(rungs, 1))
     assert job.transcript.device == "cuda"
     assert job.transcript.degraded is None
     assert "degraded" not in job.transcript.as_dict()
@@ -205,13 +205,13 @@ def test_cuda_with_a_gpu_whose_library_would_kill_the_worker_names_the_library_a
 
     assert time.monotonic() - begun < 10 * slowness()
     assert process.returncode == 1
-    assert "NVIDIA A40 can run this build" in out
-    assert "loading libcublas.so.12 kills the process: killed by SIGABRT" in out
+    assert "NVIDIA A40 can run the installed ctranslate2" in out
+    assert "loading libcublas.so.12 crashes the process: killed by SIGABRT" in out
     assert "pip install 'nvidia-cublas-cu12" in out
     said = [event for event in events(out.splitlines()) if event["event"] == "GPU found"]
     assert "MiB free" in said[0]["evidence"]
-    assert all(f"Rung {number} of 6" in out for number in (1, 2, 3, 4))
-    assert "Rung 5" not in out  # no model is run where a library kills
+    assert all(f"Doctor step {number} of 6" in out for number in (1, 2, 3, 4))
+    assert "Doctor step 5" not in out  # no model is run where a library kills
     assert jobs.get("j").status == "queued"
 
 
