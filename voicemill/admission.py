@@ -15,6 +15,7 @@ from voicemill.options import Options, is_text, parse, shown
 from voicemill.store.queue import SCHEMA, letter
 
 if TYPE_CHECKING:
+    from voicemill.job import Job
     from voicemill.store import Store
 
 CHECK = 10.0  # seconds between a sender's checks whether every stage has a worker
@@ -39,8 +40,8 @@ class Sender:
         *,
         delay: float = 0.0,
         owner: str | None = None,
-    ) -> None:
-        """Validate a job, write its record and queue it for decode, in one step.
+    ) -> Job:
+        """Validate a job, write its record and queue it for decode, in one step; return the job.
 
         Args:
             job_id: of the new job.
@@ -56,9 +57,9 @@ class Sender:
             source, options = admit(args, keywords)
             _demand_delay(delay)
             self._store.queues.demand_room(FIRST)
-            message = letter(FIRST, job_id, delay=delay)
-            self._store.jobs.create(job_id, source, options, owner=owner, message=message)
             self._warn()
+            message = letter(FIRST, job_id, delay=delay)
+            return self._store.jobs.create(job_id, source, options, owner=owner, message=message)
         except JobError as error:
             raise Refused(error.code, error.message) from None
         except redis.exceptions.OutOfMemoryError:

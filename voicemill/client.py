@@ -90,9 +90,7 @@ class Client:
         filename, metadata = getattr(source, "filename", None), options.get("metadata")
         if filename is not None and (metadata is None or isinstance(metadata, dict)):
             options["metadata"] = {"filename": filename, **(metadata or {})}
-        job_id = str(uuid.uuid4())
-        self._sender.send(job_id, (str(source),), options)
-        return self._store.jobs.get(job_id)
+        return self._sender.send(str(uuid.uuid4()), (str(source),), options)
 
     def upload(self, data: Data, filename: str | None = None) -> Upload:
         """Store the bytes of a voice message for `handoff_ttl`, and return the source to send.

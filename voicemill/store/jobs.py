@@ -232,8 +232,8 @@ class Jobs:
         created_at: float | None = None,
         owner: str | None = None,
         message: Letter | None = None,
-    ) -> bool:
-        """Write the record of a new job, `queued` for the first stage. Return False if it has one already.
+    ) -> Job:
+        """Write the record of a new job, `queued` for the first stage, unless it has one already; return it as written.
 
         Its receiver is `callback_url` or the configured `webhook_url`, also where only the workers know of the latter.
 
@@ -261,13 +261,17 @@ class Jobs:
         }
         url = options.callback_url or self._store.config.webhook_url
         callback = {"webhook.url": url, "webhook.receiver": receiver_of(url)} if url else {}
-        created = bool(self._transition(job_id, Status.QUEUED, ("new",), fields | callback, message=message))
+        fields |= callback
+        created = self._transition(job_id, Status.QUEUED, ("new",), fields, message=message)
         if callback and not created:
             with self._store.redis.pipeline(transaction=True) as pipe:
                 for name, value in callback.items():
                     pipe.hsetnx(keys.record(job_id), name, value)
                 pipe.execute()
-        return created
+        written = {"status": Status.QUEUED, **fields}
+        return parse(
+            job_id, {name.encode(): str(value).encode() for name, value in written.items() if value is not None}
+        )
 
     def begin(self, job_id: str, stage: str, worker: str) -> int | None:
         """Note that `worker` begins the job's work in `stage`.
