@@ -37,16 +37,6 @@ def program(folder, name, text):
     (folder / name).chmod(0o755)
 
 
-def test_what_measures_on_the_speech_of_the_benchmarks_installs_it_first():
-    rules = re.findall(r"^([\w-]+):(.*)\n((?:\t.*\n)+)", (SCRIPTS.parent / "Makefile").read_text(), re.MULTILINE)
-    bench = SCRIPTS.parent / "bench"
-    hungry = {file.name for file in bench.glob("*.py") if re.search(r"\bimport prompts\b", file.read_text())}
-    ran = {name: set(re.findall(r"bench/(\w+\.py)", recipe)) for name, _, recipe in rules}
-
-    assert hungry
-    assert [name for name, wants, _ in rules if ran[name] & hungry and ".speech" not in wants] == []
-
-
 def test_programs_that_are_there_are_left_alone_without_a_word(bare):
     program(bare, "ffmpeg", "exit 0")
     program(bare, "ffprobe", "exit 0")
