@@ -7,9 +7,9 @@ import time
 import pytest
 from dying import dead_letter, die
 from live import jobs, queues, store
-from voicemill._cli import dead
 
 from voicemill import Client, decode
+from voicemill._cli import dead
 from voicemill.options import Options
 from voicemill.store import keys
 
