@@ -22,7 +22,7 @@ from voicemill import lifecycle
 from voicemill.admission import admit, demand_schema
 from voicemill.errors import ErrorCode, JobError, UnknownJob
 from voicemill.job import Job
-from voicemill.lifecycle import FIRST, NEEDS_SOURCE, STEPS
+from voicemill.lifecycle import FIRST, NEEDS_SOURCE, STEPS, Status
 from voicemill.options import Options, is_text
 from voicemill.store import Store, connection
 from voicemill.store.queue import SCHEMA, letter
@@ -70,6 +70,13 @@ class Runner:
         job = self._open(job_id, args, keywords, redis_id)
         if job is None:
             return
+        if job.ended:
+            log.info("Message dropped: its job has ended", status=job.status)
+            # An earlier attempt may have stored its result and lost the connection or died before it deleted the audio.
+            # A failed job's audio is kept for a retry.
+            if STEPS[self._stage].working in NEEDS_SOURCE and job.status != Status.FAILED:
+                self._drop_audio(job_id)
+            return
         token = self._attempt.token = self._store.jobs.begin(job_id, self._stage, WORKER)
         if token is None:
             self._hand_on(job_id, keywords)
@@ -84,19 +91,15 @@ class Runner:
             self._drop_audio(job_id)
 
     def _open(self, job_id: str, args: tuple[Any, ...], keywords: Mapping[str, Any], redis_id: str) -> Job | None:
-        """Return the job that a message belongs to; None, with a log line, if there is nothing left to do for it."""
+        """Return the job that a message belongs to; None, with a log line, if it is gone."""
         if self._stage == FIRST and not is_reference(job_id, args, keywords):
             self._adopt(job_id, args, keywords, redis_id)
         demand_schema(keywords.get("schema", 1))
         try:
-            job = self._store.jobs.get(job_id)
+            return self._store.jobs.get(job_id)
         except UnknownJob:
             log.warning("Message dropped: its job expired or was deleted")
             return None
-        if job.ended:
-            log.info("Message dropped: its job has ended", status=job.status)
-            return None
-        return job
 
     def _adopt(self, job_id: str, args: tuple[Any, ...], keywords: Mapping[str, Any], redis_id: str) -> None:
         """Write the record of a message that another producer or an older version sent with its source and options.

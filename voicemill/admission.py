@@ -66,7 +66,8 @@ class Sender:
             raise Refused(ErrorCode.SYSTEM_FULL, "Redis has no memory left") from None
         except redis.RedisError as error:
             reason = (self._store.refusal(error) or f"cannot be reached: {error}").rstrip(".")
-            raise Refused(ErrorCode.REDIS_UNAVAILABLE, f"Redis {reason}") from error
+            place = self._store.config.address.masked
+            raise Refused(ErrorCode.REDIS_UNAVAILABLE, f"Redis at {place} {reason}") from error
 
     def _warn(self) -> None:
         """Log a warning if a stage has no worker: the job would wait for ever."""

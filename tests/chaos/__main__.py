@@ -23,17 +23,17 @@ import time
 from pathlib import Path
 
 import redis
-from live import jobs
-
-from voicemill.errors import UnknownJob
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from hearing import SENTENCES, word_error_rate  # noqa: E402 - the repository is not installed
+from hearing import SENTENCES, word_error_rate  # noqa: E402 - this is a program, and its path is set above
+from live import jobs  # noqa: E402
 from processes import alive, children  # noqa: E402
 
 from cli.supervisor import Supervisor, procfile  # noqa: E402
+from voicemill import decode  # noqa: E402
+from voicemill.errors import UnknownJob  # noqa: E402
 
 KINDS = ("kill", "term", "stop", "cut", "redis")
 STOPPED = 20.0  # seconds that a stopped process stays so
@@ -208,8 +208,8 @@ def run(arguments, folder, media, said, server):
         "REDIS_START_TIMEOUT": "60",
     }
     if not arguments.faults:
-        # While 500 jobs go through there is a fault every second or two for minutes, and a message that is innocent may
-        # well be in hand at more than three deaths; that the guilty are found is tests/integration/delivery's to prove.
+        # With a fault every second or two for minutes, an innocent message may well be at work at more than three
+        # deaths. That poison messages are found is tested in tests/integration/delivery.
         environment["MAX_WORKER_KILLS"] = "50"
     log = (arguments.log or folder / "workers.log").open("w")
     commands = {f"{name}.{n}": line for name, line in procfile().items() for n in range(arguments.workers)}
@@ -248,15 +248,12 @@ def run(arguments, folder, media, said, server):
 
 def send(count, names, server):
     """Send the jobs before the first fault; return each one's file by its id."""
-    from voicemill import decode
-
     server.await_up()
     return {decode.send(names[n % len(names)], language="en").message_id: names[n % len(names)] for n in range(count)}
 
 
 def watch(sent, faults, stages, every):
     """Wait for all jobs to end, and for as many faults as were asked for; return how long each job took (seconds)."""
-
     ended, last = {}, time.monotonic()
     while time.monotonic() - last < PATIENCE:
         if len(ended) == len(sent) and not (faults.most and faults.is_alive()):
@@ -287,7 +284,6 @@ def proxy_settled(server):
 
 def judge(sent, said, client, every):
     """Return what is wrong, a line each."""
-
     wrong = []
     for job_id, name in sent.items():
         try:

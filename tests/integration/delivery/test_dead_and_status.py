@@ -19,6 +19,14 @@ def work(job, context):
 WORKER.declare(work)
 """
 
+GPU = """
+from actors.gpus import Gpus
+reader = Gpus()
+BROKER.device, BROKER.gpus = "NVIDIA A10", reader.read
+reader.read()
+reader.settled()
+"""
+
 
 @pytest.fixture
 def pipeline(redis_url):
@@ -70,7 +78,7 @@ def test_the_status_shows_live_workers_and_names_the_stages_without_one(workers,
     smi.write_text('#!/bin/sh\necho "NVIDIA A10, 4096, 23028, 87, 61"\n')
     smi.chmod(0o755)
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
-    master = workers.start(f"{STAGE}\nBROKER.device = 'NVIDIA A10'\n", "transcribe", PATH=path)
+    master = workers.start(STAGE + GPU, "transcribe", PATH=path)
     send("j")
     jobs.wait("j", timeout=60)
     waited = pipeline("status", "--json")
