@@ -129,6 +129,9 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(JobError)
     async def _job_error(_request: Request, error: JobError) -> JSONResponse:
+        if error.code is ErrorCode.REDIS_UNAVAILABLE:  # its message names where Redis is, which is no client's business
+            log.warning("Redis unavailable", error=error.message)
+            return answer(of_error(error.code, "Redis cannot be used"))
         return answer(of_error(error.code, error.message))
 
     @app.exception_handler(UnknownJob)

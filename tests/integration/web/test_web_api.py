@@ -418,6 +418,7 @@ def test_every_answer_without_redis_says_when_to_retry():
     for answer in answers:
         assert (answer.status, answer.code) == (503, "redis_unavailable")
         assert int(answer.headers["Retry-After"]) >= 1
+        assert b"127.0.0.1" not in answer.body, "where Redis is, is no business of a client"
 
 
 def test_answers_have_protective_headers(serve):
