@@ -141,8 +141,8 @@ def test_a_producer_that_checks_nothing_gets_a_failed_job():
 def test_a_program_with_nothing_but_dramatiq_sends_as_the_documentation_says(media, stages_redis, tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", (CLONE / "docs" / "backend.md").read_text(), re.DOTALL)
     (program,) = (block for block in blocks if "RedisBroker" in block)
-    (tmp_path / "sender.py").write_text(program)
-    command = [sys.executable, "-I", "sender.py", "en.ogg"]  # -I: nothing of this repository is on its path
+    (tmp_path / "sender.py").write_text(program.replace("https://example.com/voice.ogg", "en.ogg"))
+    command = [sys.executable, "-I", "sender.py"]  # -I: nothing of this repository is on its path
 
     ran = subprocess.run(
         command, cwd=tmp_path, env={"REDIS_URL": stages_redis}, capture_output=True, text=True, timeout=30
@@ -150,7 +150,7 @@ def test_a_program_with_nothing_but_dramatiq_sends_as_the_documentation_says(med
 
     assert ran.returncode == 0, ran.stderr
     job = wait_for_record(ran.stdout.strip())
-    assert (job.status, job.options.language) == ("done", "en")
+    assert (job.status, job.options.language) == ("done", "en"), job.error
     assert word_error_rate(job.transcript.text, SENTENCE) < 0.4
 
 
