@@ -38,11 +38,20 @@ from dramatiq import Message
 
 stage, following = {stage!r}, {following!r}
 if {ours}:
-    from actors.beat import Beat, Suspects
-    from actors.broker import Broker, Stopping
+    from actors.attempt import Attempt
+    from actors.broker import Broker
+    from actors.heartbeat import Heartbeat
+    from actors.poison import PoisonMessages
     from actors.retries import Retries
+    from actors.shutdown import Shutdown
     from dramatiq.middleware import CurrentMessage
-    broker = Broker(middleware=[Stopping(30), CurrentMessage(), Suspects(), Retries(), Beat(3)])
+    from voicemill.config import ClientConfig
+    from voicemill.store import Store
+    store = Store(ClientConfig.from_environment())
+    broker = Broker(store)
+    retries = Retries(store, Attempt())
+    for each in (Shutdown(30, broker.stopping), CurrentMessage(), PoisonMessages(store), retries, Heartbeat(3)):
+        broker.add_middleware(each)
 else:
     from dramatiq.brokers.redis import RedisBroker
     broker = RedisBroker(url=os.environ["REDIS_URL"], namespace="{{voicemill}}")
