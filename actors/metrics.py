@@ -140,7 +140,7 @@ def _verdict(word: str, conditions: Conditions) -> tuple[int, bytes, str]:
     return (200 if holds else 503), json.dumps(answer).encode() + b"\n", "application/json"
 
 
-class _Server(ThreadingMixIn, TCPServer):
+class _MetricsServer(ThreadingMixIn, TCPServer):
     allow_reuse_address = True
     daemon_threads = True
     pages: dict[str, Page]
@@ -168,7 +168,7 @@ class _Server(ThreadingMixIn, TCPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: _Server
+    server: _MetricsServer
     timeout = 10.0  # seconds that a client may take
     server_version = "Voicemill"
     sys_version = ""
@@ -192,7 +192,9 @@ class _Handler(BaseHTTPRequestHandler):
         """Log no requests: they come every few seconds."""
 
 
-def _listen(host: str, first: int, place: int, pages: dict[str, Page], processes: int = PROCESSES) -> _Server | None:
+def _listen(
+    host: str, first: int, place: int, pages: dict[str, Page], processes: int = PROCESSES
+) -> _MetricsServer | None:
     """Return a server on the first free port of a kind's; None: all are taken.
 
     Raises:
@@ -204,7 +206,7 @@ def _listen(host: str, first: int, place: int, pages: dict[str, Page], processes
     for port in ports:
         if port > HIGHEST:
             break
-        server = type("_Server", (_Server,), {"address_family": address[0], "pages": pages})
+        server = type("_MetricsServer", (_MetricsServer,), {"address_family": address[0], "pages": pages})
         try:
             return server((address[4][0], port), _Handler)  # type: ignore[no-any-return]  # made by type()
         except OSError as error:

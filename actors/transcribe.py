@@ -67,7 +67,7 @@ class EngineLife(Middleware):
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def start_engine(parts: worker.Worker, device: str, degraded: str | None) -> Engine:
+def start_engine(parts: worker.StageWorker, device: str, degraded: str | None) -> Engine:
     """Start the engine, log what was verified, and tie the worker's life to it.
 
     Args:

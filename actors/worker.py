@@ -30,7 +30,7 @@ from voicemill.store import Store
 
 
 @dataclass(frozen=True, slots=True)
-class Worker:
+class StageWorker:
     """The parts of a worker process that its stage needs."""
 
     stage: str
@@ -75,10 +75,10 @@ def is_worker() -> bool:
     return multiprocessing.parent_process() is not None and "dramatiq.cli" in sys.modules
 
 
-_started: list[Worker] = []  # by stage; `dramatiq actors -Q decode enrich` runs several in one process
+_started: list[StageWorker] = []  # by stage; `dramatiq actors -Q decode enrich` runs several in one process
 
 
-def start(stage: str) -> Worker:
+def start(stage: str) -> StageWorker:
     """Make this process a worker of `stage`; its broker becomes Dramatiq's global one.
 
     A process that is a worker of another stage already becomes one of both, on the same broker.
@@ -90,7 +90,7 @@ def start(stage: str) -> Worker:
     return _started[-1]
 
 
-def _assemble(stage: str) -> Worker:
+def _assemble(stage: str) -> StageWorker:
     settings, store = process.prepare(stage)
     self_test, backpressure, attempt = SelfTest(stage), Backpressure(store), Attempt()
     broker = Broker(store)
@@ -113,4 +113,4 @@ def _assemble(stage: str) -> Worker:
         from actors import metrics  # noqa: PLC0415 - it may be missing
 
         metrics.install(broker, stage, settings.metrics_host, settings.metrics_port)
-    return Worker(stage, settings, store, broker, self_test, attempt)
+    return StageWorker(stage, settings, store, broker, self_test, attempt)

@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
             server_header=False,
             timeout_graceful_shutdown=max(1, int(chosen.shutdown_timeout)),
         )
-        return _serve(_Server(config, state.stopping.set), host, port)
+        return _serve(_ApiServer(config, state.stopping.set), host, port)
 
 
 def _serve(server: uvicorn.Server, host: str, port: int) -> int:
@@ -105,7 +105,7 @@ def _port(text: str) -> int:
     return int(text)
 
 
-class _Server(uvicorn.Server):
+class _ApiServer(uvicorn.Server):
     """A server that logs its address, and calls `stop` as soon as it is to shut down."""
 
     def __init__(self, config: uvicorn.Config, stop: Callable[[], None]) -> None:

@@ -8,7 +8,7 @@ from config.bounds import check_gpus
 from pipeline.transcribe import calibration
 from pipeline.transcribe.child import Spec
 from pipeline.transcribe.failures import EngineError
-from pipeline.transcribe.machine import Machine
+from pipeline.transcribe.machine import Hardware
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,7 +37,7 @@ def plan(  # noqa: PLR0913 - each is a setting of its own
     compute_type: str = "auto",
     replicas: int = 0,
     gpus: str = "all",
-    machine: Machine | None = None,
+    machine: Hardware | None = None,
     visible: Callable[[], Sequence[Gpu]] = visible_gpus,
     calibrate: Callable[[Callable[[int], Sequence[Spec]], int], int] = calibration.replicas,
 ) -> list[Spec]:
@@ -80,7 +80,7 @@ def plan(  # noqa: PLR0913 - each is a setting of its own
 
     if found:
         return [spec("cuda", name, gpu, 0) for gpu, name in found]
-    machine = machine or Machine.current()
+    machine = machine or Hardware.current()
     cores = machine.cores
 
     def shared(count: int) -> list[Spec]:
@@ -106,6 +106,6 @@ def _pinned(wanted: str, visible: Sequence[Gpu]) -> list[tuple[str, str]]:
     return [(gpu.uuid or str(gpu.index), gpu.name) for gpu in visible]
 
 
-def _most_replicas(weights: int, machine: Machine) -> int:
+def _most_replicas(weights: int, machine: Hardware) -> int:
     """Return how many processes fit, with at least a core each and memory for weights of this size (bytes)."""
     return max(1, min(machine.cores, MOST_REPLICAS, machine.memory // (MEMORY_PER_MODEL * weights)))

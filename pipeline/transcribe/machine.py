@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class Hardware:
     """What the engine plans with."""
 
     cores: int
@@ -17,7 +17,7 @@ class Machine:
     processor: str
 
     @classmethod
-    def current(cls) -> Machine:
+    def current(cls) -> Hardware:
         """Return the machine that this process runs on."""
         return cls(available_cores(), available_memory(), processor())
 

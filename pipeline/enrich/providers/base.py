@@ -108,7 +108,7 @@ class ModelReply:
 
 
 @dataclass(frozen=True, slots=True)
-class Capabilities:
+class ProviderCapabilities:
     """What an API offers; enrichment makes up for what is missing."""
 
     json_schema: bool  # it holds answers to the schema; otherwise the schema is added to the system instruction
@@ -151,7 +151,7 @@ class Provider(ABC):
     """
 
     name: str
-    capabilities: Capabilities
+    capabilities: ProviderCapabilities
     options: ProviderOptions
 
     @abstractmethod

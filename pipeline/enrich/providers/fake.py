@@ -8,11 +8,18 @@ from typing import Any
 
 from config.settings import Settings
 from pipeline.enrich import parts
-from pipeline.enrich.providers.base import Capabilities, ModelReply, ModelRequest, Price, Provider, ProviderOptions
+from pipeline.enrich.providers.base import (
+    ModelReply,
+    ModelRequest,
+    Price,
+    Provider,
+    ProviderCapabilities,
+    ProviderOptions,
+)
 
 MODEL = "fake-1"
 OPTIONS = ProviderOptions(model=MODEL, max_output_tokens=16_384, requests_per_minute=0, tokens_per_minute=0)
-CAPABILITIES = Capabilities(json_schema=True, counts_tokens=True, context_tokens=2**20)
+CAPABILITIES = ProviderCapabilities(json_schema=True, counts_tokens=True, context_tokens=2**20)
 TEXT = "Example"
 FORMATS = {  # a text of each format that answers are held to
     "date": "2026-01-31",
@@ -39,7 +46,7 @@ class FakeProvider(Provider):
         respond: Callable[[ModelRequest], ModelReply] | None = None,
         *,
         options: ProviderOptions = OPTIONS,
-        capabilities: Capabilities = CAPABILITIES,
+        capabilities: ProviderCapabilities = CAPABILITIES,
     ) -> None:
         self.options = options
         self.capabilities = capabilities

@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 from config.settings import Settings
 from pipeline.enrich.providers import prices
 from pipeline.enrich.providers.base import (
-    Capabilities,
     ErrorKind,
     ModelReply,
     NotConfigured,
     Price,
     Provider,
+    ProviderCapabilities,
     ProviderError,
     ProviderOptions,
 )
@@ -56,7 +56,7 @@ class GeminiProvider(Provider):
     """Gemini without the SDK: a subclass makes the requests."""
 
     name = "Gemini"
-    capabilities = Capabilities(json_schema=True, counts_tokens=True, context_tokens=MAX_TOKENS)
+    capabilities = ProviderCapabilities(json_schema=True, counts_tokens=True, context_tokens=MAX_TOKENS)
 
     def __init__(self, settings: Settings) -> None:
         if settings.gemini_api_key is None:

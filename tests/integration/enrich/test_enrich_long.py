@@ -9,7 +9,7 @@ from live import store
 from pipeline.enrich import parts
 from pipeline.enrich.enricher import MAX_PARTS
 from pipeline.enrich.limiter import FAILURES_TO_OPEN
-from pipeline.enrich.providers.base import Capabilities
+from pipeline.enrich.providers.base import ProviderCapabilities
 from pipeline.enrich.providers.fake import FakeProvider, answer
 from voicemill.errors import JobError
 from voicemill.store import keys
@@ -90,7 +90,7 @@ def test_a_small_context_makes_more_parts_whether_the_provider_counts_tokens_or_
         requests.append(request)
         return answer(request)
 
-    capabilities = Capabilities(json_schema=True, counts_tokens=counts, context_tokens=3000)
+    capabilities = ProviderCapabilities(json_schema=True, counts_tokens=counts, context_tokens=3000)
     provider = FakeProvider(respond, capabilities=capabilities)
     tries = enricher(provider=provider, enrich_part_tokens=100_000).enrich("job", TRANSCRIPT)["tries"]
     assert tries == len(requests) + counts
@@ -98,7 +98,7 @@ def test_a_small_context_makes_more_parts_whether_the_provider_counts_tokens_or_
 
 
 def test_notes_are_condensed_to_what_a_small_context_holds(enricher):
-    capabilities = Capabilities(json_schema=True, counts_tokens=False, context_tokens=3000)
+    capabilities = ProviderCapabilities(json_schema=True, counts_tokens=False, context_tokens=3000)
     sizes = []
 
     def respond(request):

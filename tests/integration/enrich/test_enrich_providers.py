@@ -17,12 +17,12 @@ from pipeline.enrich import providers, schema
 from pipeline.enrich.providers import fake
 from pipeline.enrich.providers.base import (
     ANSWERED,
-    Capabilities,
     ErrorKind,
     ModelReply,
     ModelRequest,
     NotConfigured,
     Provider,
+    ProviderCapabilities,
     ProviderError,
     Turn,
 )
@@ -267,6 +267,6 @@ def test_an_api_without_schemas_is_given_the_schema_in_words(enricher, native):
         requests.append(request)
         return fake.answer(request)
 
-    capabilities = Capabilities(json_schema=native, counts_tokens=True, context_tokens=2**20)
+    capabilities = ProviderCapabilities(json_schema=native, counts_tokens=True, context_tokens=2**20)
     enricher(provider=fake.FakeProvider(respond, capabilities=capabilities)).enrich("job", {"text": "Hello."})
     assert (json.dumps(requests[0].schema) in requests[0].system) is not native

@@ -9,10 +9,10 @@ from faulty import UNFIT, Faulty
 
 from pipeline.transcribe import calibration, devices
 from pipeline.transcribe.backends.fake import Fake
-from pipeline.transcribe.machine import Machine
+from pipeline.transcribe.machine import Hardware
 
 CORES = 4
-MACHINE = Machine(CORES, 1 << 40, "a processor")
+MACHINE = Hardware(CORES, 1 << 40, "a processor")
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def calibrated(file, rates):
 
 @pytest.mark.processes
 def test_real_processes_are_measured_once_and_the_result_is_kept(file):
-    machine = Machine(2, 1 << 40, "a processor")
+    machine = Hardware(2, 1 << 40, "a processor")
     first = plan(partial(calibration.replicas, file=file), machine=machine)
     assert [spec.threads for spec in first] in ([1, 1], [2])
     assert list(json.loads(file.read_text()).values()) == [len(first)]

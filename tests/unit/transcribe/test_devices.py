@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.transcribe import EngineError, backends, devices
 from pipeline.transcribe.backends.base import DecodingSettings
-from pipeline.transcribe.machine import Machine
+from pipeline.transcribe.machine import Hardware
 
 GPUS = [SimpleNamespace(index=index, uuid=uuid, name="GPU") for index, uuid in enumerate(["GPU-a", "", "GPU-c"])]
 SIZE = 1000  # bytes of the model's weights
@@ -64,7 +64,7 @@ def test_an_invalid_option_is_refused_with_what_it_takes(tmp_path, options, word
 )
 def test_a_cpu_gets_as_many_processes_as_its_cores_and_memory_allow(tmp_path, cores, memory, most):
     (tmp_path / "model.bin").write_bytes(bytes(SIZE))
-    machine = Machine(cores, int(memory), "processor")
+    machine = Hardware(cores, int(memory), "processor")
     specs = plan(tmp_path, device="cpu", machine=machine, calibrate=lambda _specs, most: most)
     assert len(specs) == most
     assert sum(spec.threads for spec in specs) <= cores

@@ -45,7 +45,7 @@ CANARY_OPTIONS = DecodingOptions()
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class DecodingAttempt:
     """What one pass made of a window, with its aligned words.
 
     `longest_word` is how much speech its longest word fills, `unaligned_tail` how much follows its last one (seconds);
@@ -64,13 +64,18 @@ class QualityCheck(Protocol):
     """Decides whether an attempt at a window is good enough."""
 
     def __call__(
-        self, attempt: Attempt, window: Window, rejected: Sequence[Attempt] = (), *, contested: bool = False
+        self,
+        attempt: DecodingAttempt,
+        window: Window,
+        rejected: Sequence[DecodingAttempt] = (),
+        *,
+        contested: bool = False,
     ) -> str | None:
         """Return why the attempt is rejected, or None; see `quality.reject_reason`."""
 
 
 def check_quality(
-    attempt: Attempt, window: Window, rejected: Sequence[Attempt] = (), *, contested: bool = False
+    attempt: DecodingAttempt, window: Window, rejected: Sequence[DecodingAttempt] = (), *, contested: bool = False
 ) -> str | None:
     """Apply `quality.reject_reason` to an attempt."""
     return quality.reject_reason(
@@ -176,7 +181,7 @@ class WhisperRecognizer(Recognizer):
         features = [self._features(window.audio) for window, _ in work]
         options: list[tuple[DecodingOptions, float | None]] = [(option, None) for _, option in work]
         results: dict[int, WindowResult] = {}
-        rejected: dict[int, list[Attempt]] = defaultdict(list)
+        rejected: dict[int, list[DecodingAttempt]] = defaultdict(list)
         for decoding_pass in self._quick_passes:
             left = [index for index in range(len(work)) if index not in results]
             if not left:
@@ -209,7 +214,7 @@ class WhisperRecognizer(Recognizer):
         window: Window,
         feature: np.ndarray,
         option: tuple[DecodingOptions, float | None],
-        rejected: Sequence[Attempt],
+        rejected: Sequence[DecodingAttempt],
     ) -> WindowResult:
         """Decode a rejected window on the full 30 s, with a beam, then with rising temperature; keep the best."""
         options = option[0]
@@ -217,7 +222,7 @@ class WhisperRecognizer(Recognizer):
         passes = [Pass("beam", beam_size=options.beam_size or self._beam_size)]
         passes += [Pass(f"temperature {value}", temperature=value) for value in TEMPERATURES]
         agreed = self._agreed(window, rejected)
-        tried: list[Attempt] = []
+        tried: list[DecodingAttempt] = []
         for fallback in passes:
             [draft] = self._drafts(encoded, [window.duration], [option], fallback)
             silent = draft.no_speech_prob > options.no_speech_threshold and draft.avg_logprob < quality.LOGPROB
@@ -318,19 +323,19 @@ class WhisperRecognizer(Recognizer):
                     found[row] = words
         return found
 
-    def _result(self, window: Window, attempt: Attempt, options: DecodingOptions) -> WindowResult:
+    def _result(self, window: Window, attempt: DecodingAttempt, options: DecodingOptions) -> WindowResult:
         draft = attempt.draft
         if self._hallucinated(draft):
             draft = replace(draft, tokens=(), text="")
         segments = alignment.segments(window, draft, attempt.words, keep_words=options.word_timestamps)
         return WindowResult(segments, draft.language, draft.language_probability, attempt.decoding_pass.name)
 
-    def _omits_speech(self, attempt: Attempt, options: DecodingOptions) -> bool:
+    def _omits_speech(self, attempt: DecodingAttempt, options: DecodingOptions) -> bool:
         """Return whether a full pass omits speech that smaller windows would transcribe."""
         full = len(attempt.draft.tokens) >= min(MOST_TOKENS // 2, MOST_TOKENS - len(self._prompt(options))) - 1
         return full or quality.omits_speech(attempt.draft, attempt.longest_word, attempt.unaligned_tail)
 
-    def _agreed(self, window: Window, rejected: Sequence[Attempt]) -> Attempt | None:
+    def _agreed(self, window: Window, rejected: Sequence[DecodingAttempt]) -> DecodingAttempt | None:
         """Return the last of several passes if its only fault is a repetition that another one has too."""
         if len(rejected) > 1 and self._reject_reason(rejected[-1], window, rejected[:-1]) is None:
             return rejected[-1]
@@ -400,11 +405,11 @@ def _room_for(tokens: int, prompt: Sequence[int]) -> int:
     return min(MOST_TOKENS, tokens + max(tokens, len(prompt)))
 
 
-def _attempt(window: Window, draft: Draft, decoding_pass: Pass, words: alignment.Timings) -> Attempt:
+def _attempt(window: Window, draft: Draft, decoding_pass: Pass, words: alignment.Timings) -> DecodingAttempt:
     longest = max((alignment.voiced(window, word) for word in words), default=0.0)
     silent = draft.short and not draft.tokens  # then all speech is an unaligned tail
     tail = alignment.unaligned_tail(window, words) if words or silent else 0.0
-    return Attempt(draft, decoding_pass, words, longest, tail, alignment.longest_instant(words))
+    return DecodingAttempt(draft, decoding_pass, words, longest, tail, alignment.longest_instant(words))
 
 
 def _picked(encoded: ctranslate2.StorageView, rows: Sequence[int]) -> ctranslate2.StorageView:
