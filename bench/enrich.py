@@ -87,13 +87,13 @@ def storm(sdk: str, short: bool, seed: int) -> tuple[list[str], str]:
     ideal = (len(times) - 1) // limit * WINDOW  # the limit lets a minute's worth go at once: no time is below this
     summaries = sum(job.enrichment is not None for job in ended)
     errors = [job.enrichment_error for job in ended if job.enrichment_error]
-    codes = sorted({error["code"] for error in errors})
+    codes = sorted({error.code for error in errors})
     # At a failure in two requests one job in 4,000 fails as often as the limit allows; no way leads there sooner.
     unfit = [
         error
         for error in errors
-        if error["code"] != "enrich_invalid_answer"
-        and not (error["code"] == "enrich_gave_up" and error["tries"] >= tries)
+        if error.code != "enrich_invalid_answer"
+        and not (error.code == "enrich_gave_up" and error.spent["tries"] >= tries)
     ]
     failed = [
         promise
@@ -135,8 +135,7 @@ def down(sdk: str, short: bool, sign: google.Answer | None = None, faith: int = 
 
     `sign` is what it answers meanwhile (None: it does not listen), `faith` the calls allowed beyond one every 10 s.
     """
-    from pipeline.enrich import record
-    from voicemill.store import jobs
+    from live import jobs, spending
 
     lasts = 25.0 if short else 120.0
     timeout = "5" if short else "20"
@@ -144,7 +143,7 @@ def down(sdk: str, short: bool, sign: google.Answer | None = None, faith: int = 
     port = server.port
     with server, worker(server.url, sdk, threads=THREADS, GEMINI_TIMEOUT=timeout):
         wait_for(send(10), 60)
-        before, seen = record.totals()["requests"], len(server.requests)
+        before, seen = spending.totals()["requests"], len(server.requests)
         if sign is None:
             server.__exit__()
         else:
@@ -158,7 +157,7 @@ def down(sdk: str, short: bool, sign: google.Answer | None = None, faith: int = 
             slowest = max(slowest, time.monotonic() - at)
             time.sleep(0.5)
         transcripts = sum(jobs.get(job).transcript is not None for job in sent)
-        calls = len(server.requests) - seen if sign else record.totals()["requests"] - before
+        calls = len(server.requests) - seen if sign else spending.totals()["requests"] - before
         if sign:
             server.__exit__()
         with google.GeminiServer(port):
@@ -244,26 +243,24 @@ def worker(endpoint: str, sdk: str, threads: int, **variables: str) -> Iterator[
 
 def send(count: int, text: str = TEXT) -> list[str]:
     """Queue jobs for enrichment as the transcribe stage does, and return their ids."""
-    from actors import broker
+    from live import jobs
+
     from voicemill.options import Options
-    from voicemill.store import jobs
 
     sent = []
     for _ in range(count):
         job = str(uuid.uuid4())
         jobs.create(job, "bench.ogg", Options())
         jobs.begin(job, "decode", "bench")
-        jobs.finish(job, "decode", {"audio": {"duration": 5.0}})
-        jobs.begin(job, "transcribe", "bench")
-        jobs.finish(job, "transcribe", {"transcript": {"text": f"Job {job}. {text}", "language": "en"}})
-        broker.enqueue_stage(broker.for_process("enrich"), "enrich", job)
+        transcript = {"text": f"Job {job}. {text}", "language": "en"}
+        jobs.finish(job, "decode", {"audio": {"duration": 5.0}, "transcript": transcript}, through="transcribe")
         sent.append(job)
     return sent
 
 
 def wait_for(sent: list[str], timeout: float) -> list[object]:
     """Wait until jobs have ended, and return their records."""
-    from voicemill.store import jobs
+    from live import jobs
 
     deadline = time.monotonic() + timeout
     return [jobs.wait(job, timeout=max(0.1, deadline - time.monotonic())) for job in sent]

@@ -170,8 +170,9 @@ def send():
 
 def work(world):
     """Messages go through, one in six fails, and Prometheus can tell."""
+    from live import jobs
+
     from actors import decode
-    from voicemill.store import jobs
 
     voice = "data:audio/ogg;base64," + base64.b64encode(VOICE.read_bytes()).decode()
     sent = [decode.send(voice if n % 6 else "/etc/hostname", language="en").message_id for n in range(MESSAGES)]
@@ -221,7 +222,7 @@ def model_killed(world, master):
     """A killed model process is replaced, is counted, and the worker says meanwhile that it is not ready."""
     [pid] = models(master)
     os.kill(pid, signal.SIGKILL)
-    from voicemill.store import jobs
+    from live import jobs
 
     job = send()  # by which the death is noticed
     check("503 while the model is loaded anew", becomes(lambda: "canary" in world.ready("transcribe")[1], 30))

@@ -20,14 +20,14 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import redis  # noqa: E402 - the repository is not installed
+from live import audio, jobs, store, workers  # noqa: E402
 from processes import becomes  # noqa: E402
 
 from cli.embedded import valkey  # noqa: E402
 from cli.supervisor import Supervisor, procfile  # noqa: E402
-from voicemill.store import audio as handoff  # noqa: E402
-from voicemill.store import connection, jobs  # noqa: E402
-from voicemill.store import queue as queues  # noqa: E402
-from voicemill.store import workers as presence  # noqa: E402
+from voicemill import decode  # noqa: E402
+from voicemill.lifecycle import QUEUES  # noqa: E402
+from voicemill.store import keys  # noqa: E402
 
 VOICE = ROOT / "samples" / "voice-message.ogg"
 VARIABLES = {"WHISPER_MODEL": "bundled:tiny.en", "WHISPER_DEVICE": "cpu", "WHISPER_CPU_REPLICAS": "1"}
@@ -75,19 +75,17 @@ class Monitor:
 
 def memory(client, job):
     """What Redis keeps of a finished job (bytes)."""
-    return sum(client.memory_usage(key) for key in (jobs.record_key(job), jobs.events_key(job)))
+    return sum(client.memory_usage(key) for key in (keys.record(job), keys.events(job)))
 
 
 def measure(url, count, idle):
     """Return the figures."""
-    from actors import decode
-
-    client = connection.client()
+    client = store.redis
     with Monitor(url) as quiet:
         time.sleep(idle)
     rates = {name: number / quiet.seconds for name, number in quiet.by_name.items()}
     with VOICE.open("rb") as voice:
-        source = handoff.upload(voice)
+        source = audio.upload(voice)
     jobs.wait(decode.send(source, language="en").message_id, 60)  # the first one loads and looks around
     sent = []
     with Monitor(url) as busy:
@@ -119,7 +117,7 @@ def main():
         stages = Supervisor(procfile(), dict(os.environ) | VARIABLES | ALONE, lambda *_: None, 30)
         stages.start()
         try:
-            there = lambda: {name for worker in presence.workers() for name in worker.stages} >= set(queues.QUEUES)  # noqa: E731
+            there = lambda: {name for worker in workers.alive() for name in worker.stages} >= set(QUEUES)  # noqa: E731
             assert becomes(there, 90)
             figures = measure(url, chosen.jobs, chosen.idle)
         finally:

@@ -98,9 +98,10 @@ class World:
 
 def jobs_end(world, rate):
     """End jobs as the stages would, until the time is over."""
-    from voicemill.errors import JobError
+    from live import jobs
+
+    from voicemill.errors import ErrorCode, JobError
     from voicemill.options import Options
-    from voicemill.store import jobs
 
     dice = random.Random(7)
     names = iter(range(10**9))
@@ -117,7 +118,7 @@ def jobs_end(world, rate):
             world.expected[name][job_id] = ["job.transcribed", "job.done"]
         else:
             if end == "failed":
-                jobs.fail(job_id, "decode", JobError("undecodable", "it is a letter"))
+                jobs.fail(job_id, "decode", JobError(ErrorCode.UNDECODABLE, "it is a letter"))
             else:
                 jobs.cancel(job_id)
             world.told_at[f"msg_{job_id}_1"] = time.time()
@@ -173,7 +174,7 @@ def main():
 
 def drill(arguments, log, worker):
     """Run it and report."""
-    from voicemill.store import jobs, outbox
+    from live import jobs, outbox
 
     world = World(arguments.minutes)
     outage = threading.Thread(target=world.outage)
@@ -193,7 +194,7 @@ def drill(arguments, log, worker):
         wrong.append(f"the healthy receiver waited {p99:.2f} s at the 99th percentile")
     lines = Path(log.name).read_text()
     stuck = [jobs.get(job_id).webhook.last_error for job_id in world.expected["redirects"]]
-    codes = Counter(error["code"] if error else "not tried: the receiver is left alone" for error in stuck)
+    codes = Counter(error.code if error else "not tried: the receiver is left alone" for error in stuck)
     if "secret" in lines:
         wrong.append("the query of an address is in the log")
     results = {

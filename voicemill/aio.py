@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
+import time
 from collections.abc import AsyncIterator
 from typing import Any, Self, cast
 
@@ -71,6 +73,9 @@ class AsyncClient:
         lifecycle.reached("", until)
         try:
             async with asyncio.timeout(timeout), self._connection() as client:
+                job = await _get(client, job_id)
+                if lifecycle.reached(job.status, until):
+                    return job
                 async for _ in _events(client, job_id):
                     job = await _get(client, job_id)
                     if lifecycle.reached(job.status, until):
@@ -85,12 +90,11 @@ class AsyncClient:
         timeout: float | None = None,  # noqa: ASYNC109 - as in `Client`
     ) -> AsyncIterator[Event]:
         """Yield all events of a job, past and live, as `Client.events` does."""
-        try:
-            async with asyncio.timeout(timeout), self._connection() as client:
-                async for event in _events(client, job_id):
-                    yield event
-        except TimeoutError:
-            raise TimeoutError(f"job {job_id} has not ended after {timeout:g} s") from None
+        # No `asyncio.timeout` around a yield: it would cancel the caller's own code between two events (PEP 789).
+        async with self._connection() as client:
+            await _get(client, job_id)
+            async for event in _events(client, job_id, timeout):
+                yield event
 
     async def list(self, status: str | None = None, *, limit: int = 50, before: str | None = None) -> list[Job]:
         """Return jobs, as `Client.list` does."""
@@ -123,14 +127,19 @@ async def _get(client: aioredis.Redis, job_id: str) -> Job:
     return jobs.parse(job_id, cast("dict[bytes, bytes]", await cast("Any", client.hgetall(keys.record(job_id)))))
 
 
-async def _events(client: aioredis.Redis, job_id: str) -> AsyncIterator[Event]:
+async def _events(client: aioredis.Redis, job_id: str, timeout: float | None = None) -> AsyncIterator[Event]:  # noqa: ASYNC109
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
     last = b"0-0"
     while True:
-        entries = cast("Any", await client.xread({keys.events(job_id): last}, block=jobs.BLOCK))
+        block = int(min(jobs.BLOCK, max(1.0, (deadline - time.monotonic()) * 1000)))
+        entries = cast("Any", await client.xread({keys.events(job_id): last}, block=block))
         for last, fields in entries[0][1] if entries else ():
             event = Event.from_json(fields[b"event"])
             yield event
             if jobs.is_end(event) and not await client.xread({keys.events(job_id): last}, count=1):
                 return  # and it was not retried since
-        if not entries and (await _get(client, job_id)).ended:
-            return
+        if not entries:
+            if (await _get(client, job_id)).ended:
+                return
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"job {job_id} has not ended after {timeout:g} s")

@@ -57,7 +57,7 @@ class ClientConfig:
         chosen: dict[str, Any] = {name: value for name, value in given.items() if name in TEXTS}
         for name, kind in NUMBERS.items():
             if name in given:
-                chosen[name] = kind(_number(name.upper(), given[name]))
+                chosen[name] = _number(kind, name.upper(), given[name])
         if found.get("VOICEMILL_CLIENT_NAME"):
             chosen["name"] = found["VOICEMILL_CLIENT_NAME"]
         return cls(address=from_environment(found), **chosen)
@@ -68,11 +68,12 @@ class ClientConfig:
         return int(self.result_ttl * 1000)
 
 
-def _number(variable: str, text: str) -> float:
+def _number(kind: type[float | int], variable: str, text: str) -> float | int:
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 1 <= value < math.inf:
-        raise JobError(ErrorCode.INVALID_SETTINGS, f"{variable} is {text!r}; it must be a number of at least 1")
-    return value
+    if not 1 <= value < math.inf or (kind is int and not value.is_integer()):
+        takes = "a whole number" if kind is int else "a number"
+        raise JobError(ErrorCode.INVALID_SETTINGS, f"{variable} is {text!r}; it must be {takes} of at least 1")
+    return kind(value)

@@ -137,7 +137,8 @@ class WebAddress:
 
     @property
     def schema(self) -> dict[str, Any]:  # noqa: D102
-        return {"type": "string", "format": "uri"}
+        pattern = "^[Hh][Tt][Tt][Pp][Ss]?://[^/?#]"  # validators do not check `format`
+        return {"type": "string", "format": "uri", "pattern": pattern, "not": {"pattern": "\\s"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +299,8 @@ def _is_shallow(value: Any, levels: int = MAX_LEVELS) -> bool:
 
 
 def _is_web_address(value: Any) -> bool:
-    if not is_text(value):
+    # `urlsplit` drops line breaks and tabs, which the sender of webhooks refuses like blanks.
+    if not is_text(value) or not value.isprintable() or " " in value:
         return False
     try:
         address = urlsplit(value)

@@ -1,11 +1,15 @@
 """`AsyncClient`, the client for asyncio, against a real Redis."""
 
 import asyncio
+import inspect
+import time
 
 import pytest
-from live import jobs
+from live import jobs, queues, store
 
-from voicemill import AsyncClient, ErrorCode, JobError, Options, Refused, UnknownJob
+from voicemill import AsyncClient, Client, ErrorCode, JobError, Options, Refused, UnknownJob
+from voicemill.store import keys
+from voicemill.store.queue import letter
 
 TRANSCRIPT = {"text": "Hello.", "segments": [], "no_speech": False}
 
@@ -102,7 +106,86 @@ def test_waiting_ends_after_the_timeout(run):
         run(lambda client: client.wait("j", timeout=0.1))
 
 
+def test_a_timeout_of_events_does_not_cancel_the_code_that_reads_them(run):
+    created()
+    seen = []
+
+    async def backend(client):
+        async for event in client.events("j", timeout=0.2):
+            await asyncio.sleep(0.4)
+            seen.append(event.status)
+
+    with pytest.raises(TimeoutError, match=r"job j has not ended after 0.2 s"):
+        run(backend)
+    assert seen == ["queued"]
+
+
 @pytest.mark.parametrize("method", ["get", "wait", "cancel", "delete", "retry"])
 def test_an_unknown_job_is_reported_as_unknown(run, method):
+    began = time.monotonic()
+
     with pytest.raises(UnknownJob):
         run(lambda client: getattr(client, method)("nobody"))
+    assert time.monotonic() - began < 1.5, "without waiting for an event"
+
+
+def test_the_events_of_an_unknown_job_are_reported_as_unknown(run):
+    async def backend(client):
+        return [event async for event in client.events("nobody")]
+
+    began = time.monotonic()
+    with pytest.raises(UnknownJob):
+        run(backend)
+    assert time.monotonic() - began < 1.5
+
+
+def test_events_are_yielded_as_they_happen(run):
+    created()
+
+    async def backend(client):
+        seen = []
+        async for event in client.events("j", timeout=30):
+            seen.append(event.status)
+            if event.status == "queued":
+                await asyncio.to_thread(jobs.finish, "j", "transcribe", {"transcript": TRANSCRIPT}, following=None)
+        return seen
+
+    assert run(backend) == ["queued", "done"]
+
+
+def test_an_upload_is_a_source_and_pages_follow_one_another(run):
+    async def backend(client):
+        source = await client.upload(b"OggS", "monday.ogg")
+        sent = [await client.send(source) for _ in range(5)]
+        first = await client.list(limit=3)
+        second = await client.list("queued", limit=3, before=first[-1].id)
+        return sent, first + second
+
+    sent, listed = run(backend)
+    assert [job.metadata for job in sent] == [{"filename": "monday.ogg"}] * 5
+    assert [job.id for job in listed] == [job.id for job in reversed(sent)]
+
+
+def test_a_failed_job_is_retried_and_then_deleted(run):
+    message = letter("decode", created())
+    jobs.fail("j", "decode", JobError(ErrorCode.UNDECODABLE, "no"))
+    store.redis.hset(keys.queue("decode", ".XQ.msgs"), message.redis_id, message.body)
+    store.redis.zadd(keys.queue("decode", ".XQ"), {message.redis_id: 1})
+
+    async def backend(client):
+        retried = await client.retry("j")
+        await client.delete("j")
+        return retried
+
+    assert run(backend).status == "queued"
+    assert queues.depths()["decode"].dead == 0
+    with pytest.raises(UnknownJob):
+        jobs.get("j")
+
+
+def test_it_has_the_methods_of_the_synchronous_client_with_the_same_arguments():
+    def methods(kind):
+        found = inspect.getmembers(kind, inspect.isfunction)
+        return {name: list(inspect.signature(method).parameters) for name, method in found if name[0] != "_"}
+
+    assert methods(AsyncClient) == methods(Client)

@@ -1,13 +1,17 @@
 """The client against a real Redis: what a backend calls."""
 
+import io
+import json
 import os
 import threading
+import time
 
 import pytest
-from live import jobs, queues, store
+from live import jobs, outbox, queues, store
 
-from voicemill import Client, ErrorCode, JobError, Refused, UnknownJob
+from voicemill import Client, ErrorCode, Failure, JobError, Refused, UnknownJob
 from voicemill.store import keys
+from voicemill.store.outbox import Verdict
 from voicemill.store.queue import letter
 
 TRANSCRIPT = {"text": "Hello.", "segments": [], "no_speech": False}
@@ -113,6 +117,72 @@ def test_results_are_typed_from_the_record_to_the_rendering(client):
     assert [event.status for event in client.events(job.id)] == ["queued", "done"]
 
 
+def test_waiting_for_the_transcript_alone_ends_before_the_summary(client):
+    job = client.send("v.ogg")
+    jobs.finish(job.id, "transcribe", {"transcript": TRANSCRIPT})
+
+    assert client.wait(job.id, timeout=5, until="transcribed").transcript.text == "Hello."
+    with pytest.raises(TimeoutError, match=f"job {job.id} is still transcribed after 0.1 s"):
+        client.wait(job.id, timeout=0.1)
+    with pytest.raises(ValueError, match="'done' or 'transcribed'"):
+        client.wait(job.id, until="transcript")
+
+
+def test_the_events_of_a_job_that_does_not_end_stop_after_the_timeout(client):
+    job, seen = client.send("v.ogg"), []
+
+    with pytest.raises(TimeoutError, match=f"job {job.id} is still queued after 0.1 s"):
+        seen.extend(event.status for event in client.events(job.id, timeout=0.1))
+
+    events = client.events(job.id, timeout=30)
+    assert next(events).status == "queued"
+    client.cancel(job.id)
+    assert [event.status for event in events] == ["cancelled"]
+
+
+def test_the_events_of_an_unknown_job_are_refused_at_once(client):
+    began = time.monotonic()
+
+    with pytest.raises(UnknownJob):
+        next(client.events("nobody"))
+
+    assert time.monotonic() - began < 1.5
+
+
+def test_pages_follow_one_another_without_gaps_or_repetition(client):
+    sent = [client.send("v.ogg").id for _ in range(7)]
+    for job_id in sent[:2]:
+        store.redis.zadd(keys.index(), {job_id: 5})  # created at the same moment
+        store.redis.hset(keys.record(job_id), "created_at", "5")
+    listed, sizes, before = [], [], None
+    while page := client.list(limit=3, before=before):
+        listed += [job.id for job in page]
+        sizes.append(len(page))
+        before = listed[-1]
+
+    assert sizes == [3, 3, 1]
+    assert listed == [*reversed(sent[2:]), *sorted(sent[:2], reverse=True)]
+
+
+def test_a_list_names_what_it_cannot_take(client):
+    with pytest.raises(ValueError, match="status is 'finished'; use one of queued, "):
+        client.list("finished")
+    with pytest.raises(ValueError, match="limit is 0"):
+        client.list(limit=0)
+    with pytest.raises(UnknownJob):
+        client.list(before="nobody")
+
+
+def test_a_file_that_a_full_queue_refuses_is_not_kept(redis_url):
+    with Client(redis_url, max_queued=1) as client:
+        client.send("v.ogg")
+        for data in (b"OggS", io.BytesIO(b"OggS")):
+            with pytest.raises(Refused, match="MAX_QUEUED is 1"):
+                client.send_file(data)
+
+    assert not store.redis.keys("*:upload:*")
+
+
 def test_jobs_are_listed_by_status_newest_first(client):
     first, second = client.send("1.ogg"), client.send("2.ogg")
     finish(first.id)
@@ -145,6 +215,23 @@ def test_a_failed_job_is_retried_from_where_its_work_can_go_on(client):
     assert queues.depths()["decode"].dead == 0
     with pytest.raises(UnknownJob):
         client.retry(job.id)
+
+
+def test_the_stopped_delivery_of_a_webhook_is_retried(client):
+    job = client.send("v.ogg", callback_url="https://example.com/hook")
+    finish(job.id)
+    receiver = "https://example.com:443"
+    [event, *_] = outbox.pending(job.id).pending
+    error = Failure.of(JobError(ErrorCode.WEBHOOK_GONE, "410"))
+    stopped = {"stopped": json.dumps(error.as_dict())}
+    outbox.settle(job.id, receiver, event, Verdict("stopped", health="ok"), stopped, [1.0])
+    assert client.get(job.id).webhook.stopped.code == "webhook_gone"
+    assert queues.depths()["webhook"].dead == 1
+
+    again = client.retry(job.id)
+
+    assert (again.status, again.webhook.stopped, again.webhook.pending[0]) == ("done", None, event.status)
+    assert queues.depths()["webhook"].dead == 0
 
 
 def test_the_status_names_the_stages_that_nobody_consumes(client):

@@ -2,12 +2,14 @@
 
 import json
 import time
+from dataclasses import replace
 
 import pytest
 from live import current, jobs, store
 
-from config.settings import Settings
+from config.settings import SHAPING, Settings
 from pipeline import dedupe
+from voicemill import options
 from voicemill.options import Options
 from voicemill.store import keys
 
@@ -64,3 +66,35 @@ def test_a_degraded_transcript_is_reused_only_while_no_gpu_would_write_a_better_
 def test_a_transcript_made_with_other_settings_is_not_reused(name):
     transcribed()
     assert found(job("again"), **{name: OTHERS[name]}) is None
+
+
+def reused(another, settings):
+    try:
+        dedupe.check(current(), settings, another, "abc")
+    except dedupe.Duplicate:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("name", options.TABLE)
+def test_a_transcript_is_reused_by_jobs_that_differ_in_no_option_that_shapes_it(name):
+    transcribed()
+    again = job("again")
+    differing = replace(again, options=replace(again.options, **{name: "another"}))
+
+    assert reused(again, Settings())
+    assert reused(differing, Settings()) is (name not in options.SHAPING)
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_a_transcript_is_reused_under_settings_that_differ_in_none_that_shapes_it(name):
+    transcribed()
+    differing = Settings().model_copy(update={name: "another"})
+
+    assert reused(job("again"), differing) is (name not in SHAPING)
+
+
+def test_the_options_and_settings_that_shape_a_transcript_are_known():
+    assert set(options.SHAPING) == {"language", "task", "prompt", "hotwords", "word_timestamps", "stream"}
+    assert {"whisper_model", "whisper_compute_type", "whisper_beam_size", "encoder_window"} < set(SHAPING)
+    assert "normalize_loudness" in SHAPING

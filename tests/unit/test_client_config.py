@@ -3,10 +3,11 @@
 from dataclasses import FrozenInstanceError, fields
 
 import pytest
+from pydantic import ValidationError
 
 from config.settings import Settings
 from voicemill import Client
-from voicemill.config import ClientConfig
+from voicemill.config import NUMBERS, TEXTS, ClientConfig
 from voicemill.errors import JobError
 
 
@@ -24,6 +25,30 @@ def test_an_invalid_number_is_named_with_what_is_accepted(text):
         ClientConfig.from_environment({"RESULT_TTL": text})
 
     assert raised.value.code == "invalid_settings"
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_every_number_of_the_environment_is_read_and_an_invalid_one_named(name):
+    variable = name.upper()
+    found = getattr(ClientConfig.from_environment({variable: " 7 "}), name)
+
+    assert (found, type(found)) == (7, NUMBERS[name])
+    with pytest.raises(JobError, match=f"{variable} is 'many'; it must be a .*number of at least 1"):
+        ClientConfig.from_environment({variable: "many"})
+
+
+@pytest.mark.parametrize("name", [name for name, kind in NUMBERS.items() if kind is int])
+def test_a_fraction_is_refused_where_only_a_whole_number_has_a_meaning_as_by_the_workers(name):
+    with pytest.raises(JobError, match=f"{name.upper()} is '2.5'; it must be a whole number of at least 1"):
+        ClientConfig.from_environment({name.upper(): "2.5"})
+    with pytest.raises(ValidationError):
+        Settings(**{name: "2.5"})
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_text_of_the_environment_is_read_and_an_empty_one_counts_as_unset(name):
+    assert getattr(ClientConfig.from_environment({name.upper(): "text"}), name) == "text"
+    assert getattr(ClientConfig.from_environment({name.upper(): " "}), name) is None
 
 
 def test_the_defaults_are_those_of_the_workers_settings():

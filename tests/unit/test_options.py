@@ -14,6 +14,8 @@ from voicemill.admission import MAX_SOURCE, admit
 from voicemill.errors import ErrorCode, JobError
 from voicemill.options import (
     LANGUAGES,
+    MAX_LEVELS,
+    MAX_METADATA,
     TABLE,
     Choice,
     Document,
@@ -139,30 +141,88 @@ def test_whatever_is_sent_is_taken_and_can_be_stored_or_is_refused_with_a_code(a
     assert codes <= set(ErrorCode)
 
 
-SAMPLES = {
-    Text: ["", "x" * 4096, "x" * 4097, 5, "a\ud800"],
-    Choice: ["ko", "translate", "transcribe", "korean", 5, ["ko"]],
-    Flag: [True, False, 1, "yes"],
-    Integer: [0, 255, -1, 256, True, 1.5, "1"],
-    Document: [{"a": [1, None]}, "x", 5],
-    WebAddress: ["https://example.com/hook"],
-}
+def nested(levels):
+    """Return lists nested in so many levels."""
+    value = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
+def edges(kind):
+    """Return values at the bounds of a kind of option that are valid, and such beyond them that are not."""
+    match kind:
+        case Text(longest):
+            return ["", "x" * longest, "\N{WAVING HAND SIGN}" * longest], ["x" * (longest + 1), 5, ["x"], "\ud800"]
+        case Choice(values):
+            return list(values), [f"{values[0]}x", values[0].upper(), "", 5, [values[0]]]
+        case Flag():
+            return [True, False], [0, 1, "true", [True]]
+        case Integer(least, most):
+            return [least, most], [least - 1, most + 1, least + 0.5, float(most), True, str(most), [most]]
+        case Document():
+            longest = "x" * (MAX_METADATA - 2)  # and its quotation marks
+            return [longest, nested(MAX_LEVELS), {"a": [1, None]}, 0], [f"{longest}x", nested(MAX_LEVELS + 1), "\ud800"]
+        case WebAddress():
+            spaced = ["https://x y/", " https://x", "https://x/\n", "ht\ntps://x", "https://x\t/"]
+            valid = ["https://example.com/hook?a=b", "http://[::1]:8080", "HTTPS://user:word@example.com", "http://x"]
+            return valid, ["ftp://x.com", "https://", "http:///x", "//x.com", "x.com", "", 5, ["https://x"], *spaced]
+    raise NotImplementedError(kind)
+
+
+def beyond_a_schema(kind, value):
+    """Return whether a value is invalid for a reason that JSON Schema has no words for."""
+    whole = isinstance(kind, Integer) and isinstance(value, float) and value.is_integer()
+    return isinstance(kind, Document) or whole or (isinstance(value, str) and not is_text(value))
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_values_at_the_bounds_of_an_option_are_taken(name):
+    for value in edges(rules(name).kind)[0]:
+        assert getattr(parse({name: value}), name) == value
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_values_beyond_the_bounds_of_an_option_are_refused_with_what_it_takes(name):
+    for value in edges(rules(name).kind)[1]:
+        with pytest.raises(JobError) as raised:
+            parse({name: value})
+        assert raised.value.code is ErrorCode.INVALID_OPTIONS
+        assert raised.value.message.startswith(f"{name} is ")
+        assert f"it must be {rules(name).kind.takes}" in raised.value.message
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_none_is_taken_where_it_is_the_default_and_nowhere_else(name):
+    if TABLE[name].default is None:
+        assert getattr(parse({name: None}), name) is None
+    else:
+        with pytest.raises(JobError, match=f"{name} is None"):
+            parse({name: None})
+
+
+PUBLISHED = jsonschema.Draft202012Validator(json_schema())
 
 
 @pytest.mark.parametrize("name", TABLE)
 def test_the_published_schema_accepts_what_validation_accepts(name):
-    published = jsonschema.Draft202012Validator(json_schema())
-    kind = type(rules(name).kind)
-    for value in [*SAMPLES[kind], None]:
-        try:
-            parse({name: value})
-        except JobError:
-            accepted = False
-        else:
-            accepted = True
-        if kind is Text and not is_text(value) and isinstance(value, str):
-            continue  # a schema cannot say that text must be encodable
-        assert published.is_valid({name: value}) == accepted, value
+    kind = rules(name).kind
+    valid, invalid = edges(kind)
+    for value in valid:
+        assert PUBLISHED.is_valid({name: value}), value
+    for value in invalid:
+        assert beyond_a_schema(kind, value) or not PUBLISHED.is_valid({name: value}), value
+    assert PUBLISHED.is_valid({name: None}) == (TABLE[name].default is None)
+
+
+@fuzzed
+@given(st.dictionaries(st.sampled_from([*TABLE, "langauge"]), documents | likely, max_size=4))
+def test_the_published_schema_refuses_nothing_that_validation_accepts(keywords):
+    try:
+        parse(keywords)
+    except JobError:
+        return
+    assert PUBLISHED.is_valid(keywords)
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -173,4 +233,4 @@ def test_every_option_has_a_phrase_of_help_and_a_default_that_is_valid(name):
 
 
 def test_the_published_schema_refuses_unknown_options():
-    assert not jsonschema.Draft202012Validator(json_schema()).is_valid({"langauge": "ko"})
+    assert not PUBLISHED.is_valid({"langauge": "ko"})

@@ -7,7 +7,6 @@ there is no global one.
 from __future__ import annotations
 
 import os
-import threading
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -41,7 +40,6 @@ class Store:
         self.config = config
         self.queues = Queues(self)
         self._clients: dict[int, Redis] = {}  # by process
-        self._lock = threading.Lock()
 
     @cached_property
     def jobs(self) -> Jobs:
@@ -88,8 +86,8 @@ class Store:
         process = os.getpid()
         found = self._clients.get(process)
         if found is None:
-            with self._lock:
-                found = self._clients.setdefault(process, connection.connect(self.config))
+            # No lock: a child that is forked while another thread holds it would wait for ever.
+            found = self._clients.setdefault(process, connection.connect(self.config))
         return found
 
     def connect(self, *, socket_timeout: float, retries: int) -> Redis:

@@ -159,6 +159,7 @@ class Jobs:
         """
         client = self._store.redis
         deadline = math.inf if timeout is None else time.monotonic() + timeout
+        self.status(job_id)  # an unknown job is reported at once, not after the first wait
         last = b"0-0"
         while True:
             block = min(BLOCK, max(1.0, (deadline - time.monotonic()) * 1000))

@@ -5,7 +5,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from standardwebhooks.webhooks import Webhook
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from config.settings import Settings, SettingsError
 from pipeline.webhook import event
@@ -45,6 +45,7 @@ def test_the_timestamp_of_an_event_has_the_format_that_the_standard_recommends()
 
 
 SECRET = webhooks.generate()
+KEYS, OTHERS = webhooks.secrets(SECRET), webhooks.secrets(webhooks.generate())
 NOW = 1_800_000_000
 BODY = event.envelope("job.done", NOW, {"id": "j"})
 
@@ -113,3 +114,36 @@ def test_the_standards_own_library_makes_signatures_that_verify():
     headers = {"webhook-id": "msg_1", "webhook-timestamp": str(NOW), "webhook-signature": signature}
 
     assert webhooks.verify(BODY, headers, SECRET, now=NOW)
+
+
+def missing(name):
+    def change(body, headers):
+        return body, {header: value for header, value in headers.items() if header != name}
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda body, headers: (body + b" ", headers),
+        lambda body, headers: (body, headers | {"webhook-id": "msg_2"}),
+        lambda body, headers: (body, headers | {"webhook-timestamp": str(int(headers["webhook-timestamp"]) - 1)}),
+        lambda body, headers: (body, headers | webhooks.sign("msg_1", int(time.time()) - 310, body, KEYS)),
+        lambda body, headers: (body, headers | webhooks.sign("msg_1", int(time.time()) + 310, body, KEYS)),
+        lambda body, headers: (body, headers | webhooks.sign("msg_1", int(time.time()), body, OTHERS)),
+        lambda body, headers: (body, headers | {"webhook-signature": headers["webhook-signature"].replace("v1", "v2")}),
+        missing("webhook-id"),
+        missing("webhook-timestamp"),
+        missing("webhook-signature"),
+    ],
+)
+def test_what_is_refused_is_refused_by_the_standards_own_library_too(change):
+    honest = webhooks.sign("msg_1", int(time.time()), BODY, KEYS)
+    assert webhooks.verify(BODY, honest, SECRET) == Webhook(SECRET).verify(BODY, honest)
+    body, headers = change(BODY, honest)
+
+    with pytest.raises(webhooks.VerificationError):
+        webhooks.verify(body, headers, SECRET)
+    with pytest.raises(WebhookVerificationError):
+        Webhook(SECRET).verify(body, headers)
