@@ -24,10 +24,9 @@ from processes import becomes  # noqa: E402
 
 from cli.embedded import valkey  # noqa: E402
 from cli.supervisor import Supervisor, procfile  # noqa: E402
-from voicemill.store import audio as handoff  # noqa: E402
-from voicemill.store import connection, jobs  # noqa: E402
-from voicemill.store import queue as queues  # noqa: E402
-from voicemill.store import workers as presence  # noqa: E402
+from voicemill import Client  # noqa: E402
+from voicemill.lifecycle import QUEUES  # noqa: E402
+from voicemill.store import keys  # noqa: E402
 
 VOICE = ROOT / "samples" / "voice-message.ogg"
 VARIABLES = {"WHISPER_MODEL": "bundled:tiny.en", "WHISPER_DEVICE": "cpu", "WHISPER_CPU_REPLICAS": "1"}
@@ -75,25 +74,21 @@ class Monitor:
 
 def memory(client, job):
     """What Redis keeps of a finished job (bytes)."""
-    return sum(client.memory_usage(key) for key in (jobs.record_key(job), jobs.events_key(job)))
+    return sum(client.store.redis.memory_usage(key) for key in (keys.record(job), keys.events(job)))
 
 
-def measure(url, count, idle):
+def measure(client, url, count, idle):
     """Return the figures."""
-    from actors import decode
-
-    client = connection.client()
     with Monitor(url) as quiet:
         time.sleep(idle)
     rates = {name: number / quiet.seconds for name, number in quiet.by_name.items()}
-    with VOICE.open("rb") as voice:
-        source = handoff.upload(voice)
-    jobs.wait(decode.send(source, language="en").message_id, 60)  # the first one loads and looks around
+    source = client.upload(VOICE.read_bytes())
+    client.wait(client.send(source, language="en").id, 60)  # the first one loads and looks around
     sent = []
     with Monitor(url) as busy:
         for _ in range(count):
-            sent.append(decode.send(source, language="en").message_id)
-            assert jobs.wait(sent[-1], 60).status == "done"
+            sent.append(client.send(source, language="en").id)
+            assert client.wait(sent[-1], 60).status == "done"
     per_job = {
         "backend" if name == "voicemill" else name: (number - rates.get(name, 0) * busy.seconds) / count
         for name, number in busy.by_name.items()
@@ -104,7 +99,7 @@ def measure(url, count, idle):
         "commands_a_job": {name: round(number, 1) for name, number in sorted(per_job.items())},
         "commands_a_job_in_all": round(sum(per_job.values()), 1),
         "finished_job_bytes": round(sum(memory(client, job) for job in sent) / count),
-        "transcript_characters": len(jobs.get(sent[-1]).transcript.text),
+        "transcript_characters": len(client.get(sent[-1]).transcript.text),
         "jobs": count,
     }
 
@@ -114,14 +109,15 @@ def main():
     parser.add_argument("--jobs", type=int, default=40)
     parser.add_argument("--idle", type=float, default=60.0, help="seconds")
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, valkey(Path(folder), durable=False) as url:
+    with tempfile.TemporaryDirectory() as folder, valkey(Path(folder), durable=False) as url, Client(url) as client:
         os.environ["REDIS_URL"] = url
         stages = Supervisor(procfile(), dict(os.environ) | VARIABLES | ALONE, lambda *_: None, 30)
         stages.start()
         try:
-            there = lambda: {name for worker in presence.workers() for name in worker.stages} >= set(queues.QUEUES)  # noqa: E731
+            alive = client.store.workers.alive
+            there = lambda: {name for worker in alive() for name in worker.stages} >= set(QUEUES)  # noqa: E731
             assert becomes(there, 90)
-            figures = measure(url, chosen.jobs, chosen.idle)
+            figures = measure(client, url, chosen.jobs, chosen.idle)
         finally:
             stages.stop()
     (ROOT / "bench" / "results" / "redis-cost.json").write_text(json.dumps(figures, indent=2) + "\n")
