@@ -23,11 +23,17 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import gemini_server as google  # noqa: E402
+
+from voicemill import Client  # noqa: E402
+
+if TYPE_CHECKING:
+    from voicemill import Job
 
 THREADS = 16  # of the worker
 WINDOW = 60.0  # seconds: what "a minute" means to the server
@@ -45,14 +51,15 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory(prefix="voicemill-bench-") as folder, valkey(Path(folder), durable=False) as url:
         os.environ["REDIS_URL"] = url
-        failed, verdict = DRILLS[arguments.drill](arguments.sdk, arguments.short, arguments.seed)
+        with Client() as client:
+            failed, verdict = DRILLS[arguments.drill](client, arguments.sdk, arguments.short, arguments.seed)
     print(f"{'FAILED' if failed else 'PASSED'} {arguments.drill} ({arguments.sdk}): {verdict}")
     for promise in failed:
         print(f"  not kept: {promise}")
     return 1 if failed else 0
 
 
-def storm(sdk: str, short: bool, seed: int) -> tuple[list[str], str]:
+def storm(client: Client, sdk: str, short: bool, seed: int) -> tuple[list[str], str]:
     """Everything goes wrong now and then, under a limit; all jobs get their summary, and in good time."""
     count, limit, tries = (60, 60, 12) if short else (200, 150, 12)
     dice = random.Random(seed)
@@ -73,9 +80,9 @@ def storm(sdk: str, short: bool, seed: int) -> tuple[list[str], str]:
 
     with google.GeminiServer(decide=decide) as server:
         settings = {"GEMINI_TIMEOUT": "3", "GEMINI_REQUESTS_PER_MINUTE": str(limit), "ENRICH_TRIES": str(tries)}
-        with worker(server.url, sdk, threads=16, **settings):
+        with worker(client, server.url, sdk, threads=16, **settings):
             began = time.monotonic()
-            ended = wait_for(send(count), 600)
+            ended = wait_for(client, send(client, count), 600)
             took = time.monotonic() - began
         times = sorted(request.at for request in server.generated())
         by_job: dict[str, int] = {}
@@ -87,13 +94,13 @@ def storm(sdk: str, short: bool, seed: int) -> tuple[list[str], str]:
     ideal = (len(times) - 1) // limit * WINDOW  # the limit lets a minute's worth go at once: no time is below this
     summaries = sum(job.enrichment is not None for job in ended)
     errors = [job.enrichment_error for job in ended if job.enrichment_error]
-    codes = sorted({error["code"] for error in errors})
+    codes = sorted({error.code for error in errors})
     # At a failure in two requests one job in 4,000 fails as often as the limit allows; no way leads there sooner.
     unfit = [
         error
         for error in errors
-        if error["code"] != "enrich_invalid_answer"
-        and not (error["code"] == "enrich_gave_up" and error["tries"] >= tries)
+        if error.code != "enrich_invalid_answer"
+        and not (error.code == "enrich_gave_up" and error.spent["tries"] >= tries)
     ]
     failed = [
         promise
@@ -115,36 +122,35 @@ def storm(sdk: str, short: bool, seed: int) -> tuple[list[str], str]:
     )
 
 
-def outage(sdk: str, short: bool, _seed: int) -> tuple[list[str], str]:
+def outage(client: Client, sdk: str, short: bool, _seed: int) -> tuple[list[str], str]:
     """Nothing listens at Gemini's address."""
-    return down(sdk, short)
+    return down(client, sdk, short)
 
 
-def overload(sdk: str, short: bool, _seed: int) -> tuple[list[str], str]:
+def overload(client: Client, sdk: str, short: bool, _seed: int) -> tuple[list[str], str]:
     """Gemini answers 503; a few alone are no outage, and so calls follow soon at first, and later more seldom."""
-    return down(sdk, short, google.overloaded(), faith=3 if short else 0)
+    return down(client, sdk, short, google.overloaded(), faith=3 if short else 0)
 
 
-def hang(sdk: str, short: bool, _seed: int) -> tuple[list[str], str]:
+def hang(client: Client, sdk: str, short: bool, _seed: int) -> tuple[list[str], str]:
     """Gemini takes requests and never answers; until the first time-out each thread sends one in good faith."""
-    return down(sdk, short, google.Answer(delay=600), faith=THREADS)
+    return down(client, sdk, short, google.Answer(delay=600), faith=THREADS)
 
 
-def down(sdk: str, short: bool, sign: google.Answer | None = None, faith: int = 0) -> tuple[list[str], str]:
+def down(
+    client: Client, sdk: str, short: bool, sign: google.Answer | None = None, faith: int = 0
+) -> tuple[list[str], str]:
     """Gemini goes away while messages arrive; transcripts do not wait, hardly any call is made, every summary comes.
 
     `sign` is what it answers meanwhile (None: it does not listen), `faith` the calls allowed beyond one every 10 s.
     """
-    from pipeline.enrich import record
-    from voicemill.store import jobs
-
     lasts = 25.0 if short else 120.0
     timeout = "5" if short else "20"
     server = google.GeminiServer()
     port = server.port
-    with server, worker(server.url, sdk, threads=THREADS, GEMINI_TIMEOUT=timeout):
-        wait_for(send(10), 60)
-        before, seen = record.totals()["requests"], len(server.requests)
+    with server, worker(client, server.url, sdk, threads=THREADS, GEMINI_TIMEOUT=timeout):
+        wait_for(client, send(client, 10), 60)
+        before, seen = client.store.spending.totals()["requests"], len(server.requests)
         if sign is None:
             server.__exit__()
         else:
@@ -153,17 +159,17 @@ def down(sdk: str, short: bool, sign: google.Answer | None = None, faith: int = 
         sent, slowest = [], 0.0
         while time.monotonic() - began < lasts:
             at = time.monotonic()
-            sent += send(1)
-            jobs.wait(sent[-1], timeout=5, until="transcribed")
+            sent += send(client, 1)
+            client.wait(sent[-1], timeout=5, until="transcribed")
             slowest = max(slowest, time.monotonic() - at)
             time.sleep(0.5)
-        transcripts = sum(jobs.get(job).transcript is not None for job in sent)
-        calls = len(server.requests) - seen if sign else record.totals()["requests"] - before
+        transcripts = sum(client.get(job).transcript is not None for job in sent)
+        calls = len(server.requests) - seen if sign else client.store.spending.totals()["requests"] - before
         if sign:
             server.__exit__()
         with google.GeminiServer(port):
             back = time.monotonic()
-            ended = wait_for(sent, 180)
+            ended = wait_for(client, sent, 180)
             recovery = time.monotonic() - back
     summaries = sum(job.enrichment is not None for job in ended)
     allowed = int(lasts // 10) + 1 + faith
@@ -183,7 +189,7 @@ def down(sdk: str, short: bool, sign: google.Answer | None = None, faith: int = 
     )
 
 
-def memory(sdk: str, short: bool, _seed: int) -> tuple[list[str], str]:
+def memory(client: Client, sdk: str, short: bool, _seed: int) -> tuple[list[str], str]:
     """Fifty requests wait for Gemini at once in one process."""
     flying, most, lock = 0, 0, threading.Lock()
     full = threading.Event()
@@ -201,10 +207,10 @@ def memory(sdk: str, short: bool, _seed: int) -> tuple[list[str], str]:
         return google.Answer(delay=0.5)
 
     rounds = 1 if short else 4
-    with google.GeminiServer(decide=decide) as server, worker(server.url, sdk, threads=50) as process:
+    with google.GeminiServer(decide=decide) as server, worker(client, server.url, sdk, threads=50) as process:
         for _ in range(rounds):
             full.clear()
-            ended = wait_for(send(50, TEXT * 200), 120)
+            ended = wait_for(client, send(client, 50, TEXT * 200), 120)
         peak = max(high_water(pid) for pid in [process.pid, *children(process.pid)])
     done = sum(job.enrichment is not None for job in ended)
     failed = [
@@ -226,7 +232,9 @@ DRILLS = {"storm": storm, "outage": outage, "overload": overload, "hang": hang, 
 
 
 @contextlib.contextmanager
-def worker(endpoint: str, sdk: str, threads: int, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+def worker(
+    client: Client, endpoint: str, sdk: str, threads: int, **variables: str
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run one worker of the stage, as in the Procfile."""
     environment = os.environ | variables
     environment |= {"GEMINI_API_KEY": google.KEY, "GEMINI_ENDPOINT": endpoint, "GEMINI_SDK": sdk, "LOG_FORMAT": "json"}
@@ -235,38 +243,32 @@ def worker(endpoint: str, sdk: str, threads: int, **variables: str) -> Iterator[
     with Path(tempfile.gettempdir(), f"voicemill-bench-{os.getpid()}.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=log)
         try:
-            wait_for(send(1), 60)  # it is ready
+            wait_for(client, send(client, 1), 60)  # it is ready
             yield process
         finally:
             process.terminate()
             process.wait(60)
 
 
-def send(count: int, text: str = TEXT) -> list[str]:
-    """Queue jobs for enrichment as the transcribe stage does, and return their ids."""
-    from actors import broker
-    from voicemill.options import Options
-    from voicemill.store import jobs
+def send(client: Client, count: int, text: str = TEXT) -> list[str]:
+    """Queue jobs for enrichment as the decode stage does with a duplicate, and return their ids."""
+    from voicemill import Options
 
-    sent = []
+    jobs, sent = client.store.jobs, []
     for _ in range(count):
         job = str(uuid.uuid4())
         jobs.create(job, "bench.ogg", Options())
         jobs.begin(job, "decode", "bench")
-        jobs.finish(job, "decode", {"audio": {"duration": 5.0}})
-        jobs.begin(job, "transcribe", "bench")
-        jobs.finish(job, "transcribe", {"transcript": {"text": f"Job {job}. {text}", "language": "en"}})
-        broker.enqueue_stage(broker.for_process("enrich"), "enrich", job)
+        results = {"audio": {"duration": 5.0}, "transcript": {"text": f"Job {job}. {text}", "language": "en"}}
+        jobs.finish(job, "decode", results, through="transcribe")
         sent.append(job)
     return sent
 
 
-def wait_for(sent: list[str], timeout: float) -> list[object]:
+def wait_for(client: Client, sent: list[str], timeout: float) -> list[Job]:
     """Wait until jobs have ended, and return their records."""
-    from voicemill.store import jobs
-
     deadline = time.monotonic() + timeout
-    return [jobs.wait(job, timeout=max(0.1, deadline - time.monotonic())) for job in sent]
+    return [client.wait(job, timeout=max(0.1, deadline - time.monotonic())) for job in sent]
 
 
 def children(pid: int) -> list[int]:
