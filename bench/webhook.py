@@ -27,6 +27,7 @@ from receiver import SECRET, Receiver  # noqa: E402 - the repository is not inst
 
 from cli.embedded import valkey  # noqa: E402
 from cli.supervisor import procfile  # noqa: E402
+from voicemill import Client, ErrorCode, JobError, Options  # noqa: E402
 
 SHARES = {"good": 0.4, "down": 0.25, "errors": 0.25, "slow": 0.07, "redirects": 0.03}  # of the jobs, by receiver
 LATE = 1.0  # seconds: the healthy receiver is to hear 99 % of all within this, whatever the others do
@@ -96,12 +97,8 @@ class World:
         return f"http://127.0.0.1:{port}/hook?token=secret"
 
 
-def jobs_end(world, rate):
+def jobs_end(world, jobs, rate):
     """End jobs as the stages would, until the time is over."""
-    from voicemill.errors import JobError
-    from voicemill.options import Options
-    from voicemill.store import jobs
-
     dice = random.Random(7)
     names = iter(range(10**9))
     while time.monotonic() - world.began < world.seconds:
@@ -117,7 +114,7 @@ def jobs_end(world, rate):
             world.expected[name][job_id] = ["job.transcribed", "job.done"]
         else:
             if end == "failed":
-                jobs.fail(job_id, "decode", JobError("undecodable", "it is a letter"))
+                jobs.fail(job_id, "decode", JobError(ErrorCode.UNDECODABLE, "it is a letter"))
             else:
                 jobs.cancel(job_id)
             world.told_at[f"msg_{job_id}_1"] = time.time()
@@ -157,7 +154,7 @@ def main():
     parser.add_argument("--minutes", type=float, default=10.0, help="for how long jobs end")
     parser.add_argument("--rate", type=float, default=2.0, help="jobs that end in a second")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, valkey(Path(folder), durable=False) as url:
+    with tempfile.TemporaryDirectory() as folder, valkey(Path(folder), durable=False) as url, Client(url) as client:
         os.environ["REDIS_URL"] = url
         environment = os.environ | {"WEBHOOK_SECRET": SECRET, "LOG_FORMAT": "json"}
         environment |= {"WEBHOOK_ALLOW_HTTP": "true", "WEBHOOK_ALLOW_PRIVATE": "true"}
@@ -165,20 +162,18 @@ def main():
         with (Path(folder) / "worker.log").open("w+") as log:
             worker = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
             try:
-                return drill(arguments, log, worker)
+                return drill(arguments, log, worker, client.store)
             finally:
                 worker.terminate()
                 worker.wait(60)
 
 
-def drill(arguments, log, worker):
+def drill(arguments, log, worker, store):
     """Run it and report."""
-    from voicemill.store import jobs, outbox
-
     world = World(arguments.minutes)
     outage = threading.Thread(target=world.outage)
     outage.start()
-    jobs_end(world, arguments.rate)
+    jobs_end(world, store.jobs, arguments.rate)
     outage.join()
     ended = time.monotonic()
     while not delivered(world) and time.monotonic() - ended < PATIENCE and worker.poll() is None:
@@ -192,8 +187,8 @@ def drill(arguments, log, worker):
     if p99 > LATE:
         wrong.append(f"the healthy receiver waited {p99:.2f} s at the 99th percentile")
     lines = Path(log.name).read_text()
-    stuck = [jobs.get(job_id).webhook.last_error for job_id in world.expected["redirects"]]
-    codes = Counter(error["code"] if error else "not tried: the receiver is left alone" for error in stuck)
+    stuck = [store.jobs.get(job_id).webhook.last_error for job_id in world.expected["redirects"]]
+    codes = Counter(error.code if error else "not tried: the receiver is left alone" for error in stuck)
     if "secret" in lines:
         wrong.append("the query of an address is in the log")
     results = {
@@ -209,7 +204,7 @@ def drill(arguments, log, worker):
         "to_loopback_by_redirect": len(world.trap.got) + world.trap.forged,
         "redirected_jobs": dict(codes),
         "all_delivered_after_last_job_s": round(took, 1),
-        "counts": outbox.counts(),
+        "counts": store.outbox.counts(),
     }
     (ROOT / "bench" / "results" / "webhook.json").write_text(json.dumps(results, indent=2) + "\n")
     print(json.dumps(results, indent=2))
