@@ -27,11 +27,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-import redis  # noqa: E402 - the repository is not installed
-from gemini_server import KEY, GeminiServer  # noqa: E402
+from gemini_server import KEY, GeminiServer  # noqa: E402 - the repository is not installed
 from processes import becomes, children, command, models  # noqa: E402
 
 from cli.embedded import valkey  # noqa: E402
+from voicemill import Client  # noqa: E402
 
 STAGES = ("decode", "transcribe", "enrich", "webhook")
 DEPLOY = ROOT / "deploy"
@@ -160,22 +160,17 @@ def exposed(world):
         figures[f"{stage}_scrape_ms"] = round(1000 * took, 1)
 
 
-def send():
+def send(client):
     """Send the sample, and return its job."""
-    from actors import decode
-
     voice = "data:audio/ogg;base64," + base64.b64encode(VOICE.read_bytes()).decode()
-    return decode.send(voice, language="en").message_id
+    return client.send(voice, language="en").id
 
 
-def work(world):
+def work(world, client):
     """Messages go through, one in six fails, and Prometheus can tell."""
-    from actors import decode
-    from voicemill.store import jobs
-
     voice = "data:audio/ogg;base64," + base64.b64encode(VOICE.read_bytes()).decode()
-    sent = [decode.send(voice if n % 6 else "/etc/hostname", language="en").message_id for n in range(MESSAGES)]
-    ended = [jobs.wait(one, timeout=300).status for one in sent]
+    sent = [client.send(voice if n % 6 else "/etc/hostname", language="en").id for n in range(MESSAGES)]
+    ended = [client.wait(one, timeout=300).status for one in sent]
     bad = MESSAGES // 6
     check("messages ended", ended.count("done") == MESSAGES - bad and ended.count("failed") == bad, len(ended))
     expected = {"done": MESSAGES - bad, "failed": bad}
@@ -217,16 +212,14 @@ def dashboard(world):
     check("and each has an answer", not empty, "; ".join(empty))
 
 
-def model_killed(world, master):
+def model_killed(world, client, master):
     """A killed model process is replaced, is counted, and the worker says meanwhile that it is not ready."""
     [pid] = models(master)
     os.kill(pid, signal.SIGKILL)
-    from voicemill.store import jobs
-
-    job = send()  # by which the death is noticed
+    job = send(client)  # by which the death is noticed
     check("503 while the model is loaded anew", becomes(lambda: "canary" in world.ready("transcribe")[1], 30))
     check("200 again", becomes(lambda: world.ready("transcribe")[0] == 200, 60))
-    check("the message that met the dead process is done", jobs.wait(job, timeout=120).status == "done")
+    check("the message that met the dead process is done", client.wait(job, timeout=120).status == "done")
     counted = 'sum(voicemill_slot_restarts_total{reason="died_idle"})'
     check("the restart is counted", becomes(lambda: world.value(counted) == 1, 30))
 
@@ -275,13 +268,13 @@ def pending(world, alert):
     return bool(world.ask(f'ALERTS{{alertname="{alert}"}}'))
 
 
-def worker_frozen(world, up):
+def worker_frozen(world, client, up):
     """A frozen worker does not answer, which Prometheus sees; the others tell that nobody works on its stage."""
     [master] = [pid for pid in children(up) if "actors.enrich" in command(pid) and "spawn" not in command(pid)][:1]
     frozen = [master, *children(master)]
     for pid in frozen:
         os.kill(pid, signal.SIGSTOP)
-    send()  # with nothing to enrich nobody would be missed
+    send(client)  # with nothing to enrich nobody would be missed
     try:
         down = f'up{{instance="127.0.0.1:{world.ports["enrich"]}"}}'
         check("a frozen worker is down", becomes(lambda: world.value(down) == 0, 60))
@@ -313,8 +306,8 @@ def drill(folder):
     with ExitStack() as at_work:
         url = at_work.enter_context(valkey(folder / "redis", durable=False))
         os.environ["REDIS_URL"] = url
-        with redis.Redis.from_url(url) as client:
-            server = client.info("server")["process_id"]
+        client = at_work.enter_context(Client())
+        server = client.store.redis.info("server")["process_id"]
         gemini = at_work.enter_context(GeminiServer())
         variables = {
             "METRICS_PORT": str(world.ports["decode"]),
@@ -336,13 +329,13 @@ def drill(folder):
         check(
             "Prometheus scrapes all four", becomes(lambda: world.value('sum(up{job="voicemill"})') == len(STAGES), 60)
         )
-        work(world)
+        work(world, client)
         dashboard(world)
         second_process(world, url, folder)
         [master] = [pid for pid in children(up.pid) if models(pid) and "actors.transcribe" in command(pid)][:1]
-        model_killed(world, master)
+        model_killed(world, client, master)
         redis_frozen(world, server)
-        worker_frozen(world, up.pid)
+        worker_frozen(world, client, up.pid)
         model_frozen(world, master)
         slowest = world.value("max(max_over_time(scrape_duration_seconds[1m]))")
         check("scrapes are quick", slowest < SLOWEST, f"the slowest of the last minute {1000 * slowest:.0f} ms")
