@@ -30,9 +30,9 @@ demo: $(VENV)/.stages $(MODEL_STAMP) ## send one voice message through everythin
 up: $(VENV)/.stages $(VENV)/.tiny ## run every stage here until Ctrl-C
 	@$(PY) -m voicemill up
 
-# Three at a time also on two cores: a test waits as often as it works.
+# Four at a time also on two cores: a test waits more often than it works.
 test: $(VENV)/.dev ## run the whole test suite
-	@$(PY) -m pytest -n 3 --dist loadfile
+	@$(PY) -m pytest -n 4 --dist loadfile
 
 check: $(VENV)/.dev ## check style, types and floors, and run the tests that need no model, worker or browser; 90 s
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint quick

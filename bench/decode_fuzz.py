@@ -21,7 +21,7 @@ import structlog
 
 from config.settings import Settings
 from pipeline.decode import decode
-from voicemill.errors import CODES, JobError
+from voicemill.errors import ErrorCode, JobError
 
 LIMIT = 60.0  # seconds of sound, so that a damaged header cannot make the drill long
 
@@ -42,7 +42,7 @@ def main() -> int:
                 with tempfile.TemporaryDirectory() as folder:
                     decode(f"{number}", Path(folder), settings)
             except JobError as error:
-                return error.code if error.code in CODES else f"unknown code {error.code}"
+                return error.code if error.code in set(ErrorCode) else f"unknown code {error.code}"
             except Exception:  # noqa: BLE001 - what else it may raise is what is looked for
                 return traceback.format_exc()
             finally:
@@ -52,7 +52,7 @@ def main() -> int:
         with ThreadPoolExecutor(2) as pool:
             damaged = (damage(chance, chance.choice(whole)) for _ in range(cases))
             tally = Counter(pool.map(one, range(cases), damaged))
-    good = set(tally) <= {"decoded", *CODES}
+    good = set(tally) <= {"decoded", *ErrorCode}
     for outcome, count in tally.most_common():
         print(f"{count:>6}  {outcome}")
     print(f"{'PASSED' if good else 'FAILED'}: {cases} damaged files, seed {seed}")

@@ -74,9 +74,10 @@ def code(work: Callable[[], object]) -> str:
 
 
 def audio(folder: Path, store: object) -> None:
-    from voicemill.store import audio as handoff
+    from voicemill import Client
 
     os.environ |= {"HANDOFF_URL": "s3://voices/handoff", "HANDOFF_URL_FROM": "1000"}
+    handoff = Client().store.audio
     file = folder / "audio.flac"
     file.write_bytes(os.urandom(20_000_000))
     handoff.put("job", file)

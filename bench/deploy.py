@@ -23,10 +23,8 @@ from tls_redis import tls_redis  # noqa: E402
 
 from cli.embedded import valkey  # noqa: E402
 from config.environment import parse_dotenv  # noqa: E402
-from voicemill import status  # noqa: E402
-from voicemill.store import connection, jobs  # noqa: E402
-from voicemill.store import queue as queues  # noqa: E402
-from voicemill.store import workers as presence  # noqa: E402
+from voicemill import Client  # noqa: E402
+from voicemill.lifecycle import QUEUES  # noqa: E402
 
 PLACE = "/opt/voicemill"  # where the recipes have the clone
 HERE = Path(sys.executable).parent
@@ -48,9 +46,9 @@ def check(what, fine, evidence=""):
         failures.append(what)
 
 
-def everybody():
+def everybody(client):
     """Whether somebody consumes each queue."""
-    return {stage for worker in presence.workers() for stage in worker.stages} >= set(queues.QUEUES)
+    return {stage for worker in client.store.workers.alive() for stage in worker.stages} >= set(QUEUES)
 
 
 def family(pid):
@@ -87,17 +85,15 @@ def refused(ask):
 
 @contextlib.contextmanager
 def reaching(variables):
-    """This process reaches the same Redis as the stages."""
+    """This process reaches the same Redis as the stages: yield their environment, and a client."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
-        yield os.environ | {"PYTHONUNBUFFERED": "1"}
+        with Client() as client:
+            yield os.environ | {"PYTHONUNBUFFERED": "1"}, client
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
-        for client in connection._clients.values():
-            client.close()
-        connection._clients.clear()
 
 
 @contextlib.contextmanager
@@ -175,11 +171,11 @@ def supervisor(folder):
     account = ("--user", example["REDIS_USERNAME"], *rights)
     with tls_redis(folder, "not the user's", account) as server:
         theirs = {name: value for name, value in server.items() if name != "REDIS_PASSWORD"}
-        with reaching(example | theirs | MODEL | ALONE) as variables:
-            _supervised(folder, variables)
+        with reaching(example | theirs | MODEL | ALONE) as (variables, client):
+            _supervised(folder, variables, client)
 
 
-def _supervised(folder, variables):
+def _supervised(folder, variables, client):
     words = ["supervisord", "-c", str(folder / "supervisord.conf")]
 
     def ctl(*more):
@@ -190,8 +186,8 @@ def _supervised(folder, variables):
         return int(ctl("pid", f"voicemill:{name}-1"))
 
     with running(words, folder, variables) as daemon:
-        check("supervisord starts every stage over TLS", becomes(everybody, START), ctl("status"))
-        check("their user may do nothing dangerous", refused(lambda: connection.client().config_get("maxmemory")))
+        check("supervisord starts every stage over TLS", becomes(lambda: everybody(client), START), ctl("status"))
+        check("their user may do nothing dangerous", refused(lambda: client.store.redis.config_get("maxmemory")))
         ran = submit(variables)
         check("a voice message comes back as text", heard(ran), ran.stderr)
         master = pid_of("decode")
@@ -201,8 +197,8 @@ def _supervised(folder, variables):
         back = becomes(lambda: ctl("status", "voicemill:decode-1").split()[1] == "RUNNING", START)
         check("the killed stage is back", back and pid_of("decode") != master, ctl("status"))
         check("and works", heard(submit(variables)))
-        sent = send(20, {"language": "en"})
-        check("work is under way", becomes(lambda: status.read().stages["decode"].depth.in_progress > 0, START))
+        sent = send(client, 20, {"language": "en"})
+        check("work is under way", becomes(lambda: client.status().stages["decode"].depth.in_progress > 0, START))
         everything = family(daemon.pid)
         began = time.monotonic()
         daemon.terminate()
@@ -210,29 +206,30 @@ def _supervised(folder, variables):
         took = time.monotonic() - began
         check(f"a stop amid work takes {took:.1f} s, less than stopwaitsecs", took < 45)
         check("no process is left", end(everything, 5), str([command(pid) for pid in alive(everything)]))
-        check("no worker is missed by Redis", presence.workers() == [], str(presence.workers()))
+        left = client.store.workers.alive()
+        check("no worker is missed by Redis", left == [], str(left))
     with running(words, folder, variables):
-        done = [jobs.wait(job, WORK).status for job in sent]
+        done = [client.wait(job, WORK).status for job in sent]
         check("started again, it ends all that was sent", set(done) == {"done"}, str(done))
 
 
-def send(count, options):
+def send(client, count, options):
     """Send the sample as often as asked, and return the jobs."""
-    from actors import decode
-    from voicemill.store import audio as handoff
-
-    with VOICE.open("rb") as voice:
-        source = handoff.upload(voice)
-    return [decode.send(source, **options).message_id for _ in range(count)]
+    source = client.upload(VOICE)
+    return [client.send(source, **options).id for _ in range(count)]
 
 
 def honcho(folder):
     """The Procfile under honcho."""
-    with valkey(folder / "valkey", durable=False) as url, reaching({"REDIS_URL": url} | MODEL | ALONE) as variables:
+    own = MODEL | ALONE
+    with (
+        valkey(folder / "valkey", durable=False) as url,
+        reaching({"REDIS_URL": url} | own) as (variables, client),
+    ):
         words = [str(HERE / "honcho"), "-e", str(folder / "none"), "start", "-f", str(ROOT / "Procfile")]
         path = os.pathsep.join((str(HERE), variables.get("PATH", os.defpath)))
         with running(words, folder, variables | {"PATH": path}) as process:
-            check("honcho starts every line of the Procfile", becomes(everybody, START))
+            check("honcho starts every line of the Procfile", becomes(lambda: everybody(client), START))
             ran = submit(variables)
             check("a voice message comes back as text", heard(ran), ran.stderr)
             everything = family(process.pid)
@@ -247,27 +244,29 @@ def autoscale(folder):
     loop = ["ffmpeg", "-v", "error", "-stream_loop", "60", "-i", VOICE, "-c", "copy", long]
     subprocess.run(loop, check=True, stdin=subprocess.DEVNULL)
     own = {"MEDIA_ROOT": str(folder)} | ALONE
-    with valkey(folder / "valkey", durable=False) as url, reaching({"REDIS_URL": url} | own) as variables:
-        _scaled(folder, variables)
+    with (
+        valkey(folder / "valkey", durable=False) as url,
+        reaching({"REDIS_URL": url} | own) as (variables, client),
+    ):
+        _scaled(folder, variables, client)
 
 
-def _scaled(folder, variables):
-    from actors import decode
-
+def _scaled(folder, variables, client):
     script = [sys.executable, str(ROOT / "deploy" / "autoscale" / "autoscale.py"), "--stage", "decode"]
     numbers = ["--most", "2", "--slow", "2", "--calm", "6", "--settle", "4", "--every", "1"]
+    workers, get = client.store.workers.alive, client.get
     with running([*script, *numbers], folder, variables) as process:
-        check("it starts the first worker", becomes(lambda: len(presence.workers()) == 1, START))
-        (first,) = presence.workers()
-        sent = [decode.send("long.ogg").message_id for _ in range(60)]
-        check("a backlog starts a second one", becomes(lambda: len(presence.workers()) == 2, START))
-        check("not a third", not becomes(lambda: len(presence.workers()) > 2, 8))
-        done = becomes(lambda: all(jobs.get(job).stages["decode"].finished_at for job in sent), WORK * 3)
+        check("it starts the first worker", becomes(lambda: len(workers()) == 1, START))
+        (first,) = workers()
+        sent = [client.send("long.ogg").id for _ in range(60)]
+        check("a backlog starts a second one", becomes(lambda: len(workers()) == 2, START))
+        check("not a third", not becomes(lambda: len(workers()) > 2, 8))
+        done = becomes(lambda: all(get(job).stages["decode"].finished_at for job in sent), WORK * 3)
         check("all is decoded", done)
-        check("idleness ends it", becomes(lambda: len(presence.workers()) == 1, STOP))
-        check("and not the first", [worker.pid for worker in presence.workers()] == [first.pid])
-        both = {jobs.get(job).stages["decode"].worker for job in sent}
-        tries = {jobs.get(job).stages["decode"].attempts for job in sent}
+        check("idleness ends it", becomes(lambda: len(workers()) == 1, STOP))
+        check("and not the first", [worker.pid for worker in workers()] == [first.pid])
+        both = {get(job).stages["decode"].worker for job in sent}
+        tries = {get(job).stages["decode"].attempts for job in sent}
         check("both worked, and nothing was begun twice", len(both) == 2 and tries == {1}, f"{both} {tries}")
         everything = family(process.pid)
         process.terminate()

@@ -37,13 +37,12 @@ def doctor(*arguments, **variables):
 
 def job(url):
     """Start the worker, give it a message, and return how it began and what came out."""
-    from voicemill.options import Options
-    from voicemill.store import audio as handoff
-    from voicemill.store import jobs
+    from voicemill import Client, Options
+    from voicemill.store.queue import letter
 
     os.environ["REDIS_URL"] = url
-    from actors import broker
-
+    client = Client()
+    store = client.store
     command = [
         str(Path(sys.executable).with_name("dramatiq")),
         "actors.transcribe",
@@ -65,27 +64,29 @@ def job(url):
     if worker.poll() is not None:
         return {"ready": None, "exit": worker.returncode, "said": said[-30:]}
     try:
-        jobs.create("drill", "voice-message.ogg", Options(enrich=False))
-        handoff.put("drill", CLONE / "samples" / "voice-message.ogg")
-        broker.enqueue_stage(broker.for_process("transcribe"), "transcribe", "drill")
-        done = jobs.wait("drill", 120, until="transcribed")
-        transcript = done.transcript or {}
+        store.jobs.create("drill", "voice-message.ogg", Options(enrich=False))
+        store.audio.put("drill", CLONE / "samples" / "voice-message.ogg")
+        store.queues.push(letter("transcribe", "drill"))
+        done = client.wait("drill", 120, until="transcribed")
+        transcript = done.transcript.as_dict() if done.transcript else {}
     finally:
         worker.send_signal(signal.SIGTERM)
         worker.wait(60)
     shown = {name: transcript.get(name) for name in ("device", "compute_type", "degraded")}
-    return {"ready": ready, "said": said[-30:], "error": done.error, **shown}
+    return {"ready": ready, "said": said[-30:], "error": done.error and done.error.as_dict(), **shown}
 
 
 def killed_slot(device="cuda", messages=16):
     """Kill the model's process with messages in flight; return what became of them, seconds, and the GPUs' memory."""
-    from actors import gpus
+    from actors.gpus import Gpus
     from pipeline.transcribe import Engine, Options
     from pipeline.transcribe.audio import load
 
     audio = load(CLONE / "samples" / "voice-message.ogg")
     with Engine(MODEL, device=device) as engine:
-        before, [slot, *_] = gpus.read(), engine.slots
+        gpus = Gpus()
+        gpus.read()
+        before, [slot, *_] = gpus.settled(), engine.slots
         futures = [engine.submit(audio, Options()) for _ in range(messages)]
         os.kill(slot.pid, signal.SIGKILL)
         begun = time.monotonic()

@@ -125,11 +125,16 @@ def take(folder, minutes):
     from cli.embedded import valkey
     from cli.supervisor import Supervisor, procfile
     from config.settings import Settings
-    from voicemill.store import jobs
+    from voicemill import Client
+    from voicemill.lifecycle import STAGES
     from web.app import create_app
 
     files = spoken(folder)
-    with valkey(folder / "redis", durable=False) as url, gemini_server.GeminiServer(decide=summary) as gemini:
+    with (
+        valkey(folder / "redis", durable=False) as url,
+        gemini_server.GeminiServer(decide=summary) as gemini,
+        Client(url) as client,
+    ):
         os.environ["REDIS_URL"] = url
         variables = dict(os.environ) | {
             "MEDIA_ROOT": str(folder),
@@ -138,12 +143,12 @@ def take(folder, minutes):
             "GEMINI_API_KEY": gemini_server.KEY,
             "GEMINI_ENDPOINT": gemini.url,
         }
-        stages = {name: command for name, command in procfile().items() if name in jobs.STAGES}
+        stages = {name: command for name, command in procfile().items() if name in STAGES}
         supervisor = Supervisor(stages, variables, lambda *_: None, 10)
         supervisor.start()
         try:
-            best = send(files, minutes)
-            with served(create_app(Settings())) as door, chromium() as browser:
+            best = send(client, files, minutes)
+            with served(create_app(Settings(), client)) as door, chromium() as browser:
                 return pictures(browser, door, best)
         finally:
             supervisor.stop()
@@ -171,28 +176,24 @@ def summary(request):
     return None
 
 
-def send(files, minutes):
+def send(client, files, minutes):
     """Send messages, now more and now fewer, and return the id of the one to look at."""
-    from actors import decode
-    from voicemill.store import audio as handoff
-    from voicemill.store import jobs
-
-    uploads = {word: handoff.upload(path.read_bytes()) for word, path in files.items()}
+    uploads = {word: client.upload(path) for word, path in files.items()}
     end = time.monotonic() + 60 * minutes
     pauses = itertools.cycle((0.2, 0.3, 1.5, 0.4, 3.0, 0.2))
     for word in itertools.cycle(files):
-        decode.send(uploads[word], language="en", word_timestamps=True, metadata={"filename": f"{word}.ogg"})
+        client.send(uploads[word], language="en", word_timestamps=True, metadata={"filename": f"{word}.ogg"})
         if time.monotonic() > end:
             break
         time.sleep(next(pauses))
-    for source in ("inbox/2024-11-02.ogg", handoff.upload(b"%PDF-1.7 not a recording " * 40)):
-        jobs.wait(decode.send(source, metadata={"filename": "minutes.pdf"}).message_id, timeout=120)
+    for source in ("inbox/2024-11-02.ogg", client.upload(b"%PDF-1.7 not a recording " * 40)):
+        client.wait(client.send(source, metadata={"filename": "minutes.pdf"}).id, timeout=120)
     sent = [
-        decode.send(uploads[word], language="en", word_timestamps=True, metadata={"filename": f"{word}.ogg"}).message_id
+        client.send(uploads[word], language="en", word_timestamps=True, metadata={"filename": f"{word}.ogg"}).id
         for word in ("invoice", "garden", "heating", "slides")
     ]
     for job_id in sent:
-        jobs.wait(job_id, timeout=120)
+        client.wait(job_id, timeout=120)
     return sent[-1]
 
 

@@ -7,22 +7,37 @@ from xdist.scheduler import LoadFileScheduling
 FIRST = """
 end_to_end/test_commands end_to_end/test_pipeline end_to_end/test_openai_client \
 end_to_end/test_webhooks end_to_end/test_tutorial
-transcribe/test_engine_messages transcribe/test_engine
-faults/test_catalogue
-transcribe/test_engine_faults
 end_to_end/test_dashboard
-end_to_end/test_workers
-end_to_end/test_demo
-chaos/test_short_drill
 end_to_end/test_up
+end_to_end/test_workers
+transcribe/test_engine_messages transcribe/test_engine
 end_to_end/test_enrichment
-enrich/test_enrich_sdks
+faults/test_catalogue
+transcribe/test_backend_contract
+transcribe/test_instruction_sets
+end_to_end/test_demo
+delivery/test_killed_workers
 faults/test_set_up
-transcribe/test_calibration
-webhook/test_webhook_command
-decode/test_hostile_messages
+packaging/test_wheel
 decode/test_formats
+enrich/test_enrich_sdks
+webhook/test_webhook_workers
+chaos/test_short_drill
+transcribe/test_engine_faults
+web/test_web_command
+decode/test_unfit_worker
+end_to_end/test_preflight
 doctor/test_bare_machine
+decode/test_hostile_messages
+webhook/test_webhook_command
+transcribe/test_recognizer
+transcribe/test_library
+integration/test_client_commands
+delivery/test_redis_trouble
+decode/test_normalisation
+decode/test_limits
+delivery/test_tls
+transcribe/test_calibration
 """.strip().splitlines()
 PLACES = {f"{file}.py": place for place, line in enumerate(FIRST) for file in line.split()}
 
