@@ -62,12 +62,16 @@ class Sender:
             return self._store.jobs.create(job_id, source, options, owner=owner, message=message)
         except JobError as error:
             raise Refused(error.code, error.message) from None
-        except redis.exceptions.OutOfMemoryError:
-            raise Refused(ErrorCode.SYSTEM_FULL, "Redis has no memory left") from None
         except redis.RedisError as error:
-            reason = (self._store.refusal(error) or f"cannot be reached: {error}").rstrip(".")
-            place = self._store.config.address.masked
-            raise Refused(ErrorCode.REDIS_UNAVAILABLE, f"Redis at {place} {reason}") from error
+            raise self.refusal(error) from error
+
+    def refusal(self, error: redis.RedisError) -> Refused:
+        """Return the refusal of a job that Redis did not take."""
+        if isinstance(error, redis.exceptions.OutOfMemoryError):
+            return Refused(ErrorCode.SYSTEM_FULL, "Redis has no memory left")
+        reason = (self._store.refusal(error) or f"cannot be reached: {error}").rstrip(".")
+        place = self._store.config.address.masked
+        return Refused(ErrorCode.REDIS_UNAVAILABLE, f"Redis at {place} {reason}")
 
     def _warn(self) -> None:
         """Log a warning if a stage has no worker: the job would wait for ever."""

@@ -55,7 +55,7 @@ class AsyncClient:
         """Store the bytes of a voice message, as `Client.upload` does."""
         return await asyncio.to_thread(self._client.upload, data, filename)
 
-    async def send_file(self, data: Data, filename: str | None = None, /, **options: Any) -> Job:
+    async def send_file(self, data: Data, /, filename: str | None = None, **options: Any) -> Job:
         """Upload a voice message and send it, as `Client.send_file` does."""
         return await asyncio.to_thread(self._client.send_file, data, filename, **options)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Self, cast
 
 from redis import RedisError
 
@@ -90,7 +90,7 @@ class Client:
         filename, metadata = getattr(source, "filename", None), options.get("metadata")
         if filename is not None and (metadata is None or isinstance(metadata, dict)):
             options["metadata"] = {"filename": filename, **(metadata or {})}
-        return self._sender.send(str(uuid.uuid4()), (str(source),), options)
+        return self._sender.send(str(uuid.uuid4()), (source,), options)
 
     def upload(self, data: Data, filename: str | None = None) -> Upload:
         """Store the bytes of a voice message for `handoff_ttl`, and return the source to send.
@@ -100,10 +100,12 @@ class Client:
             filename: what people call it; the job's metadata keeps it as `filename`, unless that is no object.
 
         Raises:
-            Refused: `source_too_large`, `handoff_full` or `handoff_unavailable`.
+            Refused: `source_too_large`, `handoff_full`, `handoff_unavailable` or `redis_unavailable`.
             OSError: the file cannot be read.
-            RedisError: Redis cannot be used.
+            TypeError: `data` is text; a path is a `pathlib.Path`.
         """
+        if isinstance(cast("Any", data), str):
+            raise TypeError("data is text: pass bytes, a file open for reading, or pathlib.Path(...)")
         try:
             if isinstance(data, Path):
                 with data.open("rb") as file:
@@ -111,14 +113,16 @@ class Client:
             return Upload(self._store.audio.upload(data), filename)
         except JobError as error:
             raise Refused(error.code, error.message) from None
+        except RedisError as error:
+            raise self._sender.refusal(error) from error
 
-    def send_file(self, data: Data, filename: str | None = None, /, **options: Any) -> Job:
+    def send_file(self, data: Data, /, filename: str | None = None, **options: Any) -> Job:
         """Upload a voice message, send it and return its job; if that fails, nothing of it is kept.
 
         Raises:
             Refused: an option, the size or the state of the system forbids it; nothing was sent.
             OSError: the file cannot be read.
-            RedisError: Redis cannot be used.
+            TypeError: `data` is text; a path is a `pathlib.Path`.
         """
         try:
             parse(options)  # before the bytes are stored

@@ -263,8 +263,26 @@ def test_a_client_works_in_many_threads_and_after_a_fork(client):
     os.close(writing)
 
 
-def test_an_unreachable_redis_is_a_refusal_with_its_code():
+@pytest.mark.parametrize("call", [lambda client: client.send("v.ogg"), lambda client: client.send_file(b"OggS")])
+def test_an_unreachable_redis_is_a_refusal_with_its_code(call):
     with Client("redis://127.0.0.1:1/0") as client, pytest.raises(Refused) as raised:
-        client.send("v.ogg")
+        call(client)
 
     assert raised.value.code is ErrorCode.REDIS_UNAVAILABLE
+
+
+@pytest.mark.parametrize("source", [None, 5, b"v.ogg"])
+def test_a_source_that_is_no_text_is_refused(client, source):
+    with pytest.raises(Refused) as raised:
+        client.send(source)
+
+    assert raised.value.code is ErrorCode.INVALID_OPTIONS
+
+
+def test_a_path_that_is_text_is_an_error_that_names_what_to_pass(client):
+    with pytest.raises(TypeError, match=r"pathlib\.Path"):
+        client.send_file("voice.ogg")
+
+
+def test_the_name_of_a_file_may_be_given_by_its_keyword(client):
+    assert client.send_file(b"OggS", filename="note.ogg").metadata == {"filename": "note.ogg"}

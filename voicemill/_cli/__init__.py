@@ -117,7 +117,8 @@ def _run(words: list[str]) -> int:
         _prepare()
     elif command is not None and command.needs_clone:
         print(
-            f"voicemill {chosen} needs a clone of Voicemill or its image; only the client is installed here",
+            f"voicemill {chosen} needs a clone of Voicemill or its image; only the client is installed here. "
+            f"Run it there, as .venv/bin/voicemill {chosen}.",
             file=sys.stderr,
         )
         return exits.USAGE
@@ -163,7 +164,9 @@ def _parser(loaded: Collection[str]) -> argparse.ArgumentParser:
 
 
 def _summaries() -> dict[str, str]:
-    return {name: command.summary for name, command in COMMANDS.items()}
+    """Return what each command that is installed here does."""
+    here = clone() is not None
+    return {name: command.summary for name, command in COMMANDS.items() if here or not command.needs_clone}
 
 
 def _load(name: str) -> ModuleType:

@@ -32,7 +32,9 @@ def run(arguments: argparse.Namespace, client: Client) -> int:
     for line in shown(jobs, shutil.get_terminal_size().columns if sys.stdout.isatty() else None):
         print(line)
     if len(jobs) == arguments.limit:
-        print(f"There may be more: voicemill list --before {jobs[-1].id}", file=sys.stderr)
+        status = f" --status {arguments.status}" if arguments.status else ""
+        again = f"voicemill list{status} --limit {arguments.limit} --before {jobs[-1].id}"
+        print(f"There may be more: {again}", file=sys.stderr)
     return exits.DONE
 
 

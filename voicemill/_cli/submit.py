@@ -45,7 +45,11 @@ def run(arguments: argparse.Namespace, client: Client) -> int:
         print(f"not sent: {error}", file=sys.stderr)
         return exits.USAGE
     if arguments.wait:
-        progress.follow(client, job.id, arguments.timeout)
+        try:
+            progress.follow(client, job.id, arguments.timeout)
+        except KeyboardInterrupt:
+            print(f"The job goes on: voicemill result {job.id}, or voicemill cancel {job.id}", file=sys.stderr)
+            raise
         return output.show(client.get(job.id), arguments.format)
     if arguments.format == "json":
         output.show(job, "json")
