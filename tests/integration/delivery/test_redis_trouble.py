@@ -14,7 +14,7 @@ from actors.attempt import Attempt
 from actors.broker import Broker
 from actors.runner import Runner
 from actors.selftest import SelfTest
-from actors.worker import Worker
+from actors.worker import StageWorker
 from cli import embedded
 from config import settings
 from pipeline.stage import Result, RetryLater
@@ -112,7 +112,7 @@ def test_jobs_wait_while_redis_takes_no_writes_and_are_done_afterwards(server, w
 @pytest.mark.usefixtures("redis_url")
 @pytest.mark.parametrize("stage", QUEUES)
 def test_every_stage_logs_an_outage_of_redis_and_a_retry_without_a_traceback(stage):
-    worker = Worker(stage, settings.get(), current(), Broker(current()), SelfTest(stage), Attempt())
+    worker = StageWorker(stage, settings.get(), current(), Broker(current()), SelfTest(stage), Attempt())
 
     assert issubclass(redis.ConnectionError, worker.options["throws"])
     assert issubclass(RetryLater, worker.options["throws"])
