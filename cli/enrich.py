@@ -10,6 +10,7 @@ from pathlib import Path
 from config import settings
 from pipeline.enrich import Enricher
 from voicemill import Client
+from voicemill._cli import parsing
 from voicemill.errors import ErrorCode, JobError, UnknownJob
 from voicemill.lifecycle import Status
 from voicemill.store import Store
@@ -25,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="another model than GEMINI_MODEL")
     parser.add_argument(
         "--timeout",
-        type=float,
+        type=parsing.duration,
         default=TIMEOUT,
         metavar="SECONDS",
         help=f"of each job: give up if the provider keeps failing so long ({TIMEOUT:g})",

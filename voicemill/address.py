@@ -21,7 +21,8 @@ SCHEMES = ("redis", "rediss", "unix")
 class Address:
     """Where Redis is and how to log in. What the URL itself says wins over `username`, `password` and `ca_certs`.
 
-    The properties read the URL as redis-py does. They raise `ValueError` where `check` does.
+    The properties read a URL that passes `check` as redis-py does. `check` is stricter in one point: redis-py takes
+    database 0 for a path that is not a number.
     """
 
     url: str = DEFAULT_URL
@@ -42,7 +43,7 @@ class Address:
         if not separator or scheme not in SCHEMES:
             raise ValueError("it must begin with redis://, rediss:// or unix://")
         try:
-            place = urlsplit(self.url)
+            place = self._place
         except ValueError:
             raise ValueError("the host is not a name or an IP address") from None
         try:
@@ -51,10 +52,8 @@ class Address:
             raise ValueError(
                 "the port is not a number from 0 to 65535; in a password, write / as %2F, ? as %3F and # as %23"
             ) from None
-        try:
-            int(self._parameter("db") or 0)
-        except ValueError:
-            raise ValueError("the database is not a number") from None
+        if self._database and not self._database.isdecimal():
+            raise ValueError("the database is not a number")
 
     @property
     def masked(self) -> str:
@@ -90,11 +89,7 @@ class Address:
     @property
     def database(self) -> int:
         """The number of the database; 0 where the URL names none."""
-        given = self._parameter("db")
-        if given:
-            return int(given)
-        path = "" if self.socket else unquote(self._place.path).replace("/", "")
-        return int(path) if path.isdecimal() else 0
+        return int(self._database or 0)
 
     @property
     def login(self) -> str:
@@ -129,6 +124,11 @@ class Address:
     @property
     def _place(self) -> SplitResult:
         return urlsplit(self.url)
+
+    @property
+    def _database(self) -> str:
+        path = "" if self.socket else unquote(self._place.path).strip("/")
+        return self._parameter("db") or path
 
     def _parameter(self, name: str) -> str:
         """Return a parameter of the URL's query; empty: it is not there."""

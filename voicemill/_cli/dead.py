@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from voicemill._cli import exits, output
+from voicemill._cli import exits, output, parsing
 from voicemill.client import Client
 from voicemill.errors import ErrorCode, JobError, UnknownJob
 from voicemill.lifecycle import QUEUES
@@ -24,8 +24,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", metavar="ID", nargs="*", help="only these jobs (all)")
     parser.add_argument("--stage", choices=QUEUES, help="only those that failed in this stage")
     parser.add_argument("--code", type=_code, metavar="CODE", help="only those with this code, such as undecodable")
-    parser.add_argument("--older", type=float, metavar="HOURS", help="only those that failed longer ago than this")
-    parser.add_argument("--newer", type=float, metavar="HOURS", help="only those that failed since")
+    parser.add_argument(
+        "--older", type=parsing.duration, metavar="HOURS", help="only those that failed longer ago than this"
+    )
+    parser.add_argument("--newer", type=parsing.duration, metavar="HOURS", help="only those that failed since")
     parser.add_argument("--all", action="store_true", help="retry or drop everything that matches")
 
 

@@ -7,7 +7,7 @@ import json
 import shutil
 import sys
 
-from voicemill._cli import exits, output
+from voicemill._cli import exits, output, parsing
 from voicemill.client import Client
 from voicemill.job import Job
 from voicemill.lifecycle import STATUSES
@@ -18,7 +18,9 @@ LIMIT = 20  # jobs: what a terminal shows at once
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("--status", choices=tuple(map(str, STATUSES)), help="only jobs of this status")
-    parser.add_argument("--limit", type=_count, default=LIMIT, metavar="N", help=f"at most so many jobs ({LIMIT})")
+    parser.add_argument(
+        "--limit", type=parsing.count, default=LIMIT, metavar="N", help=f"at most so many jobs ({LIMIT})"
+    )
     parser.add_argument("--before", metavar="ID", help="only jobs older than this one: the last id of the page before")
     parser.add_argument("--json", action="store_true", help="print the jobs' records as one JSON list")
 
@@ -66,9 +68,3 @@ def _summary(job: Job) -> str:
     text = None if job.transcript is None else job.transcript.text
     name = job.metadata.get("filename") if isinstance(job.metadata, dict) else None
     return output.printable(output.shorten(str(title or text or name or job.source).strip(), 60))
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from contextlib import suppress
 
-from voicemill._cli import output
+from voicemill._cli import output, parsing
 from voicemill.client import Client
 
 
@@ -13,7 +13,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("id", metavar="ID", help="the job's id, as decode.send() or submit returned it")
     output.add_format(parser)
-    parser.add_argument("--wait", type=float, metavar="SECONDS", help="wait so long for the job to end")
+    parser.add_argument("--wait", type=parsing.duration, metavar="SECONDS", help="wait so long for the job to end")
 
 
 def run(arguments: argparse.Namespace, client: Client) -> int:

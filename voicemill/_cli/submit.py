@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from voicemill import options
-from voicemill._cli import exits, output, progress
+from voicemill._cli import exits, output, parsing, progress
 from voicemill.client import Client
 from voicemill.errors import Refused
 
@@ -25,13 +25,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     for name, field in options.TABLE.items():
         _add_option(parser, name, field)
     parser.add_argument("--wait", action="store_true", help="wait until the job has ended and print its result")
-    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="with --wait: wait at most so long")
+    parser.add_argument("--timeout", type=parsing.duration, metavar="SECONDS", help="with --wait: wait at most so long")
     output.add_format(parser)
 
 
 def run(arguments: argparse.Namespace, client: Client) -> int:
     """Send the message and print its job's id, or with `--wait` its result."""
     found = {name: getattr(arguments, PREFIX + name) for name in options.TABLE}
+    if arguments.timeout is not None and not arguments.wait:
+        print("--timeout needs --wait", file=sys.stderr)
+        return exits.USAGE
     chosen = {name: value for name, value in found.items() if value is not None}
     try:
         if arguments.upload:

@@ -12,7 +12,6 @@ URLS = [
     "redis://h",
     "redis://h:7/3",
     "redis://h:7/3?db=4",
-    "redis://h/not-a-number",
     "redis://[::1]:7/0",
     "redis://user:p%2Fw@h:1/0",
     "redis://:p%25w@h:1/0",
@@ -38,6 +37,12 @@ def test_the_address_is_read_as_redis_py_reads_it(url):
     assert address.authority == theirs.get("ssl_ca_certs", "")
     assert address.certificate == (theirs.get("ssl_certfile", ""), theirs.get("ssl_keyfile", ""))
     assert address.tls == ("connection_class" in theirs and not address.socket)
+
+
+@pytest.mark.parametrize("url", ["redis://h/first", "redis://h/1/2", "redis://h/-1", "redis://h?db=-1"])
+def test_a_database_that_redis_py_would_silently_replace_is_invalid(url):
+    with pytest.raises(ValueError, match="the database is not a number"):
+        Address(url).check()
 
 
 @pytest.mark.parametrize(
