@@ -60,7 +60,7 @@ def dotenv() -> dict[str, str]:
 def values(*, strict: bool = True) -> dict[str, str]:
     """Return every variable that counts: `.env` beside the Procfile, overruled by the process's own environment.
 
-    Where neither names a `REDIS_URL`, the address of the embedded Redis that `python -m pipeline up` runs in this clone
+    Where neither names a `REDIS_URL`, the address of the embedded Redis that `voicemill up` runs in this clone
     is taken, if there is one. An empty variable counts as unset, as in `NAME= command`.
 
     Raises:
@@ -80,7 +80,7 @@ def values(*, strict: bool = True) -> dict[str, str]:
 
 
 def embedded_redis() -> str:
-    """Return the address of the Redis that `python -m pipeline up` runs in this clone; empty: none does."""
+    """Return the address of the Redis that `voicemill up` runs in this clone; empty: none does."""
     with suppress(OSError):
         return REDIS_URL_FILE.read_text(encoding="utf-8").strip()
     return ""

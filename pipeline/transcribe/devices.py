@@ -64,7 +64,7 @@ def plan(  # noqa: PLR0913 - each is a setting of its own
         raise EngineError(f"replicas is {replicas}: it takes a number of processes, or 0 for the fastest.")
     found = _pinned(gpus, visible()) if device in ("auto", "cuda") else []
     if device == "cuda" and not found:
-        raise EngineError("No GPU is visible: run `python -m pipeline doctor --device cuda`.")
+        raise EngineError("No GPU is visible: run `voicemill doctor --device cuda`.")
 
     def spec(place: str, name: str, gpu: str | None, threads: int) -> Spec:
         return Spec(

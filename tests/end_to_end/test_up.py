@@ -17,7 +17,7 @@ CLONE = STATE.parent
 
 
 class Up:
-    """A running `python -m pipeline up`, with what it printed."""
+    """A running `voicemill up`, with what it printed."""
 
     def __init__(self, clone, **variables):
         self.clone = clone
